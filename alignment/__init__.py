@@ -1,0 +1,1 @@
+"""Who is in both: private set intersection."""

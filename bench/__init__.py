@@ -1,0 +1,1 @@
+"""How fast it is: benchmarks, never run as tests."""

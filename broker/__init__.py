@@ -1,0 +1,1 @@
+"""How it travels: the transport port and its implementations."""

@@ -1,0 +1,54 @@
+"""What a transport has received and its receiver has not taken yet: control before bulk."""
+
+import asyncio
+from collections import deque
+from typing import NoReturn
+
+from broker.transport import Delivery, Receiver
+
+
+class Inbox:
+    """Two rows of deliveries, served one at a time each.
+
+    A receiver that holds up a bulk delivery holds up bulk only. Bulk waits while control is waiting. The rows
+    are bounded by what the broker hands over unacknowledged (its prefetch).
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, deque[Delivery]] = {"control": deque(), "bulk": deque()}
+        self._wake = {"control": asyncio.Event(), "bulk": asyncio.Event()}
+
+    def put(self, traffic: str, delivery: Delivery) -> None:
+        """Append a delivery to the row `traffic`, "control" or "bulk"."""
+        self._rows[traffic].append(delivery)
+        self._wake[traffic].set()
+
+    def clear(self) -> None:
+        """Forget what was not taken: the line it came by is gone, and the broker will bring it again."""
+        for row in self._rows.values():
+            row.clear()
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Hand deliveries to `receiver` until cancelled; its exception ends this in an `ExceptionGroup`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve_control(receiver))
+            group.create_task(self._serve_bulk(receiver))
+
+    async def _serve_control(self, receiver: Receiver) -> NoReturn:
+        row, wake = self._rows["control"], self._wake["control"]
+        while True:
+            while not row:
+                wake.clear()
+                await wake.wait()
+            delivery = row.popleft()
+            if not row:
+                self._wake["bulk"].set()
+            await receiver(delivery)
+
+    async def _serve_bulk(self, receiver: Receiver) -> NoReturn:
+        row, control, wake = self._rows["bulk"], self._rows["control"], self._wake["bulk"]
+        while True:
+            while not row or control:
+                wake.clear()
+                await wake.wait()
+            await receiver(row.popleft())

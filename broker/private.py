@@ -1,0 +1,342 @@
+"""A private RabbitMQ of Debian's package: on loopback ports of its own, with its own data directory.
+
+For tests and for demonstrations on one machine. It shares nothing with a RabbitMQ that the machine may run:
+own ports, own epmd (Erlang's name server), own cookie, no listener outside 127.0.0.1. It dies with the
+process that started it.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from broker.management import Management, ManagementError
+from broker.topology import VHOST, Limits, apply_blocking, definitions
+
+# Debian's programs in /usr/sbin change to the system's user and data; these do not.
+PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
+START_TIMEOUT_S: Final = 90.0
+STOP_TIMEOUT_S: Final = 30.0
+ADMINISTRATOR: Final = "administrator"
+
+_INSTALL_HINT: Final = "install it as root with `apt-get install rabbitmq-server`, or run this as root"
+
+# Below the range from which Linux takes the ports of outgoing connections: while the broker is down nobody
+# else can get its port by chance.
+_PORTS: Final = range(20_000, 32_000)
+
+# Kills the process group "$1" and the epmd on port "$2" when its standard input closes, that is when the
+# process that started the broker is gone, however it went.
+_WATCHER: Final = 'read -r _; kill -KILL -- "-$1"; sleep 1; epmd -port "$2" -kill'
+
+
+class PrivateBrokerError(Exception):
+    """The private RabbitMQ cannot be had; the text names what to do."""
+
+
+class PrivateBroker:
+    """One private RabbitMQ node. Usable as a context manager, `with` and `async with`.
+
+    Args:
+        directory: for its data, kept after `stop`. Without it a temporary one, removed by `discard`.
+        parties: get queues, users and passwords at `start`; more with `add_parties`.
+        config: further lines of rabbitmq.conf.
+        plugins: further plug-ins.
+        limits: byte limits of the queues of `parties`.
+
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        parties: Sequence[str] = (),
+        *,
+        config: str = "",
+        plugins: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="warren-rabbitmq-"))
+        self._temporary = directory is None
+        self._parties = tuple(parties)
+        self._config = config
+        self._plugins = ("rabbitmq_management", *plugins)
+        self._limits = limits
+        self.amqp_port, self.management_port, self._dist_port, self._epmd_port = free_ports(4)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+        self._passwords: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"PrivateBroker(amqp_port={self.amqp_port})"
+
+    def amqp_url(self, party: str, *, port: int | None = None) -> str:
+        """Where `party` connects, password included; `port` of a proxy in between."""
+        return f"amqp://{party}:{self._passwords[party]}@127.0.0.1:{port or self.amqp_port}/{VHOST}"
+
+    @property
+    def admin_amqp_url(self) -> str:
+        """Where an administrator connects with all permissions, to read sizes and to observe."""
+        return self.amqp_url(ADMINISTRATOR)
+
+    @property
+    def admin_url(self) -> str:
+        """The management URL of an administrator, for `broker.topology.apply`."""
+        return f"http://{ADMINISTRATOR}:{self._passwords[ADMINISTRATOR]}@127.0.0.1:{self.management_port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the node's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the node and return when it takes connections and has its topology.
+
+        Raises:
+            PrivateBrokerError: it is not installed and cannot be, or it does not start.
+
+        """
+        ensure_installed()
+        self._write_files()
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [str(PROGRAMS / "rabbitmq-server")],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._watcher = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _WATCHER, "sh", str(self._process.pid), str(self._epmd_port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            self._await_start()
+            self.add_parties(self._parties, limits=self._limits)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Shut the node down in order; its data stay. Nothing happens when it does not run."""
+        if self.running:
+            assert self._process is not None
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the node at once (SIGKILL), as a crash would; its data stay. `start` brings it back."""
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        if epmd := shutil.which("epmd"):
+            # epmd outlives its node and would stay for ever.
+            subprocess.run(  # noqa: S603
+                [epmd, "-port", str(self._epmd_port), "-kill"], capture_output=True, check=False
+            )
+
+    def restart(self) -> None:
+        """Kill the node and start it again with the same data and ports."""
+        self.kill()
+        self.start()
+
+    def discard(self) -> None:
+        """Kill the node and remove its data, unless the directory was given."""
+        self.kill()
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def add_parties(self, parties: Sequence[str], *, limits: Limits | None = None) -> None:
+        """Make queues among `parties`, and users with passwords of their own; raises `TopologyError`."""
+        if not parties:
+            return
+        for party in parties:
+            self._passwords.setdefault(party, secrets.token_urlsafe(24))
+        self._write_passwords()
+        apply_blocking(
+            self.admin_url,
+            parties,
+            passwords={party: self._passwords[party] for party in parties},
+            limits=limits,
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._temporary:
+            self.discard()
+        else:
+            self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    def _environment(self) -> dict[str, str]:
+        root = self.directory
+        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")}
+        return inherited | {
+            "HOME": str(root / "home"),
+            "RABBITMQ_NODENAME": "warren@localhost",
+            "RABBITMQ_CONF_ENV_FILE": str(root / "none.conf"),
+            "RABBITMQ_CONFIG_FILE": str(root / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(root / "none.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(root / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(root / "data"),
+            "RABBITMQ_LOG_BASE": str(root / "log"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(root / "schema"),
+            "RABBITMQ_PID_FILE": str(root / "pid"),
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
+            "RABBITMQ_CTL_ERL_ARGS": loopback,
+        }
+
+    def _write_files(self) -> None:
+        root = self.directory
+        (root / "home").mkdir(parents=True, exist_ok=True)
+        self._load_passwords()
+        (root / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
+        administrators = {ADMINISTRATOR: self._passwords[ADMINISTRATOR]}
+        _write_private(root / "definitions.json", json.dumps(definitions((), administrators=administrators)))
+        lines = [
+            f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}",
+            "management.tcp.ip = 127.0.0.1",
+            f"management.tcp.port = {self.management_port}",
+            f"load_definitions = {root / 'definitions.json'}",
+            "vm_memory_high_watermark.absolute = 1GB",
+            "disk_free_limit.absolute = 50MB",
+            # The write-ahead log is kept in memory as well: 512 MiB unless told otherwise.
+            "raft.wal_max_size_bytes = 33554432",
+            "cluster_name = warren-private",
+            self._config,
+        ]
+        (root / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+
+    def _load_passwords(self) -> None:
+        path = self.directory / "passwords.json"
+        if path.exists():
+            self._passwords = json.loads(path.read_text())
+        self._passwords.setdefault(ADMINISTRATOR, secrets.token_urlsafe(24))
+        self._write_passwords()
+
+    def _write_passwords(self) -> None:
+        _write_private(self.directory / "passwords.json", json.dumps(self._passwords))
+
+    def _await_start(self) -> None:
+        management = Management(self.admin_url)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise PrivateBrokerError(f"RabbitMQ ended while it started: {self._last_words()}")
+            # RabbitMQ opens its AMQP port last, when plug-ins run and definitions are loaded.
+            if _speaks_amqp(self.amqp_port):
+                try:
+                    management.version()
+                except ManagementError:
+                    pass
+                else:
+                    return
+            time.sleep(0.1)
+        raise PrivateBrokerError(f"RabbitMQ did not start in {START_TIMEOUT_S:.0f} s: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        text = (self.directory / "server.log").read_bytes()[-2000:].decode(errors="replace").strip()
+        return f"its output ends with\n{text}\n(more in its directory's log/)"
+
+
+def ensure_installed() -> None:
+    """Find RabbitMQ, or install Debian's package when we are root; raises `PrivateBrokerError`."""
+    if (PROGRAMS / "rabbitmq-server").exists():
+        return
+    apt_get = shutil.which("apt-get")
+    if apt_get is None:
+        raise PrivateBrokerError(f"RabbitMQ is not at {PROGRAMS}, and this is no Debian: {_INSTALL_HINT}")
+    if os.geteuid() != 0:
+        raise PrivateBrokerError(f"RabbitMQ is not at {PROGRAMS}: {_INSTALL_HINT}")
+    # The package starts a broker open to the network; Debian's own switch forbids that while it is installed.
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "rabbitmq-server"]):
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            ran = subprocess.run(  # noqa: S603
+                [apt_get, *command], env=environment, capture_output=True, check=False
+            )
+            if ran.returncode != 0:
+                output = ran.stderr.decode(errors="replace")[-1000:]
+                raise PrivateBrokerError(f"`apt-get {' '.join(command)}` failed; {_INSTALL_HINT}:\n{output}")
+    finally:
+        if ours:
+            policy.unlink()
+
+
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that nobody listens on just now; raises `PrivateBrokerError`."""
+    found: list[int] = []
+    for _ in range(1000):
+        port = secrets.choice(_PORTS)
+        if port not in found and _is_free(port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise PrivateBrokerError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _speaks_amqp(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as line:
+            line.sendall(b"AMQP\x00\x00\x09\x01")
+            return bool(line.recv(1))
+    except OSError:
+        return False
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)

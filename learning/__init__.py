@@ -1,0 +1,1 @@
+"""Numbers that learn: pure functions on numpy arrays."""

@@ -1,0 +1,1 @@
+"""What is said: schemas, codec, envelope, seal, chunk streams, routing keys."""

@@ -1,0 +1,237 @@
+"""The messages of a job: one frozen struct each, tagged with name and version.
+
+Each docstring says who sends it, when, and what it reveals to whom. The table of `docs/protocol.md`
+("Messages of a job") is checked against this module by a test. A tag is never reused: a changed
+message gets a new version.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+# Bounds refuse NaN and infinity: msgspec's plain `float` accepts both.
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+NonNegative = Annotated[float, Meta(ge=0.0, le=1e300)]
+Count = Annotated[int, Meta(ge=0, le=2**48)]
+Iteration = Annotated[int, Meta(ge=1, le=100_000)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}$")]
+ReasonCode = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}$")]
+Reason = Annotated[str, Meta(max_length=2000)]
+BulkBytes = Annotated[bytes, Meta(max_length=2**21)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every message of a job has in common: nothing but being one."""
+
+
+class JobPropose(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.propose.v1"):
+    """Business to provider, first. Reveals the contract, to the parties it names only."""
+
+    contract: Annotated[bytes, Meta(max_length=65_536)]
+
+
+class JobAccept(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.accept.v1"):
+    """Provider to business: the provider's signed half of the contract. Reveals its number of rows and columns."""
+
+    contract_digest: Digest
+    data_digest: Digest
+    schema_digest: Digest
+    rows: Count
+    columns: Count
+
+
+class JobDecline(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.decline.v1"):
+    """Provider to business instead of an accept. Reveals the reason."""
+
+    reason_code: ReasonCode
+    reason: Reason
+
+
+class JobCancel(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.cancel.v1"):
+    """Either party, any time: an operator ended the job. Reveals the reason given."""
+
+    reason: Reason
+
+
+class JobDone(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.done.v1"):
+    """Either party, last. `agreement` digests all shared scalars: both must have derived the same ones."""
+
+    iterations: Count
+    converged: bool
+    agreement: Digest
+
+
+class JobFailed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.failed.v1"):
+    """Either party, any time: a check failed. Reveals which one, never a value."""
+
+    reason_code: ReasonCode
+    reason: Reason
+
+
+class AlignPropose(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.propose.v1"):
+    """Business to provider. Reveals the size of its identifier list; `commitment` fixes the masked list."""
+
+    suite: Annotated[str, Meta(max_length=40)]
+    count: Count
+    chunk_items: Annotated[int, Meta(ge=1, le=65_536)]
+    schema_digest: Digest
+    commitment: Digest
+
+
+class AlignAccept(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.accept.v1"):
+    """Provider to business: the same about its own list."""
+
+    suite: Annotated[str, Meta(max_length=40)]
+    count: Count
+    chunk_items: Annotated[int, Meta(ge=1, le=65_536)]
+    schema_digest: Digest
+    commitment: Digest
+
+
+class AlignList(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.list.v1"):
+    """Both ways, bulk: masked points of 32 bytes, strictly increasing. Reveals nothing but their number."""
+
+    points: BulkBytes
+
+
+class AlignEcho(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.echo.v1"):
+    """Both ways, bulk, answers one `align.list` chunk: 16-byte tokens. Reveals which own rows are in both."""
+
+    tokens: BulkBytes
+
+
+class AlignResult(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.result.v1"):
+    """Both ways: size of the intersection and digest of its tokens in order; both must agree.
+
+    `iterations_allowed` is what the sender's release caps leave for this row set; the smaller one counts.
+    """
+
+    count: Count
+    digest: Digest
+    iterations_allowed: Count
+
+
+class FeaturesCodes(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features.codes.v1"):
+    """Both ways: own feature codes, Paillier modulus and the proof that it is sound.
+
+    Reveals the number of columns, never their names.
+    """
+
+    codes: Annotated[list[Annotated[int, Meta(ge=0, le=2**31 - 1)]], Meta(max_length=100_000)]
+    modulus: Annotated[bytes, Meta(max_length=2048)]
+    proof: Annotated[bytes, Meta(max_length=65_536)]
+    slot_bits: Annotated[int, Meta(ge=1, le=4096)]
+    columns_per_ciphertext: Annotated[int, Meta(ge=1, le=4096)]
+
+
+class FeaturesEncrypted(
+    Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features.encrypted.v1"
+):
+    """Both ways, bulk, once per job: rows of packed columns under the sender's own Paillier key."""
+
+    first_row: Count
+    rows: Count
+    ciphertexts: BulkBytes
+
+
+class ScoreRange(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.range.v1"):
+    """Provider to business, start of an iteration: interval and spread of its scores on a coarse grid."""
+
+    iteration: Iteration
+    bound: NonNegative
+    spread: NonNegative
+
+
+class LinkTerms(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="link.terms.v1"):
+    """Business to provider, bulk: encrypted expansion of each row's residual, `terms` + 1 ciphertexts a row.
+
+    Reveals the expansion's order K and stretch T. `terms` is 2K for logistic, 1 for the log link, 0 for
+    linear and for the first iteration.
+    """
+
+    iteration: Iteration
+    first_row: Count
+    rows: Count
+    terms: Annotated[int, Meta(ge=0, le=256)]
+    bound: NonNegative
+    stretch: NonNegative
+    ciphertexts: BulkBytes
+
+
+class ResidualShare(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="residual.share.v1"):
+    """Provider to business, bulk: packed residuals under a one-time mask. Uniform, so reveals nothing."""
+
+    iteration: Iteration
+    first_row: Count
+    rows: Count
+    ciphertexts: BulkBytes
+
+
+class CrossTerm(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="cross.term.v1"):
+    """Both ways: windowed product of the receiver's encrypted features with the sender's residual share.
+
+    Reveals the receiver's own gradient, to 1/16 of a record.
+    """
+
+    iteration: Iteration
+    ciphertexts: Annotated[bytes, Meta(max_length=2**20)]
+
+
+class StepProducts(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step.products.v1"):
+    """Both ways: the new row of the sender's Gram matrix and its largest preconditioned gradient entry.
+
+    Reveals the sender's gradient trajectory up to a rotation.
+    """
+
+    iteration: Iteration
+    products: Annotated[list[Finite], Meta(max_length=100_001)]
+    largest: NonNegative
+
+
+class Receipt(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.v1"):
+    """Either party, unsequenced: all sequences up to `applied` are journalled; bulk up to `credit` may be sent.
+
+    `applied` counts the partner's messages of this job; `credit` is the highest ordinal (1-based, over the
+    partner's bulk messages of this job) that may be sent. Monotone and idempotent.
+    """
+
+    applied: Count
+    credit: Count
+
+
+class ReceiptRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.request.v1"):
+    """Either party, unsequenced, after silence: what do you have? `sent` is the highest sequence published."""
+
+    sent: Count
+
+
+class PeerProbe(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer.probe.v1"):
+    """Business to provider, unsequenced, for `warren check`: are you there, and would this contract fit?"""
+
+    contract: Annotated[bytes, Meta(max_length=65_536)]
+
+
+class PeerAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer.answer.v1"):
+    """Provider to business, unsequenced: versions and what its policy says of the probed contract."""
+
+    software_version: Annotated[str, Meta(max_length=40)]
+    protocol_version: Count
+    logic_version: Count
+    backend: Annotated[str, Meta(max_length=40)]
+    acceptable: bool
+    reason_code: ReasonCode
+    reason: Reason
+    rows: Count
+    columns: Count
+    free_bytes: Count
+
+
+BULK: Final[frozenset[str]] = frozenset(
+    {"align.list", "align.echo", "features.encrypted", "link.terms", "residual.share"}
+)
+"""Kinds that travel on the bulk class, chunked, under credit."""
+
+UNSEQUENCED: Final[frozenset[str]] = frozenset({"receipt", "receipt.request", "peer.probe", "peer.answer"})
+"""Kinds that are no events of a job: no sequence, no outbox row."""

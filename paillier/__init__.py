@@ -1,0 +1,1 @@
+"""Numbers that hide: Paillier keys, cipher vectors, packing."""

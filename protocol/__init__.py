@@ -1,0 +1,1 @@
+"""Who says what when: the contract and the pure machines."""

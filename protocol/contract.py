@@ -1,0 +1,149 @@
+"""The job contract: what both parties sign before anything of a job is computed.
+
+The business's `job.propose` carries the contract, the provider's `job.accept` its half (digests of its data);
+both are signed by their envelopes. The job's identifier is half nonce, half digest of the contract, so every
+header of the job names the contract it belongs to.
+"""
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+import msgspec
+from messages.schemas import Digest, Name, NonNegative
+from msgspec import Meta
+
+PROTOCOL_VERSION: Final = 1
+LOGIC_VERSION: Final = 1
+LEAKAGE_VERSION: Final = 1
+KEY_BITS_MIN: Final = 2048
+KEY_BITS: Final = (2048, 3072, 4096)
+INSECURE_KEY_BITS_MIN: Final = 512
+RELEASE_NOISE: Final = 1 / 32
+CONTRACT_BYTES_MAX: Final = 65_536
+
+MARKS: Final[dict[str, str]] = {
+    "small_sample": "fewer rows, thinner columns and more released entries than the privacy rules allow; "
+    "the release noise may be switched off",
+    "few_columns": "a party with fewer than 3 columns shows its gradient almost in the clear",
+    "insecure": "Paillier keys below 2048 bits: for tests only",
+    "reproducible": "the release noise comes from a seed that each party configured, so that runs can be compared",
+}
+
+Mark = Literal["small_sample", "few_columns", "insecure", "reproducible"]
+Task = Literal["logistic", "linear", "poisson"]
+DatasetName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}$")]
+
+
+class ContractError(ValueError):
+    """A contract that nobody may sign; `code` is the reason code, the text says what to change."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything two parties agree on before a job. `expires_at` is in seconds since 1970, UTC."""
+
+    protocol_version: int
+    logic_version: int
+    leakage_version: int
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    business: Name
+    provider: Name
+    business_key: Digest
+    provider_key: Digest
+    business_dataset: DatasetName
+    provider_dataset: DatasetName
+    data_digest: Digest
+    schema_digest: Digest
+    business_rows: Annotated[int, Meta(ge=1, le=2**31)]
+    business_columns: Annotated[int, Meta(ge=0, le=10_000)]
+    columns_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    identifier_schema: Annotated[str, Meta(max_length=200)] = "exact.v1"
+    task: Task
+    l2: NonNegative
+    max_iterations: Annotated[int, Meta(ge=1, le=1000)]
+    tolerance: Annotated[float, Meta(gt=0, le=1.0)]
+    key_bits: Annotated[int, Meta(ge=INSECURE_KEY_BITS_MIN, le=8192)] = 2048
+    release_noise: Annotated[float, Meta(ge=0, le=1.0)] = RELEASE_NOISE
+    label_bound: Annotated[float, Meta(gt=0, le=2.0**40)]
+    psi_quota: Annotated[int, Meta(ge=1, le=2**40)]
+    marks: tuple[Mark, ...] = ()
+    align_chunk_items: Annotated[int, Meta(ge=1, le=32_768)] = 8192
+    chunk_rows_max: Annotated[int, Meta(ge=1, le=65_536)] = 540
+    sample_set: Literal["full"] = "full"
+    solver: Literal["lbfgs"] = "lbfgs"
+    retention: Literal["digests"] = "digests"
+    expires_at: Annotated[int, Meta(ge=0, le=2**48)]
+
+    @property
+    def small_sample(self) -> bool:
+        """Whether both parties accept fewer rows than the privacy rules ask for."""
+        return "small_sample" in self.marks
+
+
+def encode_contract(contract: JobContract) -> bytes:
+    """The contract's one and only byte form: a msgpack map in field order."""
+    return msgspec.msgpack.encode(contract)
+
+
+def decode_contract(data: bytes) -> JobContract:
+    """Read a contract; raises ContractError when it is malformed, not canonical or breaks a rule."""
+    if len(data) > CONTRACT_BYTES_MAX:
+        raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
+    try:
+        contract = msgspec.msgpack.decode(data, type=JobContract)
+    except msgspec.MsgspecError as error:
+        raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
+    if encode_contract(contract) != data:
+        raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
+    check_contract(contract)
+    return contract
+
+
+def contract_digest(data: bytes) -> bytes:
+    """SHA-256 of the contract's bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def job_id(data: bytes) -> str:
+    """The identifier of the job that a contract describes: 16 hex digits of nonce, 16 of digest."""
+    contract = msgspec.msgpack.decode(data, type=JobContract)
+    return f"{contract.nonce.hex()}-{contract_digest(data).hex()[:16]}"
+
+
+def check_contract(contract: JobContract) -> None:
+    """The rules that hold whatever the policies say. Raises ContractError naming rule and remedy."""
+    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version != LOGIC_VERSION:
+        raise ContractError(
+            "version",
+            f"the contract asks for protocol {contract.protocol_version}, logic {contract.logic_version}; "
+            f"this software speaks protocol {PROTOCOL_VERSION}, logic {LOGIC_VERSION}: upgrade the older party",
+        )
+    if contract.leakage_version != LEAKAGE_VERSION:
+        raise ContractError(
+            "leakage_version",
+            f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
+        )
+    if contract.business == contract.provider:
+        raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    if contract.key_bits < KEY_BITS_MIN and "insecure" not in contract.marks:
+        raise ContractError(
+            "key_too_short",
+            f"Paillier keys of {contract.key_bits} bits are refused: use {KEY_BITS_MIN} or more "
+            "(tests may mark the job insecure)",
+        )
+    if contract.release_noise < RELEASE_NOISE and not contract.small_sample:
+        raise ContractError(
+            "release_noise",
+            f"release noise {contract.release_noise:g} is below {RELEASE_NOISE:g} of a record: exact gradients "
+            "give labels away; raise it, or let both parties accept the mark small_sample",
+        )
+    if contract.business_columns + 1 < 3 and "few_columns" not in contract.marks:
+        raise ContractError(
+            "few_columns",
+            f"{contract.business} brings {contract.business_columns} columns: with fewer than 2 and the intercept, "
+            "its gradient shows almost in the clear; add columns or let both parties accept the mark few_columns",
+        )

@@ -1,0 +1,188 @@
+"""The machines: `step(state, event) -> (state, effects)`, pure, one per role.
+
+`step` looks the event up in the transition table, lets the handler of the role decide, and checks the phase
+it chose against the table. What the partner did wrong ends the job (`job.failed` names the check); what this
+party's own software did wrong raises `UnexpectedEventError`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from messages import schemas
+from messages.codec import CodecError
+
+from protocol import aligning, business, coding, iterating, provider
+from protocol.contract import LOGIC_VERSION, ContractError
+from protocol.effects import (
+    AnyEvent,
+    CancelDecided,
+    ComputeFailed,
+    ControlReceived,
+    Expired,
+    Finish,
+    RemoteProtocolError,
+    Send,
+    Started,
+    UnexpectedEventError,
+)
+from protocol.state import BUSINESS, PROVIDER, TERMINAL, JobState, Phase, decode_state, encode_state
+from protocol.steps import Outcome, change, fail, message_of
+from protocol.table import label_of, row_of
+
+Handler = Callable[[JobState, Any], Outcome]
+
+_SHARED: Final[dict[str, Handler]] = {
+    "computed:align.mask": aligning.masked,
+    "computed:align.sort": aligning.sorted_,
+    "computed:align.list": aligning.listed,
+    "bulk:align.list": aligning.list_received,
+    "computed:align.echo": aligning.echoed,
+    "bulk:align.echo": aligning.echo_received,
+    "computed:align.open": aligning.echo_opened,
+    "computed:align.match": aligning.matched,
+    "control:align.result": aligning.result_received,
+    "computed:features.quantise": coding.quantised,
+    "computed:keys.generate": coding.generated,
+    "computed:keys.verify": coding.verified,
+    "control:features.codes": coding.codes_received,
+    "computed:features.encrypt": coding.encrypted,
+    "bulk:features.encrypted": coding.received,
+    "computed:features.open": coding.opened,
+    "computed:cross.close": iterating.cross_closed,
+    "control:cross.term": iterating.cross_received,
+    "computed:gradient": iterating.differentiated,
+    "control:step.products": iterating.products_received,
+    "computed:results": iterating.results_ready,
+    "control:job.done": iterating.done_received,
+}
+
+HANDLERS: Final[dict[str, dict[str, Handler]]] = {
+    BUSINESS: {
+        **_SHARED,
+        "started": business.started,
+        "control:job.accept": business.accepted,
+        "control:job.decline": business.declined,
+        "control:align.accept": aligning.opened,
+        "computed:score": business.scored,
+        "control:score.range": business.range_received,
+        "computed:link.plan": business.planned,
+        "computed:link.terms": business.terms_encrypted,
+        "bulk:residual.share": business.share_received,
+        "computed:residual.open": business.share_opened,
+    },
+    PROVIDER: {
+        **_SHARED,
+        "control:job.propose": provider.proposed,
+        "computed:admit": provider.admitted,
+        "control:align.propose": aligning.opened,
+        "computed:score": provider.scored,
+        "bulk:link.terms": provider.terms_received,
+        "computed:link.evaluate": provider.terms_evaluated,
+    },
+}
+
+
+def step(state: JobState, event: AnyEvent) -> Outcome:
+    """Apply one event. Raises UnexpectedEventError for an event this party should never have made."""
+    if state.phase in TERMINAL:
+        return state, ()
+    label = label_of(event)
+    row = row_of(state.role, state.phase)
+    if label not in row:
+        if label.startswith(("control:", "bulk:")):
+            kind = label.split(":", 1)[1]
+            return fail(
+                state,
+                "unexpected_message",
+                f"{kind} from {state.partner} while {state.role} {state.me} is {state.phase.value}",
+            )
+        raise UnexpectedEventError(f"{state.role} in phase {state.phase.value} cannot take {label}")
+    try:
+        after, effects = _handle(state, label, event)
+    except RemoteProtocolError as error:
+        return fail(state, error.code, error.reason)
+    except ContractError as error:
+        return fail(state, error.code, error.reason)
+    except CodecError as error:
+        return fail(state, "message_malformed", f"a message of {state.partner} cannot be read: {error}")
+    failed_check = after.phase is Phase.FAILED
+    if after.phase not in row[label] and not failed_check:
+        raise UnexpectedEventError(
+            f"{state.role}: {label} leads from {state.phase.value} to {after.phase.value}, not in the table"
+        )
+    return after, effects
+
+
+def _handle(state: JobState, label: str, event: AnyEvent) -> Outcome:
+    match event:
+        case ComputeFailed():
+            return fail(state, event.reason_code, event.reason)
+        case CancelDecided():
+            return _cancelled(state, event.reason, tell=True)
+        case Expired():
+            return _expired(state)
+        case ControlReceived():
+            return _control(state, label, message_of(event.message))
+        case Started():
+            return business.started(state, event)
+        case _:
+            return HANDLERS[state.role][label](state, event)
+
+
+def _control(state: JobState, label: str, message: schemas.Message) -> Outcome:
+    match message:
+        case schemas.JobCancel():
+            return _cancelled(state, message.reason, tell=False)
+        case schemas.JobFailed():
+            return fail(state, message.reason_code, f"{state.partner}: {message.reason}", tell=False)
+        case _:
+            return HANDLERS[state.role][label](state, message)
+
+
+def _cancelled(state: JobState, reason: str, *, tell: bool) -> Outcome:
+    who = state.me if tell else state.partner
+    finish = Finish(outcome="cancelled", reason_code="cancelled", reason=f"cancelled by {who}: {reason}")
+    effects = (Send(message=schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
+    return change(state, phase=Phase.CANCELLED), effects
+
+
+def _expired(state: JobState) -> Outcome:
+    reason = "the contract expired before the job was done"
+    send = Send(message=schemas.JobFailed(reason_code="expired", reason=reason))
+    return change(state, phase=Phase.EXPIRED), (send, Finish(outcome="expired", reason_code="expired", reason=reason))
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """One role's machine, as the runner sees it."""
+
+    name: str
+    logic_version: int = LOGIC_VERSION
+
+    def initial(self, job: str, me: str, partner: str) -> JobState:
+        """The state before the first event."""
+        return JobState(role=self.name, job=job, me=me, partner=partner)
+
+    def step(self, state: JobState, event: AnyEvent) -> Outcome:
+        """See `step`."""
+        return step(state, event)
+
+    def encode(self, state: JobState) -> bytes:
+        """The state's bytes."""
+        return encode_state(state)
+
+    def decode(self, data: bytes) -> JobState:
+        """The inverse of `encode`."""
+        return decode_state(data)
+
+
+ROLES: Final[dict[str, Role]] = {BUSINESS: Role(name=BUSINESS), PROVIDER: Role(name=PROVIDER)}
+
+
+def contract_of(event: ControlReceived | Started) -> bytes:
+    """The contract that an opening event carries."""
+    if isinstance(event, Started):
+        return event.contract
+    message = message_of(event.message)
+    assert isinstance(message, schemas.JobPropose)
+    return message.contract

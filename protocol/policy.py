@@ -1,0 +1,121 @@
+"""What a party lets its partners ask for: `policy.toml`, decided before any of its data is touched.
+
+```toml
+tasks = ["logistic", "linear", "poisson"]
+marks = ["small_sample"]          # marks that this party accepts in a contract
+datasets = ["customers"]          # empty: all that party.toml names
+max_iterations = 100
+key_bits_min = 2048
+release_noise_min = 0.03125
+psi_quota = 10000000              # points evaluated for one partner in one contract period
+intersection_min = 1
+
+[partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
+marks = []
+```
+"""
+
+from typing import Any
+
+import msgspec
+
+from protocol.contract import JobContract, Mark, Task
+
+
+class PolicyError(ValueError):
+    """A policy file that cannot be used: names the key and what is wrong with it."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one partner may ask for."""
+
+    accept: bool = True
+    tasks: tuple[Task, ...] = ("logistic", "linear", "poisson")
+    marks: tuple[Mark, ...] = ()
+    datasets: tuple[str, ...] = ()
+    max_iterations: int = 100
+    key_bits_min: int = 2048
+    release_noise_min: float = 1 / 32
+    psi_quota: int = 10_000_000
+    intersection_min: int = 1
+
+
+class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
+    """The default policy and the overrides for single partners."""
+
+    default: Policy
+    partner: dict[str, Policy]
+
+    def of(self, partner: str) -> Policy:
+        """The policy that holds for `partner`."""
+        return self.partner.get(partner, self.default)
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy says of a contract: `reason_code` is empty when it is acceptable."""
+
+    reason_code: str = ""
+    reason: str = ""
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the contract may be signed."""
+        return not self.reason_code
+
+
+def read_policy(table: dict[str, Any]) -> PolicyBook:
+    """A policy book from a parsed TOML table. Raises PolicyError naming the key."""
+    general = {key: value for key, value in table.items() if key != "partner"}
+    try:
+        default = msgspec.convert(general, Policy)
+        partner = {
+            name: msgspec.convert({**general, **override}, Policy)
+            for name, override in table.get("partner", {}).items()
+        }
+    except (msgspec.ValidationError, TypeError, AttributeError) as error:
+        raise PolicyError(f"policy: {error}") from None
+    return PolicyBook(default=default, partner=partner)
+
+
+def decide(contract: JobContract, policy: Policy, datasets: frozenset[str]) -> Decision:
+    """What `policy` says of `contract`, at a provider that has `datasets`."""
+    refusals = (
+        (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
+        (
+            contract.provider_dataset not in datasets
+            or (bool(policy.datasets) and contract.provider_dataset not in policy.datasets),
+            "dataset_unknown",
+            f"there is no data set {contract.provider_dataset} for {contract.business}",
+        ),
+        (contract.task not in policy.tasks, "task_refused", f"task {contract.task} is not accepted"),
+        (
+            not set(contract.marks) <= set(policy.marks),
+            "mark_refused",
+            f"the marks {sorted(set(contract.marks) - set(policy.marks))} are not accepted",
+        ),
+        (
+            contract.max_iterations > policy.max_iterations,
+            "iterations_refused",
+            f"{contract.max_iterations} iterations are more than {policy.max_iterations}",
+        ),
+        (
+            contract.key_bits < policy.key_bits_min and "insecure" not in contract.marks,
+            "key_too_short",
+            f"keys of {contract.key_bits} bits are shorter than {policy.key_bits_min}",
+        ),
+        (
+            contract.release_noise < policy.release_noise_min and not contract.small_sample,
+            "release_noise",
+            f"release noise {contract.release_noise:g} is below {policy.release_noise_min:g}",
+        ),
+        (
+            contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
+            "psi_quota",
+            f"{contract.business_rows} identifiers are more than the quota of "
+            f"{min(policy.psi_quota, contract.psi_quota)}",
+        ),
+    )
+    for refused, code, reason in refusals:
+        if refused:
+            return Decision(reason_code=code, reason=reason)
+    return Decision()

@@ -1,0 +1,181 @@
+"""The state of one job at one party: small, serialisable, nothing of the length of the data.
+
+It is a cache of the journal: folding the job's events through the machine gives it again.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from protocol.contract import JobContract, decode_contract
+from protocol.effects import STATE_BYTES_MAX, BlobRef
+
+BUSINESS: Final = "business"
+PROVIDER: Final = "provider"
+
+
+class Phase(StrEnum):
+    """Where a job stands. The order is the order of a job (protocol.md section 1)."""
+
+    NEW = "new"
+    PROPOSED = "proposed"
+    ADMITTING = "admitting"
+    ALIGNING = "aligning"
+    CODING = "coding"
+    ENCRYPTING = "encrypting"
+    SCORING = "scoring"
+    LINKING = "linking"
+    CROSSING = "crossing"
+    STEPPING = "stepping"
+    CLOSING = "closing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+
+
+TERMINAL: Final = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED, Phase.DECLINED, Phase.EXPIRED})
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the parts of a state."""
+
+
+class Alignment(Record, frozen=True, kw_only=True):
+    """Private set intersection, from masking to the common row order."""
+
+    masked: tuple[BlobRef | None, ...] = ()
+    sorted_list: BlobRef | None = None
+    order: BlobRef | None = None
+    commitment: bytes = b""
+    partner_count: int = -1
+    partner_chunks: int = 0
+    partner_commitment: bytes = b""
+    lists_made: int = 0
+    lists_waiting: tuple[BlobRef, ...] = ()
+    lists_received: int = 0
+    echoing: BlobRef | None = None
+    last_point: bytes = b""
+    points: tuple[BlobRef, ...] = ()
+    partner_tokens: tuple[BlobRef, ...] = ()
+    echoes_received: int = 0
+    echoes_opening: tuple[BlobRef | None, ...] = ()
+    own_tokens: tuple[BlobRef | None, ...] = ()
+    matching: bool = False
+    rows: BlobRef | None = None
+    count: int = -1
+    digest: bytes = b""
+    iterations_allowed: int = 0
+    partner_result: tuple[int, bytes, int] | None = None
+
+
+class Features(Record, frozen=True, kw_only=True):
+    """Feature code set, keys and the encrypted features of both parties."""
+
+    matrix: BlobRef | None = None
+    label: BlobRef | None = None
+    history: BlobRef | None = None
+    modulus: bytes = b""
+    proof: bytes = b""
+    partner_codes: bytes = b""
+    partner_modulus: bytes = b""
+    partner_verified: bool = False
+    chunks_made: int = 0
+    chunks_computed: int = 0
+    received: int = 0
+    waiting: tuple[BlobRef, ...] = ()
+    opening: tuple[BlobRef | None, ...] = ()
+    encrypted: tuple[BlobRef | None, ...] = ()
+
+
+class Round(Record, frozen=True, kw_only=True):
+    """One iteration: everything that is forgotten when the next one starts."""
+
+    scored: bool = False
+    scores: BlobRef | None = None
+    bound: float = 0.0
+    spread: float = 0.0
+    range_received: bool = False
+    planned: bool = False
+    terms: int = -1
+    stretch: float = 0.0
+    rows_per_chunk: int = 0
+    chunks: int = 0
+    chunks_made: int = 0
+    chunks_computed: int = 0
+    received: int = 0
+    in_work: tuple[BlobRef | None, ...] = ()
+    evaluated: int = 0
+    local_sums: tuple[bytes, ...] = ()
+    cross_product: bytes = b""
+    closed: bool = False
+    cross_term: bytes = b""
+    differentiating: bool = False
+    products: tuple[float, ...] = ()
+    largest: float = 0.0
+    partner_products: tuple[float, ...] | None = None
+    partner_largest: float = 0.0
+
+
+class IterationFacts(Record, frozen=True, kw_only=True):
+    """What the history keeps of an iteration; every number is known to both parties."""
+
+    iteration: int
+    largest_business: float
+    largest_provider: float
+    terms: int
+    bound: float
+    step: float
+
+
+class JobState(Record, frozen=True, kw_only=True):
+    """One job at one party."""
+
+    role: str
+    job: str
+    me: str
+    partner: str
+    phase: Phase = Phase.NEW
+    contract: bytes = b""
+    snapshot: BlobRef | None = None
+    own_rows: int = 0
+    own_columns: int = 0
+    partner_rows: int = 0
+    partner_columns: int = 0
+    rows: int = 0
+    iteration: int = 0
+    iterations_max: int = 0
+    align: Alignment = Alignment()
+    features: Features = Features()
+    round: Round = Round()
+    early_range: tuple[float, float] | None = None
+    loop: bytes = b""
+    facts: tuple[IterationFacts, ...] = ()
+    converged: bool = False
+    stop_reason: str = ""
+    agreement: bytes = bytes(32)
+    results: tuple[BlobRef, ...] = ()
+    partner_done: tuple[int, bool, bytes] | None = None
+
+    @property
+    def terms_of(self) -> JobContract:
+        """The job contract, decoded."""
+        return decode_contract(self.contract)
+
+
+def encode_state(state: JobState) -> bytes:
+    """The state's bytes; raises ValueError beyond STATE_BYTES_MAX (a job too large for this version)."""
+    data = msgspec.msgpack.encode(state)
+    if len(data) > STATE_BYTES_MAX:
+        raise ValueError(
+            f"the state of job {state.job} would take {len(data)} bytes, {STATE_BYTES_MAX} at most: "
+            "fewer rows, columns or iterations"
+        )
+    return data
+
+
+def decode_state(data: bytes) -> JobState:
+    """The inverse of `encode_state`."""
+    return msgspec.msgpack.decode(data, type=JobState)

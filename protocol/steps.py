@@ -1,0 +1,101 @@
+"""What the machines share: packing of arguments, progress, ending a job."""
+
+from typing import Any
+
+import msgspec
+from messages import codec, schemas
+
+from protocol.effects import AnyEffect, BlobRef, Compute, Finish, Progress, RemoteProtocolError, Send
+from protocol.state import BUSINESS, JobState, Phase
+
+Outcome = tuple[JobState, tuple[AnyEffect, ...]]
+
+
+def change(record: Any, **fields: Any) -> Any:
+    """`msgspec.structs.replace`, in one short word."""
+    return msgspec.structs.replace(record, **fields)
+
+
+def compute(
+    task: str,
+    function: str,
+    arguments: dict[str, Any],
+    inputs: tuple[BlobRef, ...] = (),
+    *,
+    sends_bulk: bool = False,
+) -> Compute:
+    """A compute effect with its arguments packed."""
+    return Compute(
+        task=task,
+        function=function,
+        arguments=msgspec.msgpack.encode(arguments),
+        inputs=inputs,
+        sends_bulk=sends_bulk,
+    )
+
+
+def output_of(data: bytes) -> dict[str, Any]:
+    """The output map of a compute task."""
+    output: dict[str, Any] = msgspec.msgpack.decode(data, type=dict)
+    return output
+
+
+def chunk_of(task: str) -> int:
+    """The chunk number at the end of a task's name (`link.terms/3/17` is chunk 17)."""
+    return int(task.rsplit("/", 1)[1])
+
+
+def message_of(data: bytes) -> schemas.Message:
+    """The message of a control event."""
+    return codec.decode(data)
+
+
+def expect(condition: bool, code: str, reason: str) -> None:
+    """Check what the partner said; raises RemoteProtocolError."""
+    if not condition:
+        raise RemoteProtocolError(code, reason)
+
+
+def put(items: tuple[Any, ...], index: int, item: Any) -> tuple[Any, ...]:
+    """The tuple with `item` at `index`, lengthened with None where it is too short."""
+    longer = items + (None,) * (index + 1 - len(items))
+    return (*longer[:index], item, *longer[index + 1 :])
+
+
+def whole(items: tuple[Any, ...], count: int) -> bool:
+    """Whether all `count` places are filled."""
+    return len(items) == count and all(item is not None for item in items)
+
+
+def own_message(state: JobState) -> tuple[str, str]:
+    """(own role, partner's name): for texts."""
+    return state.role, state.partner
+
+
+def progress(
+    state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = ""
+) -> Progress:
+    """A progress effect with the iteration filled in."""
+    return Progress(
+        stage=stage,
+        iteration=state.iteration,
+        iterations=state.iterations_max,
+        done=done,
+        total=total,
+        waits_for=waits_for,
+    )
+
+
+def fail(state: JobState, code: str, reason: str, *, tell: bool = True) -> Outcome:
+    """End the job as failed and, unless the partner said so itself, tell the partner."""
+    message = schemas.JobFailed(reason_code=code, reason=reason[:2000])
+    effects: tuple[AnyEffect, ...] = (Send(message=message),) if tell else ()
+    return (
+        change(state, phase=Phase.FAILED),
+        (*effects, Finish(outcome="failed", reason_code=code, reason=reason)),
+    )
+
+
+def is_business(state: JobState) -> bool:
+    """Whether this party is the business of the job."""
+    return state.role == BUSINESS

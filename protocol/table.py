@@ -1,0 +1,161 @@
+"""The transition tables: which event may happen in which phase, and where it may lead.
+
+Rule 1: everything about *when* something may be said lives here. A missing row is the illegal transition.
+Rule 2: a handler (see `business`, `provider` and the modules they share) decides *which* of the phases in the
+row comes next and which effects follow; `machines.step` checks its choice against the row.
+Rule 3: a message of the partner may arrive while this party still works on the step before. Where the
+partner is allowed to be ahead, the row leads back to the same phase and the handler keeps the message.
+Rule 4: control messages of a sender arrive in the order they were sent. So a phase needs rows only for what
+the partner may say after what it has said already.
+
+The state diagram in `docs/states.md` is generated from these tables, and a test compares them.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from protocol.effects import (
+    AnyEvent,
+    BulkReceived,
+    CancelDecided,
+    Computed,
+    ComputeFailed,
+    ControlReceived,
+    Expired,
+    Started,
+)
+from protocol.state import BUSINESS, PROVIDER, TERMINAL, Phase
+
+Row = Mapping[str, frozenset[Phase]]
+Table = Mapping[Phase, Row]
+
+
+def label_of(event: AnyEvent) -> str:
+    """The name of an event in the table."""
+    match event:
+        case Started():
+            return "started"
+        case ControlReceived(kind=kind):
+            return f"control:{kind}"
+        case BulkReceived(kind=kind):
+            return f"bulk:{kind}"
+        case Computed(function=function):
+            return f"computed:{function}"
+        case ComputeFailed():
+            return "compute_failed"
+        case CancelDecided():
+            return "cancel"
+        case Expired():
+            return "expired"
+
+
+def _row(*stays: str, phase: Phase, **moves: Phase | tuple[Phase, ...]) -> dict[str, frozenset[Phase]]:
+    row = {label: frozenset({phase}) for label in stays}
+    for name, targets in moves.items():
+        label = name.replace("__", ":").replace("_", ".")
+        row[label] = frozenset(targets if isinstance(targets, tuple) else (targets,))
+    return row
+
+
+_P = Phase
+
+_ALIGNING = _row(
+    "computed:align.mask",
+    "computed:align.sort",
+    "computed:align.list",
+    "bulk:align.list",
+    "computed:align.echo",
+    "bulk:align.echo",
+    "computed:align.open",
+    phase=_P.ALIGNING,
+    computed__align_match=(_P.ALIGNING, _P.CODING),
+    control__align_result=(_P.ALIGNING, _P.CODING),
+)
+
+_CODING = _row(
+    "control:features.codes",
+    "bulk:features.encrypted",
+    phase=_P.CODING,
+    computed__features_quantise=(_P.CODING, _P.ENCRYPTING),
+    computed__keys_generate=(_P.CODING, _P.ENCRYPTING),
+    computed__keys_verify=(_P.CODING, _P.ENCRYPTING),
+)
+
+_ENCRYPTING = _row(
+    "bulk:features.encrypted",
+    phase=_P.ENCRYPTING,
+    computed__features_encrypt=(_P.ENCRYPTING, _P.SCORING),
+    computed__features_open=(_P.ENCRYPTING, _P.SCORING),
+)
+
+_CROSSING = _row(
+    "control:step.products",
+    "control:cross.term",
+    "computed:cross.close",
+    phase=_P.CROSSING,
+    computed__gradient=(_P.CROSSING, _P.STEPPING, _P.SCORING, _P.CLOSING),
+)
+
+_STEPPING = _row(phase=_P.STEPPING, control__step_products=(_P.SCORING, _P.CLOSING))
+
+_CLOSING = _row(phase=_P.CLOSING, computed__results=(_P.CLOSING, _P.DONE), control__job_done=(_P.CLOSING, _P.DONE))
+
+_BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
+    _P.NEW: _row(phase=_P.NEW, started=_P.PROPOSED),
+    _P.PROPOSED: _row(phase=_P.PROPOSED, control__job_accept=_P.ALIGNING, control__job_decline=_P.DECLINED),
+    _P.ALIGNING: {**_ALIGNING, "control:align.accept": frozenset({_P.ALIGNING})},
+    _P.CODING: _CODING,
+    _P.ENCRYPTING: {**_ENCRYPTING, "control:score.range": frozenset({_P.ENCRYPTING})},
+    _P.SCORING: _row(
+        "computed:score",
+        "control:score.range",
+        phase=_P.SCORING,
+        computed__link_plan=_P.LINKING,
+    ),
+    _P.LINKING: _row(
+        "computed:link.terms",
+        "bulk:residual.share",
+        "control:cross.term",
+        phase=_P.LINKING,
+        computed__residual_open=(_P.LINKING, _P.CROSSING),
+    ),
+    _P.CROSSING: _CROSSING,
+    _P.STEPPING: _STEPPING,
+    _P.CLOSING: _CLOSING,
+}
+
+_PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
+    _P.NEW: _row(phase=_P.NEW, control__job_propose=_P.ADMITTING),
+    _P.ADMITTING: _row(phase=_P.ADMITTING, computed__admit=(_P.ALIGNING, _P.DECLINED)),
+    _P.ALIGNING: {**_ALIGNING, "control:align.propose": frozenset({_P.ALIGNING})},
+    _P.CODING: _CODING,
+    _P.ENCRYPTING: _ENCRYPTING,
+    _P.SCORING: _row(phase=_P.SCORING, computed__score=_P.LINKING),
+    _P.LINKING: _row(
+        "bulk:link.terms",
+        phase=_P.LINKING,
+        computed__link_evaluate=(_P.LINKING, _P.CROSSING),
+    ),
+    _P.CROSSING: _CROSSING,
+    _P.STEPPING: _STEPPING,
+    _P.CLOSING: _CLOSING,
+}
+
+_ENDINGS: Final[dict[str, frozenset[Phase]]] = {
+    "compute_failed": frozenset({_P.FAILED}),
+    "cancel": frozenset({_P.CANCELLED}),
+    "expired": frozenset({_P.EXPIRED}),
+    "control:job.cancel": frozenset({_P.CANCELLED}),
+    "control:job.failed": frozenset({_P.FAILED}),
+}
+"""Rows that every phase that is not terminal has."""
+
+TRANSITIONS: Final[Mapping[str, Table]] = {
+    role: {phase: {**_ENDINGS, **row} for phase, row in table.items()}
+    for role, table in ((BUSINESS, _BUSINESS), (PROVIDER, _PROVIDER))
+}
+
+
+def row_of(role: str, phase: Phase) -> Row:
+    """The row of a phase; a terminal phase has none: what was still under way is ignored there."""
+    return {} if phase in TERMINAL else TRANSITIONS[role][phase]

@@ -1,0 +1,1 @@
+"""Who does it: daemons, journal, executor, command line."""

@@ -1,0 +1,263 @@
+"""The blob store: bulk bodies in append-only segment files, named by content.
+
+A blob is a range of a segment, found by (job, SHA-256) in the journal's table `blobs`, which also counts who
+refers to it. Bytes are appended while a unit of work runs, made durable by `sync` before the commit that
+names them, and forgotten when their last reference goes: a segment that nothing refers to is deleted after
+the commit (`sweep`). What a crash or a rollback leaves at a segment's end is never named and goes with it.
+Everything but `read` runs on the journal's writer thread; the data directory's lock makes it the only owner.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol.effects import BlobRef
+from sqlalchemy import Connection, delete, insert, select, update
+
+from services.crash import CrashHook, no_crash
+from services.journal_schema import blobs
+from services.limits import SEGMENT_BYTES_MAX
+
+_STREAM: Final = re.compile(r"[^a-z0-9.-]")
+
+
+class BlobError(Exception):
+    """Base of the store's errors: `BlobMissing`, `BlobDamaged`."""
+
+
+class BlobMissing(BlobError):
+    """The job has no such blob."""
+
+
+class BlobDamaged(BlobError):
+    """The bytes on disk are not those that were stored: names the file, never the content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a blob lies. `path` is absolute, so that a worker process can read it by itself."""
+
+    path: str
+    offset: int
+    bytes: int
+    sha256: bytes
+
+
+@dataclass(slots=True)
+class _Segment:
+    name: str
+    file: int
+    size: int
+
+
+class BlobStore:
+    """Segments of one data directory."""
+
+    def __init__(
+        self, directory: Path, *, segment_bytes_max: int = SEGMENT_BYTES_MAX, crash: CrashHook = no_crash
+    ) -> None:
+        self._directory = directory
+        self._segment_bytes_max = segment_bytes_max
+        self._crash = crash
+        self._open: dict[tuple[str, str], _Segment] = {}
+        self._unsynced: dict[str, _Segment] = {}
+        self._new_entries: set[Path] = set()
+        self._candidates: set[str] = set()
+        self._made = 0
+
+    # -- references, inside a unit of work ------------------------------------------------------------------
+
+    def put(self, connection: Connection, job: str, stream: str, data: bytes, rows: int = 0) -> BlobRef:
+        """Store `data` for `job` with one reference; the same content again only gets one reference more.
+
+        `stream` groups what is likely to be released together.
+        """
+        ref = BlobRef(sha256=hashlib.sha256(data).digest(), rows=rows, bytes=len(data))
+        if self._add(connection, job, ref.sha256, 1):
+            return ref
+        segment, offset = self._append(job, stream, data)
+        connection.execute(
+            insert(blobs).values(
+                job=job, sha256=ref.sha256, segment=segment, offset=offset, bytes=len(data), refs=1
+            )
+        )
+        return ref
+
+    def refer(self, connection: Connection, job: str, sha256: bytes) -> None:
+        """One reference more. Raises BlobMissing."""
+        if not self._add(connection, job, sha256, 1):
+            raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
+
+    def release(self, connection: Connection, job: str, sha256: bytes) -> None:
+        """One reference less; the last one takes the blob with it. Raises BlobMissing."""
+        if not self._add(connection, job, sha256, -1):
+            raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
+        gone = connection.scalar(
+            delete(blobs)
+            .where(blobs.c.job == job, blobs.c.sha256 == sha256, blobs.c.refs <= 0)
+            .returning(blobs.c.segment)
+        )
+        if gone is not None:
+            self._candidates.add(gone)
+
+    def retain(self, connection: Connection, job: str, keep: dict[bytes, int]) -> None:
+        """Set the references of a job to `keep` and release every other blob of it."""
+        rows = connection.execute(select(blobs.c.sha256, blobs.c.segment).where(blobs.c.job == job)).all()
+        for sha256, segment in rows:
+            where = (blobs.c.job == job, blobs.c.sha256 == sha256)
+            if sha256 in keep:
+                connection.execute(update(blobs).where(*where).values(refs=keep[sha256]))
+            else:
+                connection.execute(delete(blobs).where(*where))
+                self._candidates.add(segment)
+
+    def locate(self, connection: Connection, job: str, sha256: bytes) -> Location:
+        """Where a blob lies. Raises BlobMissing."""
+        row = connection.execute(
+            select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(
+                blobs.c.job == job, blobs.c.sha256 == sha256
+            )
+        ).first()
+        if row is None:
+            raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
+        return Location(str(self._directory / row.segment), row.offset, row.bytes, sha256)
+
+    @staticmethod
+    def _add(connection: Connection, job: str, sha256: bytes, count: int) -> bool:
+        done = connection.execute(
+            update(blobs)
+            .where(blobs.c.job == job, blobs.c.sha256 == sha256)
+            .values(refs=blobs.c.refs + count)
+        )
+        return done.rowcount > 0
+
+    # -- files ----------------------------------------------------------------------------------------------
+
+    def _append(self, job: str, stream: str, data: bytes) -> tuple[str, int]:
+        key = (job, _STREAM.sub("-", stream.lower())[:60])
+        segment = self._open.get(key)
+        if segment is not None and segment.size >= self._segment_bytes_max:
+            self._close(key)
+            segment = None
+        if segment is None:
+            segment = self._create(*key)
+            self._open[key] = segment
+        offset = segment.size
+        # Known to be dirty before the first byte: a write that fails half-way has moved the end of the file.
+        self._unsynced[segment.name] = segment
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(segment.file, view) :]
+        except OSError:
+            self._close(key)
+            raise
+        segment.size += len(data)
+        self._crash("blob.appended")
+        return segment.name, offset
+
+    def _create(self, job: str, stream: str) -> _Segment:
+        folder = self._directory / job
+        if not folder.exists():
+            folder.mkdir(parents=True, mode=0o700)
+            self._new_entries.add(self._directory)
+        while True:
+            self._made += 1
+            name = f"{job}/{stream}-{self._made}"
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+                file = os.open(self._directory / name, flags, 0o600)
+            except FileExistsError:
+                continue
+            self._new_entries.add(folder)
+            return _Segment(name, file, 0)
+
+    def _close(self, key: tuple[str, str]) -> None:
+        segment = self._open.pop(key)
+        if segment.name in self._unsynced:
+            os.fdatasync(segment.file)
+            del self._unsynced[segment.name]
+        os.close(segment.file)
+
+    def sync(self) -> None:
+        """Make everything appended durable: before the commit that names it. Raises OSError."""
+        for name, segment in list(self._unsynced.items()):
+            os.fdatasync(segment.file)
+            del self._unsynced[name]
+        for folder in list(self._new_entries):
+            _sync_directory(folder)
+            self._new_entries.discard(folder)
+        self._crash("blob.synced")
+
+    def sweep(self, connection: Connection) -> None:
+        """Delete the segments that lost their last reference: after the commit that took it."""
+        for name in sorted(self._candidates):
+            self._candidates.discard(name)
+            if connection.scalar(select(blobs.c.sha256).where(blobs.c.segment == name).limit(1)) is not None:
+                continue
+            for key, segment in list(self._open.items()):
+                if segment.name == name:
+                    self._close(key)
+            self._unlink(name)
+
+    def recover(self, connection: Connection) -> int:
+        """Delete every segment that no blob names; returns how many there were. At start, before any `put`."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = set(connection.scalars(select(blobs.c.segment).distinct()))
+        stray = [
+            name
+            for path in sorted(self._directory.glob("*/*"))
+            if (name := f"{path.parent.name}/{path.name}") not in known
+        ]
+        for name in stray:
+            self._unlink(name)
+        return len(stray)
+
+    def _unlink(self, name: str) -> None:
+        path = self._directory / name
+        path.unlink(missing_ok=True)
+        try:
+            path.parent.rmdir()
+        except OSError:
+            return
+        self._new_entries.discard(path.parent)
+
+    def close(self) -> None:
+        """Close the files; nothing is made durable that a commit did not ask for."""
+        for segment in self._open.values():
+            os.close(segment.file)
+        self._open.clear()
+        self._unsynced.clear()
+
+
+def read(location: Location) -> bytes:
+    """The bytes of a blob, checked against its name; from any thread or process.
+
+    Raises:
+        BlobDamaged: the file is missing, too short, or holds something else.
+
+    """
+    try:
+        with Path(location.path).open("rb") as file:
+            data = os.pread(file.fileno(), location.bytes, location.offset)
+            while len(data) < location.bytes:
+                more = os.pread(file.fileno(), location.bytes - len(data), location.offset + len(data))
+                if not more:
+                    break
+                data += more
+    except FileNotFoundError:
+        raise BlobDamaged(f"segment {location.path} is missing") from None
+    if len(data) != location.bytes or hashlib.sha256(data).digest() != location.sha256:
+        raise BlobDamaged(f"segment {location.path} is damaged at byte {location.offset}")
+    return data
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

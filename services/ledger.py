@@ -1,0 +1,113 @@
+"""What this party has released to each partner, over all jobs: the owner's side of the release rules.
+
+One file per partner and job holds hashes of the rows that the job used and the number of gradient and Gram
+entries granted. It outlives the job: caps and row-set differences are judged over all jobs (protocol.md
+section 5). Identifiers are stored as salted hashes, never in the clear.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from learning import release
+from numpy.typing import NDArray
+
+ROW_BYTES = 16
+
+
+class Ledger:
+    """The release ledger of one party about one partner, in `<data directory>/ledger/<partner>/`."""
+
+    def __init__(self, data_directory: Path, partner: str) -> None:
+        """Open the ledger; makes its directory and salt when they are not there."""
+        self._directory = data_directory / "ledger" / partner
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._salt = self._salt_of(data_directory / "ledger" / "salt")
+
+    @staticmethod
+    def _salt_of(path: Path) -> bytes:
+        if not path.exists():
+            fresh = path.with_name(f"salt.{os.getpid()}")
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(secrets.token_bytes(32))
+            try:
+                os.link(fresh, path)
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_bytes()
+
+    def row_hashes(self, identifiers: Sequence[str]) -> NDArray[np.void]:
+        """Sorted salted hashes of identifiers, 16 bytes each."""
+        digests = b"".join(
+            hashlib.blake2b(name.encode(), key=self._salt, digest_size=ROW_BYTES).digest() for name in identifiers
+        )
+        return np.unique(np.frombuffer(digests, dtype=f"V{ROW_BYTES}"))
+
+    def admit(
+        self,
+        job: str,
+        identifiers: Sequence[str],
+        *,
+        own_columns: int,
+        partner_columns: int,
+        max_iterations: int,
+        small_sample: bool,
+    ) -> int:
+        """Iterations that the rules leave for a job on these rows; the grant is written down.
+
+        Raises release.ReleaseRefused (too few rows, a row set too close to a former one). Running it again
+        for the same job gives the same answer.
+        """
+        rows = self.row_hashes(identifiers)
+        overlaps = self._former(job, rows)
+        allowed = release.iterations_allowed(
+            rows=len(rows),
+            own_columns=own_columns,
+            partner_columns=partner_columns,
+            max_iterations=max_iterations,
+            small_sample=small_sample,
+            former=overlaps,
+        )
+        self._write(job, rows, release.entries_released(allowed, partner_columns))
+        return allowed
+
+    def settle(self, job: str, iterations: int, partner_columns: int) -> None:
+        """Replace a job's grant by what it really released."""
+        path = self._directory / f"{job}.npz"
+        if path.exists():
+            with np.load(path) as record:
+                rows = record["rows"]
+            self._write(job, rows, release.entries_released(iterations, partner_columns))
+
+    def _former(self, job: str, rows: NDArray[np.void]) -> list[release.FormerRelease]:
+        found = []
+        for path in sorted(self._directory.glob("*.npz")):
+            if path.stem == job:
+                continue
+            with np.load(path) as record:
+                theirs, entries = record["rows"], int(record["entries"])
+            shared = int(np.isin(theirs, rows).sum())
+            if shared:
+                found.append(
+                    release.FormerRelease(
+                        job=path.stem,
+                        entries=entries,
+                        shared_rows=shared,
+                        differing_rows=len(theirs) + len(rows) - 2 * shared,
+                    )
+                )
+        return found
+
+    def _write(self, job: str, rows: NDArray[np.void], entries: int) -> None:
+        path = self._directory / f"{job}.npz"
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            np.savez_compressed(file, rows=rows, entries=np.int64(entries))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)

@@ -1,0 +1,30 @@
+"""The compute functions that machines may ask for, by name."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from services.compute import ComputeFunction
+from services.tasks import admit, align, features, results, train
+
+FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
+    "admit": admit.admit,
+    "align.mask": align.mask,
+    "align.sort": align.sort,
+    "align.list": align.send_list,
+    "align.echo": align.echo,
+    "align.open": align.open_echo,
+    "align.match": align.match,
+    "features.quantise": features.quantise,
+    "keys.generate": features.generate_keys,
+    "keys.verify": features.verify_keys,
+    "features.encrypt": features.encrypt,
+    "features.open": features.open_features,
+    "score": train.score,
+    "link.plan": train.plan,
+    "link.terms": train.encrypt_terms,
+    "link.evaluate": train.evaluate,
+    "residual.open": train.open_share,
+    "cross.close": train.close_cross,
+    "gradient": train.gradient,
+    "results": results.results,
+}

@@ -1,0 +1,108 @@
+"""The provider's first task: does the policy accept the contract, and is the data set fit for it?"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from messages import schemas
+from protocol.contract import ContractError, decode_contract
+from protocol.policy import Decision, decide, read_policy
+
+from services.compute import TaskContext, TaskResult
+from services.snapshot import pack_snapshot
+from services.tables import TableError, data_digest, read_table, schema_digest
+
+
+def _decline(decision: Decision) -> TaskResult:
+    return TaskResult({"reason_code": decision.reason_code, "reason": decision.reason}, ())
+
+
+def judge(contract_bytes: bytes, partner: str, settings: dict[str, Any]) -> Decision:
+    """What the policy in `settings` says of a contract that `partner` proposes."""
+    try:
+        contract = decode_contract(contract_bytes)
+    except ContractError as error:
+        return Decision(reason_code=error.code, reason=error.reason)
+    policy = read_policy(settings["policy"]).of(partner)
+    return decide(contract, policy, frozenset(settings["datasets"]))
+
+
+def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
+    """Judge the contract; read and snapshot the data set it names. Blob: the snapshot."""
+    del inputs
+    contract_bytes = arguments["contract"]
+    decision = judge(contract_bytes, context.partner.name, context.settings)
+    if not decision.acceptable:
+        return _decline(decision)
+    contract = decode_contract(contract_bytes)
+    fingerprints = (context.partner.digest(), context.identity.public.digest())
+    if (contract.business_key, contract.provider_key) != fingerprints:
+        return _decline(
+            Decision(
+                reason_code="keys_differ",
+                reason="the contract names other identity keys than the ones exchanged: compare fingerprints",
+            )
+        )
+    dataset = context.settings["datasets"][contract.provider_dataset]
+    try:
+        table = read_table(
+            Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None
+        )
+    except TableError as error:
+        # The text names this party's files and columns: they stay here, the partner gets the code.
+        context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))
+        return _decline(
+            Decision(
+                reason_code="dataset_unfit",
+                reason=f"the data set {contract.provider_dataset} cannot be used ({error.code}); "
+                "its owner's log says where",
+            )
+        )
+    columns = len(table.columns)
+    if columns > contract.columns_max or (columns < 3 and "few_columns" not in contract.marks):
+        return _decline(
+            Decision(reason_code="columns", reason=f"the data set has {columns} columns, the contract forbids that")
+        )
+    return TaskResult(
+        {
+            "reason_code": "",
+            "reason": "",
+            "rows": len(table.identifiers),
+            "columns": columns,
+            "data_digest": data_digest(table),
+            "schema_digest": schema_digest(table),
+        },
+        ((pack_snapshot(table), len(table.identifiers)),),
+    )
+
+
+def probe(
+    contract_bytes: bytes, partner: str, settings: dict[str, Any], *, version: str, backend: str, data: Path
+) -> schemas.PeerAnswer:
+    """The answer to `peer.probe`: would this contract be accepted, and how much would there be to do?"""
+    decision = judge(contract_bytes, partner, settings)
+    rows = columns = 0
+    if decision.acceptable:
+        contract = decode_contract(contract_bytes)
+        dataset = settings["datasets"][contract.provider_dataset]
+        try:
+            table = read_table(
+                Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None
+            )
+            rows, columns = len(table.identifiers), len(table.columns)
+        except TableError as error:
+            decision = Decision(
+                reason_code="dataset_unfit", reason=f"data set {contract.provider_dataset}: {error.code}"
+            )
+    return schemas.PeerAnswer(
+        software_version=version,
+        protocol_version=1,
+        logic_version=1,
+        backend=backend,
+        acceptable=decision.acceptable,
+        reason_code=decision.reason_code or "ok",
+        reason=decision.reason,
+        rows=rows,
+        columns=columns,
+        free_bytes=shutil.disk_usage(data).free,
+    )

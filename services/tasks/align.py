@@ -1,0 +1,134 @@
+"""Compute tasks of the alignment: mask, sort, list, echo, open, match (docs/alignment.md)."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from alignment import curve, identifiers, sets
+from learning import release
+from messages import schemas
+from numpy.typing import NDArray
+
+from services.compute import TaskContext, TaskRefused, TaskResult
+from services.ledger import Ledger
+from services.snapshot import unpack_snapshot
+from services.tasks.sealing import open_chunk, seal_chunk
+
+Inputs = tuple[bytes, ...]
+POINT_BYTES = 32
+TOKEN_BYTES = 16
+
+
+def _scalar(context: TaskContext, arguments: dict[str, Any]) -> bytes:
+    """The job's secret scalar: the same when a task is run again, another for another job or snapshot."""
+    return curve.derive_scalar(
+        context.job_secret, context.job, context.partner.name, arguments["role"], arguments["snapshot"]
+    )
+
+
+def mask(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Map a chunk of own identifiers to the curve and mask them. Blob: points, 32 bytes each, in row order."""
+    snapshot = unpack_snapshot(inputs[0])
+    first, items = arguments["first"], arguments["items"]
+    chosen = identifiers.normalise(snapshot.identifiers[first : first + items], arguments["schema"])
+    points = curve.mask_many(curve.map_many(chosen), _scalar(context, arguments))
+    return TaskResult({}, ((points.tobytes(), len(chosen)),))
+
+
+def _points(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, POINT_BYTES)
+
+
+def sort(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Sort all masked points by their bytes. Blobs: the list, and the own row behind each place in it."""
+    del context, arguments
+    points, order = sets.sorted_list(_points(b"".join(inputs)))
+    return TaskResult(
+        {"commitment": sets.commitment(points)},
+        ((points.tobytes(), len(points)), (order.astype("<i8").tobytes(), len(order))),
+    )
+
+
+def send_list(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Seal one chunk of the sorted list."""
+    chunk, items = arguments["chunk"], arguments["items"]
+    body = inputs[0][chunk * items * POINT_BYTES : (chunk + 1) * items * POINT_BYTES]
+    sealed = seal_chunk(context, schemas.AlignList(points=body), chunk, arguments["chunks"])
+    return TaskResult({}, ((sealed, len(body) // POINT_BYTES),))
+
+
+def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Check one chunk of the partner's list and answer it. Blobs: sealed answer, points, tokens."""
+    chunk, chunks = arguments["chunk"], arguments["chunks"]
+    where = f"align.list chunk {chunk} from {context.partner.name}"
+    message = open_chunk(context, inputs[0], schemas.AlignList, chunk, chunks)
+    if len(message.points) != arguments["items"] * POINT_BYTES:
+        raise TaskRefused("align_count", f"{where} has {len(message.points)} bytes, not {arguments['items']} points")
+    try:
+        points = sets.check_chunk(message.points, arguments["last"] or None)
+        sets.refuse_reflected(points, _points(inputs[1]))
+        masked = curve.mask_many(points, _scalar(context, arguments))
+    except sets.ListError as error:
+        raise TaskRefused(error.code, f"{where}: {error}") from None
+    except curve.PointError as error:
+        raise TaskRefused("align_point", f"{where}: {error}") from None
+    tokens = sets.tokens(masked).tobytes()
+    sealed = seal_chunk(context, schemas.AlignEcho(tokens=tokens), chunk, chunks)
+    last = message.points[-POINT_BYTES:] or arguments["last"]
+    return TaskResult({"last": last}, ((sealed, len(points)), (message.points, len(points)), (tokens, len(points))))
+
+
+def open_echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Open the partner's answer to one own chunk. Blob: tokens, 16 bytes each, in list order."""
+    chunk = arguments["chunk"]
+    message = open_chunk(context, inputs[0], schemas.AlignEcho, chunk, arguments["chunks"])
+    if len(message.tokens) != arguments["items"] * TOKEN_BYTES:
+        raise TaskRefused(
+            "align_count",
+            f"align.echo chunk {chunk} from {context.partner.name} has {len(message.tokens)} bytes, "
+            f"not {arguments['items']} tokens",
+        )
+    return TaskResult({}, ((message.tokens, arguments["items"]),))
+
+
+def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Match both token lists; check the partner's commitment and this party's own release rules.
+
+    Blob: own rows in token order (int64), the common row order of the job.
+    """
+    own, partner = arguments["own_chunks"], arguments["partner_chunks"]
+    identifiers_of_all = unpack_snapshot(inputs[0]).identifiers
+    order = np.frombuffer(inputs[1], dtype="<i8")
+    own_tokens = _tokens(inputs[2 : 2 + own])
+    partner_tokens = _tokens(inputs[2 + own : 2 + own + partner])
+    committed = hashlib.sha256(b"".join(inputs[2 + own + partner :])).digest()
+    if committed != arguments["commitment"]:
+        raise TaskRefused(
+            "align_commitment", f"the list of {context.partner.name} is not the one it committed to"
+        )
+    found = sets.match(own_tokens, order, partner_tokens)
+    allowed = _release_rules(context, arguments, [identifiers_of_all[row] for row in found.own_rows])
+    return TaskResult(
+        {"count": found.count, "digest": found.digest, "iterations_allowed": allowed},
+        ((found.own_rows.astype("<i8").tobytes(), found.count),),
+    )
+
+
+def _tokens(parts: Inputs) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+
+
+def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[str]) -> int:
+    """Iterations that this party, as owner of what it releases, lets the partner have on these rows."""
+    ledger = Ledger(context.data_directory, context.partner.name)
+    try:
+        return ledger.admit(
+            context.job,
+            rows,
+            own_columns=arguments["own_columns"],
+            partner_columns=arguments["partner_columns"],
+            max_iterations=arguments["max_iterations"],
+            small_sample=arguments["small_sample"],
+        )
+    except release.ReleaseRefused as error:
+        raise TaskRefused(error.code, str(error)) from None

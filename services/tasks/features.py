@@ -1,0 +1,134 @@
+"""Compute tasks before the first iteration: quantised columns, keys, encrypted features."""
+
+from typing import Any
+
+import numpy as np
+from learning import history as histories
+from learning import quantise as quantising
+from messages import schemas
+from numpy.typing import NDArray
+from paillier import keys, packing, proof
+from paillier.vector import CiphertextError, CipherVector
+
+from services.compute import TaskContext, TaskRefused, TaskResult
+from services.snapshot import unpack_snapshot
+from services.tasks import keyring
+from services.tasks.sealing import open_chunk, seal_chunk
+
+Inputs = tuple[bytes, ...]
+
+
+def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business."""
+    snapshot = unpack_snapshot(inputs[0])
+    rows = np.frombuffer(inputs[1], dtype="<i8")
+    business = arguments["role"] == "business"
+    try:
+        quantised = quantising.quantise(
+            snapshot.matrix()[rows],
+            tuple(snapshot.columns),
+            intercept=business,
+            small_sample=arguments["small_sample"],
+        )
+    except quantising.ColumnRefused as error:
+        raise TaskRefused(error.code, str(error)) from None
+    history = histories.begin(
+        quantised, task=arguments["task"], l2=arguments["l2"], label_bound=arguments["label_bound"]
+    )
+    blobs = [
+        (quantised.values.astype("<i2").tobytes(), len(rows)),
+        (histories.encode(history), len(quantised.scales)),
+    ]
+    if business:
+        blobs.append((np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8").tobytes(), len(rows)))
+    return TaskResult({}, tuple(blobs))
+
+
+def generate_keys(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Make the job's Paillier key pair and prove its modulus."""
+    del inputs
+    private = keyring.private_key(context, arguments["bits"], insecure=arguments["insecure"])
+    modulus = private.public.modulus
+    evidence = proof.prove(private, _proof_context(context.job, context.party))
+    return TaskResult(
+        {"modulus": modulus.to_bytes((modulus.bit_length() + 7) // 8, "little"), "proof": evidence}, ()
+    )
+
+
+def _proof_context(job: str, party: str) -> bytes:
+    return f"warren paillier modulus\0{job}\0{party}".encode()
+
+
+def verify_keys(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Check the proof of the partner's modulus before anything is sent under it."""
+    del inputs
+    public = keys.PublicKey(int.from_bytes(arguments["modulus"], "little"))
+    try:
+        proof.verify(
+            public,
+            arguments["proof"],
+            _proof_context(context.job, context.partner.name),
+            arguments["bits"],
+            insecure=arguments["insecure"],
+        )
+    except proof.ProofError as error:
+        raise TaskRefused("modulus_unproven", f"Paillier modulus of {context.partner.name}: {error}") from None
+    return TaskResult({}, ())
+
+
+def matrix_of(data: bytes, columns: int) -> NDArray[np.int16]:
+    """The quantised matrix, shape (rows, columns)."""
+    return np.frombuffer(data, dtype="<i2").reshape(-1, columns)
+
+
+def encrypt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Encrypt a chunk of the own columns under the own key, packed, and seal it."""
+    facts, chunk = arguments["job"], arguments["chunk"]
+    first, rows = arguments["first_row"], arguments["rows"]
+    budget = keyring.budget_of(facts)
+    part = matrix_of(inputs[0], facts["own_columns"])[first : first + rows]
+    plain = packing.pack_columns(part, budget)
+    fresh = keyring.stream(context, "features", chunk, keyring.digest_of(inputs))
+    vector = keyring.owner(context, facts).encrypt(plain, fresh)
+    message = schemas.FeaturesEncrypted(first_row=first, rows=rows, ciphertexts=vector.to_bytes())
+    return TaskResult({}, ((seal_chunk(context, message, chunk, arguments["chunks"]), rows),))
+
+
+def open_features(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Open and check a chunk of the partner's encrypted columns. Blob: its ciphertexts."""
+    facts, chunk = arguments["job"], arguments["chunk"]
+    message = open_chunk(context, inputs[0], schemas.FeaturesEncrypted, chunk, arguments["chunks"])
+    where = f"features.encrypted chunk {chunk} from {context.partner.name}"
+    check_rows(where, message, arguments)
+    budget = keyring.budget_of(facts)
+    per_row = -(-facts["partner_columns"] // budget.columns_per_ciphertext)
+    vector = open_vector(context, facts, message.ciphertexts, arguments["rows"] * per_row, where)
+    return TaskResult({}, ((vector.to_bytes(), arguments["rows"]),))
+
+
+def check_rows(where: str, message: Any, arguments: dict[str, Any]) -> None:
+    """A chunk must speak of the rows that its place in the stream says."""
+    if (message.first_row, message.rows) != (arguments["first_row"], arguments["rows"]):
+        raise TaskRefused(
+            "rows_wrong",
+            f"{where} holds rows {message.first_row} to {message.first_row + message.rows}, expected "
+            f"{arguments['first_row']} to {arguments['first_row'] + arguments['rows']}",
+        )
+
+
+def open_vector(context: TaskContext, facts: dict[str, Any], data: bytes, count: int, where: str) -> CipherVector:
+    """Ciphertexts of the partner's key, checked: number, range, prime to the modulus."""
+    public = keyring.guest(context, facts).public
+    return checked_vector(public, data, count, where)
+
+
+def checked_vector(public: keys.PublicKey, data: bytes, count: int, where: str) -> CipherVector:
+    """Ciphertexts under `public`, checked: number, range, prime to the modulus."""
+    try:
+        vector = CipherVector.from_bytes(public, data)
+        if len(vector) != count:
+            raise TaskRefused("ciphertexts_wrong", f"{where} holds {len(vector)} ciphertexts, expected {count}")
+        vector.check()
+    except CiphertextError as error:
+        raise TaskRefused("ciphertexts_wrong", f"{where}: {error}") from None
+    return vector

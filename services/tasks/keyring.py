@@ -1,0 +1,72 @@
+"""A job's Paillier keys and tables inside a worker process: made once, kept in the context's cache."""
+
+import hashlib
+from typing import Any
+
+from learning.links import residual_bound
+from paillier import backend as backends
+from paillier import keys, randomness
+from paillier.budget import BitBudget, bit_budget
+from paillier.randomness import Randomness, RandomStream
+
+from protocol.contract import LOGIC_VERSION
+from services.compute import TaskContext
+
+Facts = dict[str, Any]
+
+
+def stream(context: TaskContext, purpose: str, *parts: int | str | bytes) -> RandomStream:
+    """The job's randomness for one purpose (protocol.md section 7): same inputs, same bytes; others, others."""
+    return Randomness(context.job_secret).stream(purpose, LOGIC_VERSION, context.job, *parts)
+
+
+def digest_of(inputs: tuple[bytes, ...]) -> bytes:
+    """SHA-256 over the SHA-256 of every input of a task."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in inputs)).digest()
+
+
+def noise_stream(context: TaskContext, facts: Facts, iteration: int, inputs: bytes) -> RandomStream:
+    """The randomness of the release noise.
+
+    In a job marked `reproducible` it comes from the seed that this party configured instead of the job
+    secret, so that two runs with other identities, and so other row orders, can be compared byte by byte.
+    """
+    if facts["reproducible"]:
+        seed = hashlib.sha256(b"warren noise seed\x00" + str(context.settings["noise_seed"]).encode()).digest()
+        return Randomness(seed).stream("release-noise", facts["role"], iteration)
+    return stream(context, "release-noise", iteration, inputs)
+
+
+def budget_of(facts: Facts) -> BitBudget:
+    """Every width of the job."""
+    return bit_budget(facts["rows"], facts["key_bits"], residual_bound(facts["task"], facts["label_bound"]))
+
+
+def private_key(context: TaskContext, bits: int, *, insecure: bool) -> keys.PrivateKey:
+    """This party's Paillier key of the job, expanded from the job secret: stored nowhere else."""
+    name = "paillier key"
+    if name not in context.cache:
+        fresh = stream(context, "paillier-key", bits)
+        context.cache[name] = keys.generate(bits, fresh, insecure=insecure)
+    key: keys.PrivateKey = context.cache[name]
+    return key
+
+
+def owner(context: TaskContext, facts: Facts) -> backends.Owner:
+    """Encryption and decryption under the own key."""
+    if "owner" not in context.cache:
+        private = private_key(context, facts["key_bits"], insecure=facts["insecure"])
+        context.cache["owner"] = backends.select().owner(private, stream(context, "owner-table"))
+    found: backends.Owner = context.cache["owner"]
+    return found
+
+
+def guest(context: TaskContext, facts: Facts) -> backends.Guest:
+    """Operations on the partner's ciphertexts."""
+    if "guest" not in context.cache:
+        public = keys.PublicKey(int.from_bytes(facts["partner_modulus"], "little"))
+        context.cache["guest"] = backends.select().guest(
+            public, stream(context, "guest-table", facts["partner_modulus"])
+        )
+    found: backends.Guest = context.cache["guest"]
+    return found

@@ -1,0 +1,39 @@
+"""The last compute task: this party's own target parameters, on the original column scale."""
+
+from typing import Any
+
+import msgspec
+from learning import history as histories
+
+from services.compute import TaskContext, TaskResult
+from services.ledger import Ledger
+from services.snapshot import unpack_snapshot
+
+
+def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
+    """Blobs: `parameters.json` and `history.json`. No timestamps, no names of the job: equal models, equal bytes."""
+    facts = arguments["job"]
+    snapshot = unpack_snapshot(inputs[0])
+    weights = histories.weights(histories.decode(inputs[1])).tolist()
+    business = facts["role"] == "business"
+    parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
+    parameters["l2"] = facts["l2"]
+    parameters["iterations"] = arguments["iterations"]
+    parameters["converged"] = arguments["converged"]
+    if business:
+        parameters["intercept"] = weights.pop(0)
+    parameters["coefficients"] = dict(zip(snapshot.columns, weights, strict=True))
+    history = {
+        "iterations": arguments["facts"],
+        "converged": arguments["converged"],
+        "stop_reason": arguments["stop_reason"],
+    }
+    Ledger(context.data_directory, context.partner.name).settle(
+        context.job, arguments["iterations"], facts["partner_columns"]
+    )
+    blobs = (_json(parameters), _json(history))
+    return TaskResult({}, tuple((blob, len(weights)) for blob in blobs))
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

@@ -1,0 +1,41 @@
+"""Sealing and opening of bulk bodies inside compute tasks, where they may take their time."""
+
+from typing import TypeVar
+
+from messages import codec, seal
+from messages.envelope import PROTOCOL_VERSION
+from messages.schemas import Message
+
+from services.compute import TaskContext, TaskRefused
+
+M = TypeVar("M", bound=Message)
+
+
+def seal_chunk(context: TaskContext, message: Message, chunk: int, chunks: int) -> bytes:
+    """The body of a bulk message to the partner, in the bytes that will travel."""
+    kind = codec.kind_of(message)
+    info = seal.seal_info(
+        PROTOCOL_VERSION, context.job, context.party, context.partner.name, kind, chunk, chunks
+    )
+    return seal.seal(codec.encode(message), context.partner, info)
+
+
+def open_chunk(context: TaskContext, sealed: bytes, expected: type[M], chunk: int, chunks: int) -> M:
+    """The message inside a bulk body of the partner.
+
+    Raises TaskRefused `seal_broken` or `message_malformed`: the partner signed what cannot be read.
+    """
+    kind = codec.kind_of(expected)
+    info = seal.seal_info(
+        PROTOCOL_VERSION, context.job, context.partner.name, context.party, kind, chunk, chunks
+    )
+    where = f"{kind} chunk {chunk} of {chunks} from {context.partner.name}"
+    try:
+        message = codec.decode(seal.unseal(sealed, context.identity, info))
+    except seal.SealError:
+        raise TaskRefused("seal_broken", f"{where} cannot be opened with this party's key") from None
+    except codec.CodecError as error:
+        raise TaskRefused("message_malformed", f"{where} cannot be read: {error}") from None
+    if not isinstance(message, expected):
+        raise TaskRefused("message_malformed", f"{where} holds a {codec.kind_of(message)}")
+    return message
