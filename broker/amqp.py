@@ -102,6 +102,7 @@ class AmqpTransport:
         self._declare = declare
         self._limits = limits
         self._ssl_context = ssl_context
+        self._inbox = Inbox()
         self._link: Link | None = None
         self._up = asyncio.Event()
         self._paused = False
@@ -121,8 +122,9 @@ class AmqpTransport:
         await self._up.wait()
 
     def pause(self) -> None:
-        """Stop consuming and close the consuming channels; publishing goes on."""
+        """Give the receiver nothing more and close the consuming channels; publishing goes on."""
         self._paused = True
+        self._inbox.shut()
         self._turned.set()
 
     def resume(self) -> None:
@@ -151,19 +153,18 @@ class AmqpTransport:
 
     async def run(self, receiver: Receiver) -> None:
         """See `Transport.run`."""
-        inbox = Inbox()
         async with asyncio.TaskGroup() as group:
-            group.create_task(inbox.serve(receiver))
-            group.create_task(self._stay_connected(inbox))
+            group.create_task(self._inbox.serve(receiver))
+            group.create_task(self._stay_connected())
 
-    async def _stay_connected(self, inbox: Inbox) -> NoReturn:
+    async def _stay_connected(self) -> NoReturn:
         options = self._options
         pause_s = options.backoff_min_s
         while True:
             changes = self._state.changes
             # Whatever a library throws at garbage from the network must not end a daemon.
             try:
-                reason = await self._one_connection(inbox)
+                reason = await self._one_connection()
             except LinkLost as error:
                 reason = str(error)
             except asyncio.CancelledError:
@@ -179,7 +180,7 @@ class AmqpTransport:
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - guards nothing
             pause_s = min(pause_s * 2, options.backoff_max_s)
 
-    async def _one_connection(self, inbox: Inbox) -> str:
+    async def _one_connection(self) -> str:
         """Connect and serve until the connection is lost; returns why."""
         options = self._options
         connection = await aio_pika.connect(
@@ -192,16 +193,16 @@ class AmqpTransport:
         try:
             if self._declare:
                 await link.declare(self._limits)
-            await self._serve(link, inbox)
+            await self._serve(link)
         finally:
             self._link = None
             self._up.clear()
             self._state = replace(self._state, up=False)
-            inbox.clear()
+            self._inbox.shut()
             await link.close()
         return f"{link.reason}; waiting for the broker at {self._address.place}"
 
-    async def _serve(self, link: Link, inbox: Inbox) -> None:
+    async def _serve(self, link: Link) -> None:
         opened = False
 
         def ready() -> None:
@@ -217,8 +218,9 @@ class AmqpTransport:
                 ready()
                 await any_set(link.lost, self._turned)
             else:
-                await link.consume(inbox, until=self._turned, ready=ready)
-                inbox.clear()
+                self._inbox.open()
+                await link.consume(self._inbox, until=self._turned, ready=ready)
+                self._inbox.shut()
 
     def _set_state(self, up: bool, detail: str, *, changed: bool = False) -> None:
         said_before = self._state.detail

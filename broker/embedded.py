@@ -211,6 +211,7 @@ class EmbeddedTransport:
         self._broker = broker
         self._party = party
         self._peers = tuple(peers)
+        self._inbox = Inbox()
         self._up = asyncio.Event()
         self._paused = False
         self._turned = asyncio.Event()
@@ -230,8 +231,9 @@ class EmbeddedTransport:
         await self._up.wait()
 
     def pause(self) -> None:
-        """Stop consuming and give back what is not acknowledged; publishing goes on."""
+        """Stop consuming at once and give back what is not acknowledged; publishing goes on."""
         self._paused = True
+        self._inbox.shut()
         self._turned.set()
 
     def resume(self) -> None:
@@ -251,12 +253,11 @@ class EmbeddedTransport:
 
     async def run(self, receiver: Receiver) -> None:
         """See `Transport.run`."""
-        inbox = Inbox()
         async with asyncio.TaskGroup() as group:
-            group.create_task(inbox.serve(receiver))
-            group.create_task(self._stay_connected(inbox))
+            group.create_task(self._inbox.serve(receiver))
+            group.create_task(self._stay_connected())
 
-    async def _stay_connected(self, inbox: Inbox) -> None:
+    async def _stay_connected(self) -> None:
         broker = self._broker
         while True:
             await broker._running.wait()
@@ -265,18 +266,21 @@ class EmbeddedTransport:
             self._changes += 1
             self._up.set()
             try:
-                await self._consume(inbox, lost)
+                await self._consume(lost)
             finally:
                 self._up.clear()
                 broker._lines[self._party].remove(lost)
             await asyncio.sleep(0)
 
-    async def _consume(self, inbox: Inbox, lost: asyncio.Event) -> None:
+    async def _consume(self, lost: asyncio.Event) -> None:
         while not lost.is_set():
             self._turned.clear()
-            attached = [] if self._paused else self._broker._attach(self._party, self._peers, inbox)
+            attached = []
+            if not self._paused:
+                self._inbox.open()
+                attached = self._broker._attach(self._party, self._peers, self._inbox)
             try:
                 await any_set(lost, self._turned)
             finally:
-                inbox.clear()
+                self._inbox.shut()
                 self._broker._detach(attached)

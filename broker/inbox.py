@@ -17,16 +17,23 @@ class Inbox:
     def __init__(self) -> None:
         self._rows: dict[str, deque[Delivery]] = {"control": deque(), "bulk": deque()}
         self._wake = {"control": asyncio.Event(), "bulk": asyncio.Event()}
+        self._open = False
 
-    def put(self, traffic: str, delivery: Delivery) -> None:
-        """Append a delivery to the row `traffic`, "control" or "bulk"."""
-        self._rows[traffic].append(delivery)
-        self._wake[traffic].set()
+    def open(self) -> None:
+        """Take deliveries, of a new line or after a pause."""
+        self._open = True
 
-    def clear(self) -> None:
-        """Forget what was not taken: the line it came by is gone, and the broker will bring it again."""
+    def shut(self) -> None:
+        """Forget what was not taken and take nothing more: the broker brings it again by the next line."""
+        self._open = False
         for row in self._rows.values():
             row.clear()
+
+    def put(self, traffic: str, delivery: Delivery) -> None:
+        """Append a delivery to the row `traffic`, "control" or "bulk", unless shut."""
+        if self._open:
+            self._rows[traffic].append(delivery)
+            self._wake[traffic].set()
 
     async def serve(self, receiver: Receiver) -> None:
         """Hand deliveries to `receiver` until cancelled; its exception ends this in an `ExceptionGroup`."""

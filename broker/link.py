@@ -1,8 +1,8 @@
 """One connection to RabbitMQ, from its opening until it is lost. `broker.amqp` opens the next one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -28,8 +28,11 @@ from broker.waiting import any_set, cancellation_asked_for
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
 APPLY_HINT: Final = "run `warren broker apply`"
+
+
+_OnClose = Callable[[object, BaseException | None], None]
 
 
 class LinkLost(Exception):  # noqa: N818 - the ordinary end of a connection, not a fault
@@ -107,20 +110,26 @@ class Link:
 
         """
         reading = self._reading
+        channels: list[tuple[AbstractChannel, _OnClose]] = []
         consumers: list[_Consumer] = []
-        async with AsyncExitStack() as stack:
-            for traffic, prefetch in (("control", reading.control_prefetch), ("bulk", reading.bulk_prefetch)):
-                channel = await stack.enter_async_context(self._consuming_channel(prefetch))
-                for peer in self._peers:
-                    name, key = queue_name(traffic, self._party, peer), probe_key(self._party, peer, traffic)
-                    consumer = _Consumer(name, key, prefetch, asyncio.get_running_loop().time())
-                    await self._start_consumer(channel, traffic, consumer, inbox)
-                    consumers.append(consumer)
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._watch(consumers))
-                ready()
-                await any_set(self.lost, until)
-                watching.cancel()
+        for traffic, prefetch in (("control", reading.control_prefetch), ("bulk", reading.bulk_prefetch)):
+            channel = await self._connection.channel(publisher_confirms=False)
+            channels.append((channel, self._lose_on_close(channel)))
+            await channel.set_qos(prefetch_count=prefetch)
+            for peer in self._peers:
+                name, key = queue_name(traffic, self._party, peer), probe_key(self._party, peer, traffic)
+                consumer = _Consumer(name, key, prefetch, asyncio.get_running_loop().time())
+                await self._start_consumer(channel, traffic, consumer, inbox)
+                consumers.append(consumer)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch(consumers))
+            ready()
+            await any_set(self.lost, until)
+            watching.cancel()
+        if not self.lost.is_set():
+            for channel, on_close in channels:
+                channel.close_callbacks.discard(on_close)
+                await channel.close()
 
     async def close(self) -> None:
         """Close the connection; never raises for one that is lost already."""
@@ -132,26 +141,12 @@ class Link:
                 if cancellation_asked_for():
                     raise
 
-    @asynccontextmanager
-    async def _consuming_channel(self, prefetch: int) -> AsyncIterator[AbstractChannel]:
-        channel = await self._connection.channel(publisher_confirms=False)
-
-        def on_close(_: object, error: BaseException | None) -> None:
+    def _lose_on_close(self, channel: AbstractChannel) -> "_OnClose":
+        def on_close(_: object, error: BaseException | None = None) -> None:
             self._lose(f"a channel was closed ({type(error).__name__}: {error})")
 
         channel.close_callbacks.add(on_close)
-        try:
-            await channel.set_qos(prefetch_count=prefetch)
-            yield channel
-        finally:
-            channel.close_callbacks.discard(on_close)
-            with suppress(Exception):
-                try:
-                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                        await channel.close()
-                except asyncio.CancelledError:
-                    if cancellation_asked_for():
-                        raise
+        return on_close
 
     async def _start_consumer(
         self, channel: AbstractChannel, traffic: str, consumer: _Consumer, inbox: Inbox

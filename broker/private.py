@@ -277,15 +277,15 @@ class PrivateBroker:
         return f"its output ends with\n{text}\n(more in its directory's log/)"
 
 
-def ensure_installed() -> None:
+def ensure_installed(programs: Path = PROGRAMS) -> None:
     """Find RabbitMQ, or install Debian's package when we are root; raises `PrivateBrokerError`."""
-    if (PROGRAMS / "rabbitmq-server").exists():
+    if (programs / "rabbitmq-server").exists():
         return
     apt_get = shutil.which("apt-get")
     if apt_get is None:
-        raise PrivateBrokerError(f"RabbitMQ is not at {PROGRAMS}, and this is no Debian: {_INSTALL_HINT}")
+        raise PrivateBrokerError(f"RabbitMQ is not at {programs}, and this is no Debian: {_INSTALL_HINT}")
     if os.geteuid() != 0:
-        raise PrivateBrokerError(f"RabbitMQ is not at {PROGRAMS}: {_INSTALL_HINT}")
+        raise PrivateBrokerError(f"RabbitMQ is not at {programs}: {_INSTALL_HINT}")
     # The package starts a broker open to the network; Debian's own switch forbids that while it is installed.
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()

@@ -109,7 +109,10 @@ class Transport(Protocol):
         """The present state."""
 
     def pause(self) -> None:
-        """Stop consuming and give back what is not acknowledged; publishing goes on. For a full disk."""
+        """Give the receiver nothing more from now on; publishing goes on. For a full disk.
+
+        What is not acknowledged goes back to the broker and comes again after `resume`.
+        """
 
     def resume(self) -> None:
         """Consume again."""

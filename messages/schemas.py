@@ -126,9 +126,7 @@ class FeaturesCodes(Message, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     columns_per_ciphertext: Annotated[int, Meta(ge=1, le=4096)]
 
 
-class FeaturesEncrypted(
-    Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features.encrypted.v1"
-):
+class FeaturesEncrypted(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features.encrypted.v1"):
     """Both ways, bulk, once per job: rows of packed columns under the sender's own Paillier key."""
 
     first_row: Count

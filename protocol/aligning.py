@@ -9,11 +9,21 @@ import hashlib
 from typing import Final
 
 from messages import schemas
-
 from protocol import coding
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.state import Alignment, JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, is_business, output_of, progress, put, whole
+from protocol.steps import (
+    Outcome,
+    change,
+    chunk_of,
+    compute,
+    expect,
+    is_business,
+    output_of,
+    progress,
+    put,
+    whole,
+)
 
 SUITE: Final = "X25519-ELL2"
 LOOKAHEAD: Final = 4
@@ -158,9 +168,7 @@ def _stream(state: JobState, count: int = LOOKAHEAD) -> Outcome:
 
 def listed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own list is sealed: send it, seal the next."""
-    send = SendBulk(
-        kind="align.list", chunk=chunk_of(event.task), chunks=_own_chunks(state), body=event.blobs[0]
-    )
+    send = SendBulk(kind="align.list", chunk=chunk_of(event.task), chunks=_own_chunks(state), body=event.blobs[0])
     state, effects = _stream(state, 1)
     return state, (send, *effects)
 
@@ -174,9 +182,7 @@ def list_received(state: JobState, event: BulkReceived) -> Outcome:
         f"align.list chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk "
         f"{align.lists_received} of {align.partner_chunks}",
     )
-    align = change(
-        align, lists_received=align.lists_received + 1, lists_waiting=(*align.lists_waiting, event.body)
-    )
+    align = change(align, lists_received=align.lists_received + 1, lists_waiting=(*align.lists_waiting, event.body))
     return _echo_next(change(state, align=align))
 
 
@@ -304,9 +310,7 @@ def matched(state: JobState, event: Computed) -> Outcome:
         iterations_allowed=output["iterations_allowed"],
     )
     send = Send(
-        message=schemas.AlignResult(
-            count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed
-        )
+        message=schemas.AlignResult(count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed)
     )
     dropped = tuple(Release(body=ref) for ref in used if ref is not None)
     state, effects = _compare(change(state, align=align))

@@ -1,7 +1,6 @@
 """The business: has the labels, starts the job, encrypts the link terms, holds one share of the residuals."""
 
 from messages import schemas
-
 from protocol import aligning, iterating
 from protocol.contract import contract_digest, decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, SendBulk, Started
@@ -75,9 +74,7 @@ def range_received(state: JobState, message: schemas.ScoreRange) -> Outcome:
     if ahead:
         # iterating.score() begins a new round: keep the first range where it survives.
         return change(state, early_range=(message.bound, message.spread)), ()
-    state = change(
-        state, round=change(state.round, bound=message.bound, spread=message.spread, range_received=True)
-    )
+    state = change(state, round=change(state.round, bound=message.bound, spread=message.spread, range_received=True))
     return _plan_when_ready(state)
 
 
@@ -156,9 +153,7 @@ def _encrypt_terms(state: JobState) -> Outcome:
 def terms_encrypted(state: JobState, event: Computed) -> Outcome:
     """A chunk of link terms is sealed: send it, encrypt the next."""
     current = state.round
-    send = SendBulk(
-        kind="link.terms", chunk=chunk_of(event.task), chunks=current.chunks, body=event.blobs[0]
-    )
+    send = SendBulk(kind="link.terms", chunk=chunk_of(event.task), chunks=current.chunks, body=event.blobs[0])
     state = change(state, round=change(current, chunks_computed=current.chunks_computed + 1))
     state, effects = _encrypt_terms(state)
     return state, (send, *effects)

@@ -4,7 +4,6 @@ from typing import Final
 
 from learning.codes import FeatureCodeSet
 from messages import schemas
-
 from protocol import iterating
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Send, SendBulk
 from protocol.facts import (
@@ -17,7 +16,18 @@ from protocol.facts import (
     partner_chunks,
 )
 from protocol.state import Features, JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, is_business, output_of, progress, put, whole
+from protocol.steps import (
+    Outcome,
+    change,
+    chunk_of,
+    compute,
+    expect,
+    is_business,
+    output_of,
+    progress,
+    put,
+    whole,
+)
 
 LOOKAHEAD: Final = 4
 
@@ -162,9 +172,7 @@ def encrypted(state: JobState, event: Computed) -> Outcome:
     _, chunks = own_chunks(state)
     chunk = chunk_of(event.task)
     send = SendBulk(kind="features.encrypted", chunk=chunk, chunks=chunks, body=event.blobs[0])
-    state = change(
-        state, features=change(state.features, chunks_computed=state.features.chunks_computed + 1)
-    )
+    state = change(state, features=change(state.features, chunks_computed=state.features.chunks_computed + 1))
     state, effects = _encrypt(state, 1)
     state, more = _iterate_when_ready(state)
     rows, _ = own_chunks(state)

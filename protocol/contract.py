@@ -9,8 +9,9 @@ import hashlib
 from typing import Annotated, Final, Literal
 
 import msgspec
-from messages.schemas import Digest, Name, NonNegative
 from msgspec import Meta
+
+from messages.schemas import Digest, Name, NonNegative
 
 PROTOCOL_VERSION: Final = 1
 LOGIC_VERSION: Final = 1
@@ -71,7 +72,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     label_bound: Annotated[float, Meta(gt=0, le=2.0**40)]
     psi_quota: Annotated[int, Meta(ge=1, le=2**40)]
     marks: tuple[Mark, ...] = ()
-    align_chunk_items: Annotated[int, Meta(ge=1, le=32_768)] = 8192
+    align_chunk_items: Annotated[int, Meta(ge=1, le=16_384)] = 8192
     chunk_rows_max: Annotated[int, Meta(ge=1, le=65_536)] = 540
     sample_set: Literal["full"] = "full"
     solver: Literal["lbfgs"] = "lbfgs"

@@ -1,6 +1,6 @@
 """Draws the transition tables as Mermaid state diagrams: `python -m protocol.diagram` prints docs/states.md."""
 
-from protocol.state import TERMINAL, Phase
+from protocol.state import Phase
 from protocol.table import TRANSITIONS
 
 _HEAD = """# State diagrams

@@ -8,8 +8,9 @@ the length of the data: bulk is named by `BlobRef`.
 from typing import Annotated, Final
 
 import msgspec
-from messages import schemas
 from msgspec import Meta
+
+from messages import schemas
 
 STATE_BYTES_MAX: Final = 65_536
 EVENT_BYTES_MAX: Final = 65_536

@@ -6,7 +6,6 @@ from learning.codes import FeatureCodeSet
 from learning.links import residual_bound
 from messages.streams import rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
-
 from protocol.state import JobState
 from protocol.steps import is_business
 
@@ -46,9 +45,7 @@ def ciphertexts_per_row(state: JobState, columns: int) -> int:
 def feature_chunk_rows(state: JobState, columns: int) -> int:
     """Rows in one chunk of encrypted features of `columns` columns."""
     per_row = ciphertexts_per_row(state, columns) * cipher_bytes(state)
-    return min(
-        rows_per_chunk(per_row, 1, BODY_BYTES_MAX), FEATURE_CHUNK_ROWS * state.terms_of.chunk_rows_max
-    )
+    return min(rows_per_chunk(per_row, 1, BODY_BYTES_MAX), FEATURE_CHUNK_ROWS * state.terms_of.chunk_rows_max)
 
 
 def own_codes(state: JobState) -> list[int]:

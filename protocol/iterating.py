@@ -4,9 +4,9 @@ import hashlib
 from typing import Any
 
 import msgspec
+
 from learning import loop
 from messages import schemas
-
 from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, Send
 from protocol.facts import budget_of, job_arguments, partner_chunks
 from protocol.state import IterationFacts, JobState, Phase, Round
@@ -36,7 +36,12 @@ def score(state: JobState, combination: tuple[float, ...]) -> Outcome:
     task = compute(
         f"score/{state.iteration}",
         "score",
-        {"iteration": state.iteration, "combination": combination, "role": state.role, "job": job_arguments(state)},
+        {
+            "iteration": state.iteration,
+            "combination": combination,
+            "role": state.role,
+            "job": job_arguments(state),
+        },
         (features.matrix, features.history),
     )
     return state, (task, progress(state, "train", total=state.rows))
@@ -103,7 +108,11 @@ def close_cross(state: JobState) -> Outcome:
     )
     dropped: tuple[AnyEffect, ...] = () if current.scores is None else (Release(body=current.scores),)
     state = change(state, phase=Phase.CROSSING, round=change(current, scores=None))
-    return state, (*dropped, task, progress(state, "train", done=state.rows, total=state.rows, waits_for=state.partner))
+    return state, (
+        *dropped,
+        task,
+        progress(state, "train", done=state.rows, total=state.rows, waits_for=state.partner),
+    )
 
 
 def cross_closed(state: JobState, event: Computed) -> Outcome:
@@ -118,7 +127,11 @@ def cross_closed(state: JobState, event: Computed) -> Outcome:
 def cross_received(state: JobState, message: schemas.CrossTerm) -> Outcome:
     """The partner's half of the own gradient."""
     check_iteration(state, "cross.term", message.iteration)
-    expect(not state.round.cross_term, "cross_repeated", f"{state.partner} sent two cross terms for one iteration")
+    expect(
+        not state.round.cross_term,
+        "cross_repeated",
+        f"{state.partner} sent two cross terms for one iteration",
+    )
     state = change(state, round=change(state.round, cross_term=message.ciphertexts))
     return _differentiate_when_ready(state) if state.phase is Phase.CROSSING else (state, ())
 
@@ -162,9 +175,7 @@ def differentiated(state: JobState, event: Computed) -> Outcome:
         features=change(state.features, history=event.blobs[0]),
         round=change(state.round, products=products, largest=largest),
     )
-    send = Send(
-        message=schemas.StepProducts(iteration=state.iteration, products=list(products), largest=largest)
-    )
+    send = Send(message=schemas.StepProducts(iteration=state.iteration, products=list(products), largest=largest))
     if state.round.partner_products is None:
         return state, (Release(body=old), send, progress(state, "train", waits_for=state.partner))
     state, effects = _advance(state)
@@ -184,9 +195,7 @@ def products_received(state: JobState, message: schemas.StepProducts) -> Outcome
         "products_wrong",
         f"{len(message.products)} products in iteration {state.iteration} from {state.partner}",
     )
-    current = change(
-        state.round, partner_products=tuple(message.products), partner_largest=message.largest
-    )
+    current = change(state.round, partner_products=tuple(message.products), partner_largest=message.largest)
     state = change(state, round=current)
     return _advance(state) if state.phase is Phase.STEPPING else (state, ())
 
@@ -211,7 +220,11 @@ def _advance(state: JobState) -> Outcome:
         step=step.scale,
     )
     state = change(
-        state, loop=loop.encode(after), agreement=agreement, facts=(*state.facts, fact), converged=step.converged
+        state,
+        loop=loop.encode(after),
+        agreement=agreement,
+        facts=(*state.facts, fact),
+        converged=step.converged,
     )
     if step.stop or state.iteration >= state.iterations_max:
         return _close(state, step.reason if step.stop else "iterations")
@@ -243,9 +256,7 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
     """The own target parameters are stored: say done."""
     state = change(state, results=event.blobs)
     send = Send(
-        message=schemas.JobDone(
-            iterations=state.iteration, converged=state.converged, agreement=state.agreement
-        )
+        message=schemas.JobDone(iterations=state.iteration, converged=state.converged, agreement=state.agreement)
     )
     state, effects = _finish_when_ready(state)
     return state, (send, *effects)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+
 from messages import schemas
 from messages.codec import CodecError
-
 from protocol import aligning, business, coding, iterating, provider
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
@@ -117,7 +117,8 @@ def step(state: JobState, event: AnyEvent) -> Outcome:
 def _handle(state: JobState, label: str, event: AnyEvent) -> Outcome:
     match event:
         case ComputeFailed():
-            return fail(state, event.reason_code, event.reason)
+            told = f"{event.function} refused its input at {state.me}; the log there says why"
+            return fail(state, event.reason_code, event.reason, told=told)
         case CancelDecided():
             return _cancelled(state, event.reason, tell=True)
         case Expired():
@@ -150,7 +151,10 @@ def _cancelled(state: JobState, reason: str, *, tell: bool) -> Outcome:
 def _expired(state: JobState) -> Outcome:
     reason = "the contract expired before the job was done"
     send = Send(message=schemas.JobFailed(reason_code="expired", reason=reason))
-    return change(state, phase=Phase.EXPIRED), (send, Finish(outcome="expired", reason_code="expired", reason=reason))
+    return change(state, phase=Phase.EXPIRED), (
+        send,
+        Finish(outcome="expired", reason_code="expired", reason=reason),
+    )
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """The provider: has features only, evaluates the link terms on them, holds the other share of the residuals."""
 
 from messages import schemas
-
 from protocol import aligning, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, SendBulk
@@ -48,9 +47,7 @@ def admitted(state: JobState, event: Computed) -> Outcome:
             columns=output["columns"],
         )
     )
-    state = change(
-        state, snapshot=event.blobs[0], own_rows=output["rows"], own_columns=output["columns"]
-    )
+    state = change(state, snapshot=event.blobs[0], own_rows=output["rows"], own_columns=output["columns"])
     state, effects = aligning.start(state)
     return state, (accept, *effects)
 
@@ -64,9 +61,7 @@ def scored(state: JobState, event: Computed) -> Outcome:
         phase=Phase.LINKING,
         round=change(state.round, bound=output["bound"], spread=output["spread"]),
     )
-    send = Send(
-        message=schemas.ScoreRange(iteration=state.iteration, bound=output["bound"], spread=output["spread"])
-    )
+    send = Send(message=schemas.ScoreRange(iteration=state.iteration, bound=output["bound"], spread=output["spread"]))
     return state, (*effects, send, progress(state, "train", total=state.rows, waits_for=state.partner))
 
 

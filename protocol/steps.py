@@ -3,8 +3,8 @@
 from typing import Any
 
 import msgspec
-from messages import codec, schemas
 
+from messages import codec, schemas
 from protocol.effects import AnyEffect, BlobRef, Compute, Finish, Progress, RemoteProtocolError, Send
 from protocol.state import BUSINESS, JobState, Phase
 
@@ -72,9 +72,7 @@ def own_message(state: JobState) -> tuple[str, str]:
     return state.role, state.partner
 
 
-def progress(
-    state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = ""
-) -> Progress:
+def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = "") -> Progress:
     """A progress effect with the iteration filled in."""
     return Progress(
         stage=stage,
@@ -86,9 +84,12 @@ def progress(
     )
 
 
-def fail(state: JobState, code: str, reason: str, *, tell: bool = True) -> Outcome:
-    """End the job as failed and, unless the partner said so itself, tell the partner."""
-    message = schemas.JobFailed(reason_code=code, reason=reason[:2000])
+def fail(state: JobState, code: str, reason: str, *, tell: bool = True, told: str = "") -> Outcome:
+    """End the job as failed and, unless the partner said so itself, tell the partner.
+
+    `reason` stays here: it may name a file or a column. `told` is what the partner reads instead.
+    """
+    message = schemas.JobFailed(reason_code=code, reason=(told or reason)[:2000])
     effects: tuple[AnyEffect, ...] = (Send(message=message),) if tell else ()
     return (
         change(state, phase=Phase.FAILED),

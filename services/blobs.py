@@ -177,16 +177,28 @@ class BlobStore:
 
     def _close(self, key: tuple[str, str]) -> None:
         segment = self._open.pop(key)
-        if segment.name in self._unsynced:
-            os.fdatasync(segment.file)
-            del self._unsynced[segment.name]
-        os.close(segment.file)
+        try:
+            if self._unsynced.pop(segment.name, None) is not None:
+                os.fdatasync(segment.file)
+        finally:
+            os.close(segment.file)
+
+    def _abandon(self, segment: _Segment) -> None:
+        for key, found in list(self._open.items()):
+            if found is segment:
+                self._open.pop(key)
+                os.close(segment.file)
 
     def sync(self) -> None:
         """Make everything appended durable: before the commit that names it. Raises OSError."""
-        for name, segment in list(self._unsynced.items()):
-            os.fdatasync(segment.file)
-            del self._unsynced[name]
+        while self._unsynced:
+            _, segment = self._unsynced.popitem()
+            try:
+                os.fdatasync(segment.file)
+            except OSError:
+                # After a failed sync the kernel may drop dirty pages: nothing more goes into this file.
+                self._abandon(segment)
+                raise
         for folder in list(self._new_entries):
             _sync_directory(folder)
             self._new_entries.discard(folder)

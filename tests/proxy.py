@@ -17,6 +17,7 @@ class Proxy:
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
+        self._carrying: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -48,7 +49,16 @@ class Proxy:
         """End of the black hole."""
         self._flowing.set()
 
+    async def ended(self) -> None:
+        """Wait until no connection is left."""
+        if self._carrying:
+            await asyncio.wait(self._carrying)
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
         self._lines.add(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
@@ -81,3 +91,4 @@ async def proxy(target_port: int) -> AsyncIterator[Proxy]:
     finally:
         line.flow()
         await line.down()
+        await line.ended()

@@ -5,20 +5,19 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from broker.amqp import AmqpOptions, AmqpTransport
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
-from broker.transport import MESSAGE_BYTES_MAX, Delivery, PublishFailed, Receiver, Transport
+from broker.transport import MESSAGE_BYTES_MAX, Delivery, PublishFailed, Transport
 from tests.broker.collector import Collector
+from tests.broker.stories import bulk, comes_true, control, in_time, insist, running
 from tests.proxy import proxy
 from tests.rabbitmq import fresh_parties, running_broker
-
-TIME_LIMIT_S = 30
 
 
 class World(Protocol):
@@ -35,44 +34,6 @@ class World(Protocol):
     async def go_away(self) -> None: ...
 
     async def come_back(self) -> None: ...
-
-
-def in_time(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, TIME_LIMIT_S))
-
-
-@asynccontextmanager
-async def running(transport: Transport, receiver: Receiver) -> AsyncIterator[Transport]:
-    """`transport` as a daemon runs it, while the context lasts."""
-    task = asyncio.create_task(transport.run(receiver))
-    try:
-        yield transport
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-def control(sender: str, recipient: str, job: str = "j-1") -> str:
-    return f"from.{sender}.to.{recipient}.control.{job}.link.terms"
-
-
-def bulk(sender: str, recipient: str, job: str = "j-1") -> str:
-    return f"from.{sender}.to.{recipient}.bulk.{job}.share.chunk"
-
-
-async def insist(publish: Callable[[], Awaitable[None]]) -> None:
-    """Publish until it is confirmed, as the relay does."""
-    while True:
-        try:
-            return await publish()
-        except PublishFailed:
-            await asyncio.sleep(0.01)
-
-
-async def comes_true(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that nobody announces."""
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 async def both(stack: AsyncExitStack, world: World) -> tuple[Transport, Transport, Collector]:
@@ -230,6 +191,7 @@ class TransportContract:
             await sender.publish(control(world.a, world.b), b"held")
             await holder.count(1)
             recipient.pause()
+            await recipient.connected()
             await insist(lambda: recipient.publish(control(world.b, world.a), b"still speaking"))
             await answers.count(1)
             await sender.publish(control(world.a, world.b), b"meanwhile")
@@ -368,9 +330,7 @@ class TestAmqp(TransportContract):
 
                 def transport(self, party: str) -> Transport:
                     peers = [peer for peer in parties if peer != party]
-                    return AmqpTransport(
-                        broker.amqp_url(party, port=line.port), party, peers, options=QUICK
-                    )
+                    return AmqpTransport(broker.amqp_url(party, port=line.port), party, peers, options=QUICK)
 
                 async def cut_lines(self) -> None:
                     line.cut()

@@ -1,0 +1,199 @@
+"""The whole loop in the clear: the integer arithmetic of a job, without its encryption.
+
+    python -m bench.simulate DATA_DIRECTORY [NAME ...]
+
+prints, for every data set, what a job would cost and how far its model is from the centralised optimum.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from learning import history as histories
+from learning import links, loop, metrics, release
+from learning.quantise import quantise
+from learning.reductions import column_sums
+from numpy.typing import NDArray
+from paillier.budget import bit_budget
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    task: str
+    label: str
+    l2: float
+    label_bound: float = 1.0
+    rows: int | None = None
+    small_sample: bool = False
+    release_noise: float = 1 / 32
+    max_iterations: int = 30
+    tolerance: float = loop.DEFAULT_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    iterations: int
+    converged: bool
+    reason: str
+    ciphertexts_per_row: int
+    terms: tuple[int, ...]
+    loop_bytes: int
+    business: histories.TargetParameters
+    provider: histories.TargetParameters
+
+
+JOBS = {
+    "credit-4000": Job("default_credit", "logistic", "y", 1e-4, rows=4000),
+    "credit": Job("default_credit", "logistic", "y", 1e-4),
+    "breast": Job("breast", "logistic", "y", 1e-2, small_sample=True, release_noise=0.0),
+    "motor": Job("motor", "linear", "motor_speed", 1e-3, 4.0, small_sample=True, release_noise=0.0),
+    "dvisits": Job("dvisits", "poisson", "doctorco", 1e-4, 16.0),
+}
+
+
+def load(directory: Path, job: Job) -> tuple[Vector, Vector, Vector]:
+    """(business columns, provider columns, labels), joined on the identifier."""
+    business = pl.read_csv(directory / f"{job.name}_hetero_guest.csv").head(job.rows or 2**62)
+    provider = pl.read_csv(directory / f"{job.name}_hetero_host.csv")
+    key = business.columns[0]
+    joined = business.join(provider, on=key, suffix="_provider", how="inner", maintain_order="left")
+    own = [name for name in business.columns if name not in (key, job.label)]
+    other = [name if name not in business.columns else f"{name}_provider" for name in provider.columns[1:]]
+    return (
+        joined.select(own).cast(pl.Float64).to_numpy(),
+        joined.select(other).cast(pl.Float64).to_numpy(),
+        joined[job.label].cast(pl.Float64).to_numpy(),
+    )
+
+
+def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0) -> Outcome:
+    """One job: two local histories, one shared loop, exact integers between them."""
+    rows = len(labels)
+    noise = np.random.default_rng(seed)
+    sides = [
+        quantise(matrix, [f"x{j}" for j in range(matrix.shape[1])], intercept=first, small_sample=job.small_sample)
+        for matrix, first in ((business, True), (provider, False))
+    ]
+    local = [histories.begin(s, task=job.task, l2=job.l2, label_bound=job.label_bound) for s in sides]
+    widths = [len(s.scales) for s in sides]
+    allowed = min(
+        release.iterations_allowed(
+            rows=rows,
+            own_columns=widths[1 - side],
+            partner_columns=widths[side],
+            max_iterations=job.max_iterations,
+            small_sample=job.small_sample,
+        )
+        for side in (0, 1)
+    )
+    budget = bit_budget(rows, 2048, links.residual_bound(job.task, job.label_bound))
+    state, combination, ciphertexts, terms = loop.begin(job.tolerance), (), 0, []
+    for iteration in range(1, allowed + 1):
+        local = [histories.take_step(history, combination) for history in local]
+        z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
+        bound, spread = links.score_range(z[1], job.task, iteration)
+        expansion = links.choose(
+            job.task, bound=bound, spread=spread, tolerance=state.link_tolerance, label_bound=job.label_bound
+        )
+        constant, coefficients = links.business_terms(expansion, z[0], labels, budget.f_u)
+        residuals = links.combine(
+            constant,
+            coefficients,
+            links.provider_exponents(expansion, z[1]),
+            links.provider_addend(expansion, z[1], budget.f_u),
+        )
+        ciphertexts += expansion.terms + 1
+        terms.append(expansion.terms)
+        said = []
+        for k, side in enumerate(sides):
+            reach = budget.noise_bound(job.release_noise)
+            totals = [
+                total + (int(noise.integers(-reach, reach, endpoint=True)) if reach else 0)
+                for total in column_sums(side.values, residuals.tolist())
+            ]
+            local[k], row, largest = histories.append_gradient(
+                local[k], totals, rows, budget.f_u, job.release_noise
+            )
+            said.append((row, largest))
+        row = [b + p for b, p in zip(said[0][0], said[1][0], strict=True)]
+        state, step = loop.advance(state, row, max(said[0][1], said[1][1]), last=iteration == allowed)
+        combination = step.combination
+        if step.stop:
+            break
+    local = [histories.take_step(history, combination) for history in local]
+    return Outcome(
+        iterations=iteration,
+        converged=step.converged,
+        reason=step.reason,
+        ciphertexts_per_row=ciphertexts,
+        terms=tuple(terms),
+        loop_bytes=len(loop.encode(state)),
+        business=histories.target(local[0]),
+        provider=histories.target(local[1]),
+    )
+
+
+def joined_parameters(outcome: Outcome) -> Vector:
+    """(intercept, business coefficients, provider coefficients) of the model on raw columns."""
+    intercept = outcome.business.constant + outcome.provider.constant
+    return np.array([intercept, *outcome.business.coefficients, *outcome.provider.coefficients])
+
+
+def optimum(job: Job, business: Vector, provider: Vector, labels: Vector) -> Vector:
+    """The centralised optimum by Newton's method, in the order of `joined_parameters`."""
+    rows = len(labels)
+    x = np.column_stack([np.ones(rows), business, provider])
+    penalty = np.full(x.shape[1], job.l2)
+    penalty[0] = 0.0
+    w = np.zeros(x.shape[1])
+    for _ in range(200):
+        z = x @ w
+        if job.task == "logistic":
+            mean = 1 / (1 + np.exp(-z))
+            curvature = mean * (1 - mean)
+        elif job.task == "poisson":
+            mean = np.exp(z)
+            curvature = mean
+        else:
+            mean, curvature = z, np.ones(rows)
+        gradient = x.T @ (mean - labels) / rows + penalty * w
+        step = np.linalg.solve((x * curvature[:, None]).T @ x / rows + np.diag(penalty), gradient)
+        w = w - step / max(1.0, float(np.abs(x @ step).max()) / 2)
+        if np.abs(step).max() < 1e-11:
+            break
+    return w
+
+
+def report(name: str, directory: Path, seeds: int) -> None:
+    job = JOBS[name]
+    business, provider, labels = load(directory, job)
+    best = optimum(job, business, provider, labels)
+    z = np.column_stack([np.ones(len(labels)), business, provider]) @ best
+    reference = metrics.evaluate(job.task, labels, z)
+    for seed in range(seeds if job.release_noise else 1):
+        outcome = run(job, business, provider, labels, seed)
+        found = joined_parameters(outcome)
+        scores = outcome.business.scores(business) + outcome.provider.scores(provider)
+        reached = metrics.evaluate(job.task, labels, scores)
+        distance = np.linalg.norm(found - best) / np.linalg.norm(best)
+        differences = ", ".join(f"{key} {reached[key] - reference[key]:+.5f}" for key in reference)
+        print(
+            f"{name:12} rows {len(labels):6} iterations {outcome.iterations:3} {outcome.reason:10} "
+            f"ciphertexts/row {outcome.ciphertexts_per_row:4} relative L2 {distance:.4f}  {differences}"
+            f"  loop {outcome.loop_bytes} B, terms {outcome.terms}"
+        )
+
+
+def main() -> None:
+    directory, *names = sys.argv[1:]
+    for name in names or JOBS:
+        report(name, Path(directory), seeds=3)
+
+
+if __name__ == "__main__":
+    main()

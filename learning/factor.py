@@ -1,0 +1,57 @@
+"""Cholesky factors by elementwise operations in one fixed order: the same bits on every machine.
+
+LAPACK may order its sums by the machine it runs on; these matrices are small (columns of one party).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+PIVOT_MIN = 1e-12
+
+
+def cholesky(matrix: Matrix) -> Matrix:
+    """Lower factor L with `L @ L.T = matrix`, symmetric and positive, shape (d, d).
+
+    A pivot below 1e-12 of its diagonal entry is raised to that: a column that others determine exactly gets a
+    long but finite step, which the safeguards of the loop bound.
+    """
+    work = matrix.copy()
+    size = len(work)
+    lower = np.zeros_like(work)
+    floor = np.maximum(np.diag(matrix) * PIVOT_MIN, np.finfo(np.float64).tiny)
+    for i in range(size):
+        lower[i, i] = math.sqrt(max(float(work[i, i]), float(floor[i])))
+        lower[i + 1 :, i] = work[i + 1 :, i] / lower[i, i]
+        below = lower[i + 1 :, i]
+        work[i + 1 :, i + 1 :] -= below[:, None] * below[None, :]
+    return lower
+
+
+def solve_lower(lower: Matrix, vector: Matrix) -> Matrix:
+    """x with `lower @ x = vector`."""
+    solution = np.zeros_like(vector)
+    for i in range(len(vector)):
+        known = math.fsum((lower[i, :i] * solution[:i]).tolist())
+        solution[i] = (float(vector[i]) - known) / float(lower[i, i])
+    return solution
+
+
+def solve_upper(lower: Matrix, vector: Matrix) -> Matrix:
+    """x with `lower.T @ x = vector`."""
+    solution = np.zeros_like(vector)
+    for i in reversed(range(len(vector))):
+        known = math.fsum((lower[i + 1 :, i] * solution[i + 1 :]).tolist())
+        solution[i] = (float(vector[i]) - known) / float(lower[i, i])
+    return solution
+
+
+def spread_of_solution(lower: Matrix, deviations: Matrix) -> Matrix:
+    """Standard deviation of each entry of `solve_lower(lower, e)` for independent errors e_j of `deviations`."""
+    inverse = np.diag(deviations)
+    for i in range(len(deviations)):
+        known = (lower[i, :i, None] * inverse[:i]).sum(axis=0)
+        inverse[i] = (inverse[i] - known) / lower[i, i]
+    return np.sqrt((inverse * inverse).sum(axis=1))

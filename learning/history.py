@@ -1,0 +1,238 @@
+"""One party's side of the loop: its columns' curvature, its gradients, its parameters. None of it is shown.
+
+The preconditioner is the inverse of `C = c X^T D X / n + lambda I = L L^T` over the party's own columns, with
+c = 1/4 (logistic) or 1. D is what the logistic curvature is expected to be before anything is known of the
+labels: a score with variance h has curvature `1/4 / sqrt(1 + pi/8 h)` on average (MacKay 1992), and a row's
+score varies with the size h of its columns; so rows of outliers do not dominate C as they do not dominate the
+true curvature. C depends on own columns alone. Gradients are kept whitened, `L^-1 g`: their inner products
+are those of `g^T P g`, in the units of which release noise and tolerance are judged.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.factor import cholesky, solve_lower, solve_upper, spread_of_solution
+from learning.quantise import STEPS, Quantised, steps_of
+from learning.reductions import WEIGHT_BITS, weighted_gram
+
+Vector = NDArray[np.float64]
+
+NOISE_DEVIATIONS: Final = 4.0
+DEFAULT_RELEASE_NOISE: Final = 1 / 32
+PRODUCT_BITS: Final = 24
+
+
+class HistoryError(ValueError):
+    """A combination or gradient that does not belong to this history."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHistory:
+    """Arrays over d own columns and the m gradients so far.
+
+    `scales`, `centres` (d,); `factor` L (d, d); `noise` (d,): deviation of each whitened entry under release
+    noise 1; `whitened` L^-1 g and `preconditioned` P g (m, d); `weights` (d,), of centred columns and, for a
+    linear model, in units of `label_unit`.
+    """
+
+    intercept: bool
+    l2: float
+    label_unit: float
+    scales: Vector
+    centres: Vector
+    factor: Vector
+    noise: Vector
+    whitened: Vector
+    preconditioned: Vector
+    weights: Vector
+
+
+class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """A party's part of the model: `score = constant + sum_j coefficient_j x_j`, x_j on the grid of training."""
+
+    constant: float
+    coefficients: tuple[float, ...]
+    centres: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    def scores(self, columns: Vector) -> Vector:
+        """Partial scores (n,) of raw columns (n, d), rounded to the grid as in training."""
+        total = np.full(len(columns), self.constant)
+        for j, (coefficient, centre, scale) in enumerate(
+            zip(self.coefficients, self.centres, self.scales, strict=True)
+        ):
+            total = total + coefficient * (steps_of(columns[:, j], centre, scale) * scale + centre)
+        return total
+
+
+def begin(quantised: Quantised, *, task: str, l2: float, label_bound: float) -> LocalHistory:
+    """The history before the first iteration: weights 0. `l2` is the penalty of the mean loss."""
+    rows, columns = quantised.values.shape
+    weights = _curvature_weights(quantised.values, task)
+    unit = (0.25 if task == "logistic" else 1.0) / (rows * 2.0**WEIGHT_BITS)
+    scales = quantised.scales
+    curvature = weighted_gram(quantised.values, weights) * scales[:, None] * scales[None, :] * unit
+    curvature[np.diag_indices(columns)] += _penalties(quantised.intercept, columns, l2)
+    factor = cholesky(curvature)
+    deviations = scales * (STEPS / (rows * math.sqrt(3.0)))
+    return LocalHistory(
+        intercept=quantised.intercept,
+        l2=l2,
+        label_unit=label_bound if task == "linear" else 1.0,
+        scales=scales,
+        centres=quantised.centres,
+        factor=factor,
+        noise=spread_of_solution(factor, deviations),
+        whitened=np.zeros((0, columns)),
+        preconditioned=np.zeros((0, columns)),
+        weights=np.zeros(columns),
+    )
+
+
+def _penalties(intercept: bool, columns: int, l2: float) -> Vector:
+    penalties = np.full(columns, l2)
+    if intercept:
+        penalties[0] = 0.0
+    return penalties
+
+
+def _curvature_weights(values: NDArray[np.int16], task: str) -> NDArray[np.int64]:
+    """Expected curvature of each row over its bound, in 4096ths: (n,)."""
+    rows, columns = values.shape
+    one = 1 << WEIGHT_BITS
+    if task != "logistic":
+        return np.full(rows, one, dtype=np.int64)
+    size = np.zeros(rows)
+    for j in range(columns):
+        square = values[:, j].astype(np.int64) ** 2
+        size += square / max(1, int(square.sum()))
+    variance = size * (rows / columns)
+    weights: NDArray[np.int64] = np.rint(one / np.sqrt(1.0 + math.pi / 8.0 * variance)).astype(np.int64)
+    return np.maximum(weights, 1)
+
+
+def take_step(history: LocalHistory, combination: Sequence[float]) -> LocalHistory:
+    """Set the weights to `sum_i combination_i P g_i` (all of them, not a difference; none gives zeros)."""
+    if len(combination) != len(history.preconditioned):
+        raise HistoryError(f"{len(combination)} coefficients for {len(history.preconditioned)} gradients")
+    weights = np.zeros(len(history.scales))
+    for coefficient, direction in zip(combination, history.preconditioned, strict=True):
+        weights = weights + coefficient * direction
+    return replace(history, weights=weights)
+
+
+def scores(history: LocalHistory, values: NDArray[np.int16]) -> Vector:
+    """Scores (n,) of quantised rows (n, d), column by column so that they do not depend on other rows."""
+    total = np.zeros(len(values))
+    for j, factor in enumerate((history.scales * history.weights).tolist()):
+        total += values[:, j] * factor
+    return total
+
+
+def append_gradient(
+    history: LocalHistory,
+    total: Sequence[int],
+    rows: int,
+    f_u: int,
+    release_noise: float = DEFAULT_RELEASE_NOISE,
+) -> tuple[LocalHistory, list[float], float]:
+    """Add the gradient at the present weights; returns history, the m + 1 scalars to send, and the largest entry.
+
+    `total` are the d exact sums of quantised column times residual in units of 1 / (2^f_u * 32767). The scalars
+    are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m, and the expected square of the release
+    noise in the last of them, all rounded to 24 significant bits. The largest entry is that of the whitened
+    gradient beyond what release noise explains (4 standard deviations).
+    """
+    columns = len(history.scales)
+    if len(total) != columns:
+        raise HistoryError(f"{len(total)} sums for {columns} columns")
+    unit = rows * (1 << f_u) * STEPS
+    mean = np.array([value / unit for value in total])
+    gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
+    whitened = solve_lower(history.factor, gradient)
+    history = replace(
+        history,
+        whitened=np.vstack([history.whitened, whitened]),
+        preconditioned=np.vstack([history.preconditioned, solve_upper(history.factor, whitened)]),
+    )
+    noise = history.noise * release_noise
+    products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
+    products.append(math.fsum((noise * noise).tolist()))
+    excess = np.abs(whitened) - NOISE_DEVIATIONS * noise
+    largest = max(0.0, float(excess.max(initial=0.0)))
+    return history, [rounded(product) for product in products], rounded(largest)
+
+
+def rounded(value: float) -> float:
+    """`value` to 24 significant bits."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * (1 << PRODUCT_BITS)), exponent - PRODUCT_BITS)
+
+
+def target(history: LocalHistory) -> TargetParameters:
+    """The parameters for raw columns. The business's constant is its intercept.
+
+    Centring is undone at home: a provider has a constant, too, the part of the intercept that its centres make.
+    """
+    own = slice(1, None) if history.intercept else slice(None)
+    weights = history.weights * history.label_unit
+    coefficients, centres = weights[own], history.centres[own]
+    constant = float(weights[0]) if history.intercept else 0.0
+    return TargetParameters(
+        constant=math.fsum([constant, *(-(coefficients * centres)).tolist()]),
+        coefficients=tuple(coefficients.tolist()),
+        centres=tuple(centres.tolist()),
+        scales=tuple(history.scales[own].tolist()),
+    )
+
+
+def weights(history: LocalHistory) -> Vector:
+    """Coefficients for raw columns (d,); the business's intercept comes first. See `target` for the constant."""
+    parameters = target(history)
+    first = (parameters.constant,) if history.intercept else ()
+    return np.array([*first, *parameters.coefficients])
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    intercept: bool
+    l2: float
+    label_unit: float
+    columns: int
+    arrays: tuple[bytes, ...]
+
+
+_ARRAYS: Final = ("scales", "centres", "factor", "noise", "whitened", "preconditioned", "weights")
+
+
+def encode(history: LocalHistory) -> bytes:
+    """The history as bytes: msgpack, arrays as little-endian float64."""
+    arrays = tuple(np.ascontiguousarray(getattr(history, name), dtype="<f8").tobytes() for name in _ARRAYS)
+    return msgspec.msgpack.encode(
+        _Stored(history.intercept, history.l2, history.label_unit, len(history.scales), arrays)
+    )
+
+
+def decode(data: bytes) -> LocalHistory:
+    """Read what `encode` wrote. Raises msgspec.MsgspecError on anything else."""
+    stored = msgspec.msgpack.decode(data, type=_Stored)
+    flat = [np.frombuffer(part, dtype="<f8").astype(np.float64) for part in stored.arrays]
+    scales, centres, factor, noise, whitened, preconditioned, weights_ = flat
+    shape = (-1, stored.columns)
+    return LocalHistory(
+        intercept=stored.intercept,
+        l2=stored.l2,
+        label_unit=stored.label_unit,
+        scales=scales,
+        centres=centres,
+        factor=factor.reshape(shape),
+        noise=noise,
+        whitened=whitened.reshape(shape),
+        preconditioned=preconditioned.reshape(shape),
+        weights=weights_,
+    )

@@ -1,0 +1,256 @@
+"""Vector-free L-BFGS: what both parties compute alike from scalars that both have sent.
+
+Every vector of the loop is a combination of the preconditioned gradients P g_i, so a vector is its m
+coefficients, and an inner product needs only the Gram matrix `G_ij = g_i^T P g_j`, the sum of both parties'.
+(L-BFGS: Nocedal 1980; by dot products alone: Chen, Wang, Zhou 2014.) All arithmetic is on Python floats in one
+fixed order, with correctly rounded sums, so both parties derive bit-identical coefficients.
+
+Release noise enters every gradient. Three rules keep the loop from following it: a curvature pair must stand
+out from the noise; a step is at most 4 times as long as the longer of the last two; and the last step starts
+from that average of all points whose gradients, with the noise they carry, cancel best.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+DEFAULT_TOLERANCE: Final = 7e-4
+CURVATURE_MIN: Final = 1e-10
+GROWTH_MAX: Final = 4.0
+STEEPER: Final = 2.0
+BACK_MIN: Final = 0.1
+LINK_SHARE: Final = 0.1
+LINK_TOLERANCE_MAX: Final = 0.03
+
+Coefficients = tuple[float, ...]
+
+
+class LoopError(ValueError):
+    """A row of products that does not belong to this iteration."""
+
+
+class LoopState(msgspec.Struct, frozen=True, kw_only=True):
+    """The shared state after m iterations: the same bytes at both parties.
+
+    `gram` has the rows of the lower triangle, `points` the coefficients of w_1..w_m (w_i over g_1..g_(i-1)) and,
+    last, those of the point to go to; `steps` the lengths of the steps taken.
+    """
+
+    tolerance: float
+    noise: float = 0.0
+    gram: tuple[Coefficients, ...] = ()
+    points: tuple[Coefficients, ...] = ((),)
+    steps: Coefficients = ()
+    link_tolerance: float = LINK_TOLERANCE_MAX
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from an iteration. Nothing here says more than the exchanged scalars do.
+
+    `combination`: the next point is `sum_i combination_i P g_i`; it is to be taken even when `stop` is set (then
+    it gives the target parameters). `scale`: length of the step; `gradient`: length of the gradient, `slope`:
+    its component along the last step; all in the metric of P, in which 1/2 gradient^2 is about the loss to gain.
+    """
+
+    combination: Coefficients
+    scale: float
+    gradient: float
+    slope: float
+    stop: bool
+    converged: bool
+    reason: str
+
+
+def begin(tolerance: float = DEFAULT_TOLERANCE) -> LoopState:
+    """The state before the first iteration, all weights zero."""
+    return LoopState(tolerance=tolerance)
+
+
+def encode(state: LoopState) -> bytes:
+    """The state as msgpack."""
+    return msgspec.msgpack.encode(state)
+
+
+def decode(data: bytes) -> LoopState:
+    """Read what `encode` wrote. Raises msgspec.MsgspecError on anything else."""
+    return msgspec.msgpack.decode(data, type=LoopState)
+
+
+def advance(
+    state: LoopState, row: Sequence[float], largest: float, *, last: bool = False
+) -> tuple[LoopState, Step]:
+    """Take in iteration m and derive the next point.
+
+    `row`: the parties' m + 1 scalars of `history.append_gradient`, added entry by entry (business + provider);
+    `largest`: the larger of their largest entries; `last`: whether no iteration may follow.
+    Raises LoopError for a row of another length or with an impossible entry.
+    """
+    m = len(state.gram) + 1
+    if len(row) != m + 1 or not all(math.isfinite(value) for value in row) or row[m - 1] < 0 or row[m] < 0:
+        raise LoopError(f"{len(row)} products in iteration {m}: {m + 1} finite ones are expected")
+    plane = _Plane((*state.gram, tuple(row[:m])))
+    here = _padded(state.points[-1], m)
+    history = [_padded(point, m) for point in state.points]
+    reference = min(1.0, 2.0 * math.sqrt(plane.gram[0][0]))
+    converged = largest <= state.tolerance * reference
+    stop = converged or last
+    slope = plane.slope(history)
+    target = _retreat(plane, history, slope)
+    if target is None:
+        target = _forward(plane, history, row[m], average=stop)
+    target = _bounded(plane, here, target, state.steps)
+    length = plane.length(_minus(target, here))
+    gradient = math.sqrt(plane.gram[m - 1][m - 1])
+    after = LoopState(
+        tolerance=state.tolerance,
+        noise=row[m],
+        gram=(*state.gram, tuple(row[:m])),
+        points=(*state.points, target),
+        steps=(*state.steps, length),
+        link_tolerance=min(LINK_TOLERANCE_MAX, LINK_SHARE * gradient),
+    )
+    step = Step(
+        combination=target,
+        scale=length,
+        gradient=gradient,
+        slope=slope[1],
+        stop=stop,
+        converged=converged,
+        reason="converged" if converged else "iterations" if last else "",
+    )
+    return after, step
+
+
+class _Plane:
+    """Inner products of combinations of m preconditioned gradients."""
+
+    def __init__(self, lower: tuple[Coefficients, ...]) -> None:
+        size = len(lower)
+        self.size = size
+        self.gram = [[lower[max(i, j)][min(i, j)] for j in range(size)] for i in range(size)]
+
+    def times(self, a: Coefficients) -> Coefficients:
+        """G a: the inner products of `a` with every gradient."""
+        return tuple(_dot(row, a) for row in self.gram)
+
+    def length(self, a: Coefficients) -> float:
+        return math.sqrt(max(0.0, _dot(a, self.times(a))))
+
+    def unit(self, i: int) -> Coefficients:
+        """The i-th gradient itself."""
+        return tuple(1.0 if j == i else 0.0 for j in range(self.size))
+
+    def slope(self, points: list[Coefficients]) -> tuple[float, float]:
+        """Directional derivatives along the last step, where it began and where it ended."""
+        if self.size == 1:
+            return 0.0, 0.0
+        step = _minus(points[-1], points[-2])
+        products = self.times(step)
+        return products[self.size - 2], products[self.size - 1]
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _plus(a: Coefficients, factor: float, b: Coefficients) -> Coefficients:
+    return tuple(x + factor * y for x, y in zip(a, b, strict=True))
+
+
+def _minus(a: Coefficients, b: Coefficients) -> Coefficients:
+    return _plus(a, -1.0, b)
+
+
+def _padded(point: Coefficients, size: int) -> Coefficients:
+    return point + (0.0,) * (size - len(point))
+
+
+def _retreat(plane: _Plane, points: list[Coefficients], slope: tuple[float, float]) -> Coefficients | None:
+    """After a step that overshot so far that it is steeper uphill than it was downhill: where its slope is zero.
+
+    The root of the straight line between both slopes, at least a tenth of the step.
+    """
+    before, after = slope
+    if after <= 0.0 or after <= STEEPER * -before or before >= 0.0:
+        return None
+    share = max(BACK_MIN, -before / (after - before))
+    step = _minus(points[plane.size - 1], points[plane.size - 2])
+    return _plus(points[plane.size - 2], share, step)
+
+
+def _pairs(
+    plane: _Plane, points: list[Coefficients], noise: float
+) -> list[tuple[Coefficients, Coefficients, Coefficients, float]]:
+    """Kept pairs, oldest first: (s, G y, y, s.y). A pair must curve upwards by more than noise can feign."""
+    kept = []
+    for k in range(plane.size - 1):
+        s = _minus(points[k + 1], points[k])
+        y = _minus(plane.unit(k + 1), plane.unit(k))
+        along = plane.times(s)
+        curvature = along[k + 1] - along[k]
+        square = max(0.0, _dot(s, along))
+        if curvature > max(CURVATURE_MIN * square, math.sqrt(2.0 * noise * square)):
+            kept.append((s, plane.times(y), y, curvature))
+    return kept
+
+
+def _median(values: list[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
+
+
+def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average: bool) -> Coefficients:
+    """The quasi-Newton step from the present point or, with `average`, from the best average of all points."""
+    m = plane.size
+    point, gradient = points[m - 1], plane.unit(m - 1)
+    if average and m > 1 and noise > 0.0:
+        shares = _calmest(plane, noise)
+        gradient = shares
+        point = (0.0,) * m
+        for share, other in zip(shares, points, strict=True):
+            point = _plus(point, share, other)
+    pairs = _pairs(plane, points, noise)
+    direction, shares_back = gradient, []
+    for s, _, y, curvature in reversed(pairs):
+        share = _dot(plane.times(s), direction) / curvature
+        shares_back.append(share)
+        direction = _plus(direction, -share, y)
+    scale = 1.0
+    if pairs:
+        scales = [curvature / _dot(y, along) for _, along, y, curvature in pairs]
+        scale = max(1.0, min(scales[-1], 2.0 * _median(scales)))
+    direction = tuple(scale * value for value in direction)
+    for (s, along, _, curvature), share in zip(pairs, reversed(shares_back), strict=True):
+        direction = _plus(direction, share - _dot(along, direction) / curvature, s)
+    return _minus(point, direction)
+
+
+def _calmest(plane: _Plane, noise: float) -> Coefficients:
+    """Shares a_i with sum 1 that minimise `|sum_i a_i g_i|^2 + noise sum_i a_i^2`.
+
+    Minimal residual extrapolation (Anderson 1965, Pulay 1980), regularised by what the noise is known to be.
+    """
+    m = plane.size
+    ridge = noise + 1e-9 * plane.gram[m - 1][m - 1]
+    rows = [[plane.gram[i][j] + (ridge if i == j else 0.0) for j in range(m)] + [1.0] for i in range(m)]
+    for i in range(m):
+        for j in range(i + 1, m):
+            factor = rows[j][i] / rows[i][i]
+            rows[j] = [b - factor * a for a, b in zip(rows[i], rows[j], strict=True)]
+    shares = [0.0] * m
+    for i in reversed(range(m)):
+        shares[i] = (rows[i][m] - _dot(rows[i][i + 1 : m], shares[i + 1 :])) / rows[i][i]
+    total = math.fsum(shares)
+    return tuple(share / total for share in shares)
+
+
+def _bounded(plane: _Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:
+    """The target, or the point on the way to it where the step is as long as it may be."""
+    if not steps:
+        return target
+    step = _minus(target, here)
+    length, most = plane.length(step), GROWTH_MAX * max(steps[-2:])
+    return target if length <= most or length == 0.0 else _plus(here, most / length, step)

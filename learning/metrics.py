@@ -1,0 +1,84 @@
+"""How good a model is, from labels and scores z (before the link). All sums are correctly rounded."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+def _positives_and_ranks(labels: Vector, scores: Vector) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of positive and of all rows at each distinct score, ascending."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    positives = np.bincount(inverse, weights=labels == 1, minlength=len(counts)).astype(np.int64)
+    return positives, counts.astype(np.int64)
+
+
+def auc(labels: Vector, scores: Vector) -> float:
+    """Area under the receiver operating characteristic, ties counted half; NaN with one class only."""
+    positives, counts = _positives_and_ranks(labels, scores)
+    negatives = counts - positives
+    below = np.cumsum(negatives) - negatives
+    all_positives, all_negatives = int(positives.sum()), int(negatives.sum())
+    if not all_positives or not all_negatives:
+        return math.nan
+    doubled = int((positives * (2 * below + negatives)).sum())
+    return doubled / (2 * all_positives * all_negatives)
+
+
+def ks(labels: Vector, scores: Vector) -> float:
+    """Kolmogorov-Smirnov distance between the score distributions of both classes; NaN with one class only."""
+    positives, counts = _positives_and_ranks(labels, scores)
+    negatives = counts - positives
+    if not positives.sum() or not negatives.sum():
+        return math.nan
+    gap = np.cumsum(positives) / positives.sum() - np.cumsum(negatives) / negatives.sum()
+    return float(np.abs(gap).max())
+
+
+def log_loss(labels: Vector, scores: Vector) -> float:
+    """Mean negative log-likelihood of 0/1 labels."""
+    losses = np.logaddexp(0.0, scores) - labels * scores
+    return math.fsum(losses.tolist()) / len(losses)
+
+
+def accuracy(labels: Vector, scores: Vector) -> float:
+    """Share of rows whose label is the likelier one."""
+    return int(((scores > 0) == (labels == 1)).sum()) / len(labels)
+
+
+def rmse(labels: Vector, scores: Vector) -> float:
+    """Root of the mean square error of a linear model."""
+    errors = scores - labels
+    return math.sqrt(math.fsum((errors * errors).tolist()) / len(errors))
+
+
+def r2(labels: Vector, scores: Vector) -> float:
+    """Share of the labels' variance that a linear model explains; NaN for constant labels."""
+    mean = math.fsum(labels.tolist()) / len(labels)
+    total = math.fsum(((labels - mean) ** 2).tolist())
+    return 1.0 - math.fsum(((labels - scores) ** 2).tolist()) / total if total > 0 else math.nan
+
+
+def poisson_deviance(labels: Vector, scores: Vector) -> float:
+    """Mean deviance of counts under rates exp(score)."""
+    rates = np.exp(scores)
+    safe = np.where(labels > 0, labels, 1.0)
+    terms = np.where(labels > 0, labels * (np.log(safe) - scores), 0.0) - (labels - rates)
+    return 2.0 * math.fsum(terms.tolist()) / len(terms)
+
+
+def evaluate(task: str, labels: Vector, scores: Vector) -> dict[str, float]:
+    """The metrics of a task by name, of labels (n,) and scores z (n,)."""
+    if task == "logistic":
+        return {
+            "auc": auc(labels, scores),
+            "ks": ks(labels, scores),
+            "log_loss": log_loss(labels, scores),
+            "accuracy": accuracy(labels, scores),
+        }
+    if task == "poisson":
+        return {"poisson_deviance": poisson_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
+    return {"rmse": rmse(labels, scores), "r2": r2(labels, scores)}
+

@@ -1,0 +1,110 @@
+"""Columns as 16-bit integers with a private centre and scale, and the columns that their owner refuses.
+
+A column x becomes `round((x - centre) / scale)` in [-32767, 32767]: centre the mean, scale the largest
+distance from it in 32767ths. Centring leaves the model as it is (the intercept, which is not penalised, takes
+it up) and makes the scores of a party vary around zero, which link expansion and preconditioner want.
+The business's intercept is a column of 32767s of scale 1/32767: exactly one.
+
+Refused (docs/protocol.md, sections 3 and 5):
+
+- NaN and infinity, constant columns;
+- a column whose 16 bits an outlier eats: its typical variation is under 64 steps. Typical variation is the
+  interquartile range, or, where a quarter of the rows share one value so that the range may be nothing (flags,
+  counts with many zeros), at least the median distance from the most frequent value among the rows that differ from it;
+- a column in which fewer than 50 rows differ from the most frequent value (its gradient would be the residuals
+  of those rows), unless both parties marked the job `small_sample`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.reductions import coarse_mean
+
+STEPS = 32767
+VARIATION_STEPS_MIN = 64
+SUPPORT_MIN = 50
+INTERCEPT = "intercept"
+
+
+class ColumnRefused(ValueError):
+    """A column its owner must not use; `code` says why and may travel, `column` and the text stay at home."""
+
+    def __init__(self, code: str, column: str, reason: str) -> None:
+        super().__init__(f"column {column!r} {reason}")
+        self.code = code
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """A party's columns as integers: values (n, d) int16, scales and centres (d,); x = values * scale + centre."""
+
+    values: NDArray[np.int16]
+    scales: NDArray[np.float64]
+    centres: NDArray[np.float64]
+    intercept: bool
+
+
+def quantise(
+    matrix: NDArray[np.float64], names: Sequence[str], *, intercept: bool, small_sample: bool
+) -> Quantised:
+    """Quantise `matrix` (n, columns); with `intercept`, a column of ones comes first.
+
+    Raises ColumnRefused (codes column_not_finite, column_constant, column_support, column_outlier).
+    """
+    rows, columns = matrix.shape
+    extra = int(intercept)
+    values = np.empty((rows, columns + extra), dtype=np.int16)
+    scales = np.empty(columns + extra)
+    centres = np.zeros(columns + extra)
+    if intercept:
+        values[:, 0] = STEPS
+        scales[0] = 1.0 / STEPS
+    for j, name in enumerate(names, start=extra):
+        column = np.asarray(matrix[:, j - extra], dtype=np.float64)
+        centres[j], scales[j] = _grid(column, name, small_sample=small_sample)
+        values[:, j] = steps_of(column, centres[j], scales[j])
+    return Quantised(values=values, scales=scales, centres=centres, intercept=intercept)
+
+
+def steps_of(column: NDArray[np.float64], centre: float, scale: float) -> NDArray[np.int64]:
+    """The column in steps. Rows outside the range of training give larger steps than 16 bits hold."""
+    return np.rint((column - centre) / scale).astype(np.int64)
+
+
+def _grid(column: NDArray[np.float64], name: str, *, small_sample: bool) -> tuple[float, float]:
+    """(centre, scale) of a column that may be used."""
+    if not np.isfinite(column).all():
+        raise ColumnRefused("column_not_finite", name, "has missing or infinite values: fill or drop those rows")
+    ordered = np.sort(column)
+    if ordered[0] == ordered[-1]:
+        raise ColumnRefused("column_constant", name, "has one value only: leave it out")
+    distinct, counts = np.unique(ordered, return_counts=True)
+    mode = float(distinct[np.argmax(counts)])
+    others = np.sort(np.abs(ordered[ordered != mode] - mode))
+    if len(others) < SUPPORT_MIN and not small_sample:
+        raise ColumnRefused(
+            "column_support",
+            name,
+            f"differs from its most frequent value in {len(others)} rows, {SUPPORT_MIN} are needed: its gradient "
+            "would show those rows; leave it out or merge it with another",
+        )
+    centre = coarse_mean(column)
+    scale = float(np.max(np.abs(column - centre))) / STEPS
+    if not 0.0 < scale < np.inf or not np.isfinite(1.0 / scale):
+        raise ColumnRefused("column_not_finite", name, "has values beyond what a float holds: rescale it")
+    quarter = len(ordered) // 4
+    quartiles = float(ordered[-1 - quarter] - ordered[quarter])
+    variation = max(quartiles, float(others[len(others) // 2]))
+    crowded = int(counts.max()) * 4 >= len(ordered)
+    if (variation if crowded else quartiles) < VARIATION_STEPS_MIN * scale:
+        raise ColumnRefused(
+            "column_outlier",
+            name,
+            f"varies by less than {VARIATION_STEPS_MIN} of the steps that its largest value leaves: clip or "
+            "transform it (logarithm, ranks)",
+        )
+    return centre, scale

@@ -1,0 +1,81 @@
+"""Routing keys, status keys and MQTT topics: how a message is addressed."""
+
+import re
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from messages.schemas import BULK
+
+NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+
+
+class Traffic(StrEnum):
+    """The two classes of traffic; control is served first."""
+
+    CONTROL = "control"
+    BULK = "bulk"
+
+
+class RoutingKey(NamedTuple):
+    """The parts of `from.<sender>.to.<recipient>.<control|bulk>.<job>.<kind>`."""
+
+    sender: str
+    recipient: str
+    traffic: Traffic
+    job: str
+    kind: str
+
+
+class AddressError(ValueError):
+    """A name or key that cannot be an address; the text says which."""
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """The name itself, if it is one. Raises AddressError naming `what`."""
+    if not NAME.fullmatch(name):
+        raise AddressError(f"{what} {name[:60]!r} must be 1 to 40 of a-z, 0-9 and -")
+    return name
+
+
+def traffic_of(kind: str) -> Traffic:
+    """The class that a kind of message travels in."""
+    return Traffic.BULK if kind in BULK else Traffic.CONTROL
+
+
+def routing_key(sender: str, recipient: str, kind: str, job: str) -> str:
+    """The routing key of a message. Raises AddressError."""
+    for name, what in ((sender, "sender"), (recipient, "recipient"), (job, "job")):
+        check_name(name, what)
+    return f"from.{sender}.to.{recipient}.{traffic_of(kind)}.{job}.{kind}"
+
+
+def parse_routing_key(key: str) -> RoutingKey:
+    """The inverse of `routing_key`. Raises AddressError."""
+    words = key.split(".", 6)
+    if len(words) != 7 or words[0] != "from" or words[2] != "to" or not words[6]:
+        raise AddressError(f"{key[:200]!r} is no routing key of this protocol")
+    _, sender, _, recipient, traffic, job, kind = words
+    for name, what in ((sender, "sender"), (recipient, "recipient"), (job, "job")):
+        check_name(name, what)
+    if traffic not in tuple(Traffic) or traffic != traffic_of(kind):
+        raise AddressError(f"{kind[:60]!r} does not travel as {traffic[:20]!r}")
+    return RoutingKey(sender, recipient, Traffic(traffic), job, kind)
+
+
+def status_key(party: str, job: str) -> str:
+    """The routing key of a party's status of a job."""
+    return f"status.{check_name(party, 'party')}.{check_name(job, 'job')}"
+
+
+def to_mqtt(key: str) -> str:
+    """A routing key as an MQTT topic (RabbitMQ's plug-in maps `.` to `/`). Raises AddressError for a wildcard."""
+    if set(key) & set("/+#*"):
+        raise AddressError(f"{key[:200]!r} has a character that MQTT or AMQP keeps for itself")
+    return key.replace(".", "/")
+
+
+def from_mqtt(topic: str) -> str:
+    """The inverse of `to_mqtt`."""
+    if set(topic) & set(".+#*"):
+        raise AddressError(f"{topic[:200]!r} has a character that MQTT or AMQP keeps for itself")
+    return topic.replace("/", ".")

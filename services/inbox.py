@@ -1,0 +1,81 @@
+"""The partner's messages of a job: which sequences are known, and which wait for their turn."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from services.journal_schema import held, inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that was held back. A bulk body is in the blob store under `sha256`."""
+
+    sequence: int
+    bulk: bool
+    header: bytes
+    signature: bytes
+    body: bytes = field(repr=False)
+    sha256: bytes
+    bytes: int
+
+
+def digest_of(header: bytes) -> bytes:
+    """What makes two deliveries the same message: the signed header binds everything else."""
+    return hashlib.sha256(header).digest()
+
+
+def known(connection: Connection, job: str, sender: str, sequence: int) -> bytes | None:
+    """The digest of a message that is already here, applied or held back."""
+    return connection.scalar(
+        select(inbox.c.digest).where(
+            inbox.c.job == job, inbox.c.sender == sender, inbox.c.sequence == sequence
+        )
+    )
+
+
+def record(connection: Connection, job: str, sender: str, sequence: int, header: bytes) -> None:
+    """Remember a message. The primary key refuses a second one of its sequence."""
+    connection.execute(
+        insert(inbox).values(job=job, sender=sender, sequence=sequence, digest=digest_of(header))
+    )
+
+
+def hold(connection: Connection, job: str, message: Waiting) -> None:
+    """Keep a message for its turn."""
+    connection.execute(
+        insert(held).values(
+            job=job,
+            sequence=message.sequence,
+            bulk=message.bulk,
+            header=message.header,
+            signature=message.signature,
+            body=message.body,
+            sha256=message.sha256,
+            bytes=message.bytes,
+        )
+    )
+
+
+def take(connection: Connection, job: str, sequence: int) -> Waiting | None:
+    """Remove and return the message of `sequence`, if it is held back."""
+    row = connection.execute(select(held).where(held.c.job == job, held.c.sequence == sequence)).first()
+    if row is None:
+        return None
+    connection.execute(delete(held).where(held.c.job == job, held.c.sequence == sequence))
+    return Waiting(
+        sequence=row.sequence,
+        bulk=row.bulk,
+        header=row.header,
+        signature=row.signature,
+        body=row.body,
+        sha256=row.sha256,
+        bytes=row.bytes,
+    )
+
+
+def bulk_held(connection: Connection, job: str) -> int:
+    """How many bulk messages of a job are held back."""
+    where = (held.c.job == job, held.c.bulk.is_(True))
+    return connection.scalar(select(func.count()).select_from(held).where(*where)) or 0

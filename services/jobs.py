@@ -1,0 +1,280 @@
+"""The row of a job: loaded, changed and saved once per unit of work, with its hash chain and its state."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from protocol.effects import AnyEvent, BlobRef
+from sqlalchemy import Connection, func, insert, select, update
+
+from services import chain
+from services.journal_schema import counters, events, jobs, progress
+from services.limits import CREDIT_WINDOW
+from services.roles import Role
+
+STATE_SCHEMA: Final = 1
+
+
+class Status(StrEnum):
+    """Whether a job goes on."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FROZEN = "frozen"
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """One job at this party. See `journal_schema.jobs` for the counters."""
+
+    job: str
+    role: str
+    partner: str
+    head: bytes
+    logic_version: int
+    created_at: float
+    updated_at: float
+    state: bytes = field(default=b"", repr=False)
+    state_tag: str = ""
+    status: str = Status.RUNNING.value
+    outcome: str = ""
+    reason_code: str = ""
+    reason: str = ""
+    results: bytes = field(default=b"", repr=False)
+    length: int = 0
+    applied: int = 0
+    sent: int = 0
+    receipted: int = 0
+    bulk_received: int = 0
+    bulk_consumed: int = 0
+    bulk_sent: int = 0
+    credit: int = CREDIT_WINDOW
+    unreceipted_bytes: int = 0
+    late: int = 0
+    expires_at: float = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine still takes events."""
+        return self.status == Status.RUNNING.value
+
+    @property
+    def credit_given(self) -> int:
+        """The highest ordinal of the partner's bulk messages that it may send."""
+        return self.bulk_consumed + CREDIT_WINDOW
+
+
+_FIELDS: Final = tuple(item.name for item in dataclasses.fields(JobRecord))
+
+
+def load(connection: Connection, job: str) -> JobRecord | None:
+    """The record of a job, or None."""
+    row = connection.execute(select(*(jobs.c[name] for name in _FIELDS)).where(jobs.c.job == job)).first()
+    return None if row is None else JobRecord(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _values(record: JobRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _FIELDS}
+
+
+def create(connection: Connection, record: JobRecord) -> None:
+    """Insert a new job."""
+    connection.execute(insert(jobs).values(**_values(record)))
+
+
+def save(connection: Connection, record: JobRecord) -> None:
+    """Write a record back."""
+    connection.execute(update(jobs).where(jobs.c.job == record.job).values(**_values(record)))
+
+
+def restore(record: JobRecord, earlier: JobRecord) -> None:
+    """Undo what was done to `record` since `earlier` was copied from it: goes with a savepoint's rollback."""
+    for name in _FIELDS:
+        setattr(record, name, getattr(earlier, name))
+
+
+def append_entry(
+    connection: Connection,
+    record: JobRecord,
+    kind: str,
+    at: float,
+    *,
+    header: bytes = b"",
+    signature: bytes = b"",
+    salt: bytes = b"",
+    event: bytes = b"",
+) -> None:
+    """Append an entry to the job's hash chain and move its head."""
+    salted = chain.event_digest(salt, event)
+    record.head = chain.next_head(record.head, chain.entry_digest(kind, header, signature, salted))
+    record.length += 1
+    record.updated_at = at
+    connection.execute(
+        insert(events).values(
+            job=record.job,
+            position=record.length,
+            kind=kind,
+            header=header,
+            signature=signature,
+            salt=salt,
+            event=event,
+            head=record.head,
+            at=at,
+        )
+    )
+
+
+# -- state ------------------------------------------------------------------------------------------------
+
+
+def encode_event(event: AnyEvent) -> bytes:
+    """The bytes of an event in the chain."""
+    return msgspec.msgpack.encode(event)
+
+
+def decode_event(data: bytes) -> AnyEvent:
+    """The inverse of `encode_event`."""
+    event: AnyEvent = msgspec.msgpack.decode(data, type=AnyEvent)
+    return event
+
+
+def state_tag(role: Role) -> str:
+    """What a stored state must be tagged with to be used as it is."""
+    return f"{STATE_SCHEMA}.{role.logic_version}"
+
+
+def state_of(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
+    """The state of a job: from its row when the tag fits, else folded again from the job's events."""
+    if record.state and record.state_tag == state_tag(role):
+        return role.decode(record.state)
+    return fold(connection, record, role, party)
+
+
+def fold(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
+    """Fold the job's events through the machine. Effects are ignored: they were carried out at their time."""
+    state = role.initial(record.job, party, record.partner)
+    rows = connection.scalars(
+        select(events.c.event)
+        .where(events.c.job == record.job, events.c.kind != chain.FAULT)
+        .order_by(events.c.position)
+    )
+    for data in rows:
+        if data:
+            try:
+                state, _ = role.step(state, decode_event(data))
+            except Exception:
+                # The event that ended the job: the chain's next entry is the fault.
+                break
+    return state
+
+
+# -- counters -----------------------------------------------------------------------------------------------
+
+
+def count(connection: Connection, job: str, name: str, by: int = 1) -> None:
+    """Add to a statistic. Job `""` is the daemon."""
+    where = (counters.c.job == job, counters.c.name == name)
+    done = connection.execute(update(counters).where(*where).values(value=counters.c.value + by))
+    if done.rowcount == 0:
+        connection.execute(insert(counters).values(job=job, name=name, value=by))
+
+
+def statistics(connection: Connection, job: str) -> dict[str, int]:
+    """All statistics of a job, by name."""
+    rows = connection.execute(
+        select(counters.c.name, counters.c.value).where(counters.c.job == job).order_by(counters.c.name)
+    )
+    return {name: value for name, value in rows}
+
+
+# -- views --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressView:
+    """Where a job stands. `since`: when stage or the party waited for changed last, seconds since 1970."""
+
+    stage: str
+    iteration: int
+    iterations: int
+    done: int
+    total: int
+    waits_for: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job for people. `updated_at` is the commit time of its last event."""
+
+    job: str
+    role: str
+    partner: str
+    status: str
+    outcome: str
+    reason_code: str
+    reason: str
+    results: tuple[BlobRef, ...]
+    head: str
+    length: int
+    applied: int
+    sent: int
+    receipted: int
+    created_at: float
+    updated_at: float
+    expires_at: float
+    progress: ProgressView | None
+
+
+def encode_refs(refs: tuple[BlobRef, ...]) -> bytes:
+    """Blob names as bytes, for a row."""
+    return msgspec.msgpack.encode(refs)
+
+
+def decode_refs(data: bytes) -> tuple[BlobRef, ...]:
+    """The inverse of `encode_refs`; nothing is no blobs."""
+    return msgspec.msgpack.decode(data, type=tuple[BlobRef, ...]) if data else ()
+
+
+def view(connection: Connection, job: str) -> JobView | None:
+    """One job, or None."""
+    record = load(connection, job)
+    if record is None:
+        return None
+    row = connection.execute(
+        select(*(column for column in progress.c if column.name != "job")).where(progress.c.job == job)
+    ).first()
+    return JobView(
+        job=record.job,
+        role=record.role,
+        partner=record.partner,
+        status=record.status,
+        outcome=record.outcome,
+        reason_code=record.reason_code,
+        reason=record.reason,
+        results=decode_refs(record.results),
+        head=record.head.hex(),
+        length=record.length,
+        applied=record.applied,
+        sent=record.sent,
+        receipted=record.receipted,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        expires_at=record.expires_at,
+        progress=None if row is None else ProgressView(**row._mapping),
+    )
+
+
+def views(connection: Connection) -> list[JobView]:
+    """All jobs, oldest first."""
+    names = connection.scalars(select(jobs.c.job).order_by(jobs.c.created_at, jobs.c.job)).all()
+    found = (view(connection, name) for name in names)
+    return [item for item in found if item is not None]
+
+
+def running_jobs_of(connection: Connection, partner: str, role: str) -> int:
+    """How many jobs with `partner` in which this party has `role` are running."""
+    where = (jobs.c.partner == partner, jobs.c.role == role, jobs.c.status == Status.RUNNING.value)
+    return connection.scalar(select(func.count()).select_from(jobs).where(*where)) or 0

@@ -1,0 +1,236 @@
+"""Our messages of a job, from the transaction that made them to the partner's receipt.
+
+A message gets its sequence, header and signature once. Control gets them at once; bulk when there is credit,
+in the order in which the machine sent it, so that a cancel waits for one window at most.
+"""
+
+from dataclasses import dataclass, field
+
+from messages import codec, schemas
+from protocol.effects import SendBulk
+from sqlalchemy import Connection, delete, insert, select, update
+
+from services import chain, jobs
+from services.blobs import BlobStore
+from services.envelopes import Envelopes, Unsendable
+from services.jobs import JobRecord
+from services.journal_schema import outbox
+from services.limits import BULK_BODY_BYTES_MAX
+from services.notices import Notices
+
+
+class ReceiptAhead(Exception):
+    """The partner has more of us than our journal: the journal is an old copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that may be published. A bulk body is in the blob store under `sha256`."""
+
+    sequence: int
+    kind: str
+    bulk: bool
+    header: bytes
+    signature: bytes
+    body: bytes = field(repr=False)
+    sha256: bytes
+    bytes: int
+
+
+class Outbox:
+    """The table `outbox`, for units of work."""
+
+    def __init__(self, envelopes: Envelopes, blobs: BlobStore) -> None:
+        self._envelopes = envelopes
+        self._blobs = blobs
+
+    def send(
+        self, connection: Connection, record: JobRecord, message: schemas.Message, at: float, notices: Notices
+    ) -> None:
+        """Seal, sign and number a control message. Raises Unsendable."""
+        written = self._envelopes.write(
+            record.job,
+            record.partner,
+            message,
+            sequence=record.sent + 1,
+            received=record.applied,
+            previous=record.head,
+        )
+        record.sent += 1
+        jobs.append_entry(
+            connection, record, chain.SENT, at, header=written.header, signature=written.signature
+        )
+        connection.execute(
+            insert(outbox).values(
+                job=record.job,
+                sequence=record.sent,
+                bulk=False,
+                kind=codec.kind_of(message),
+                chunk=0,
+                chunks=1,
+                header=written.header,
+                signature=written.signature,
+                body=written.body,
+                sha256=written.sha256,
+                bytes=len(written.body),
+            )
+        )
+        jobs.count(connection, record.job, "messages_sent")
+        jobs.count(connection, record.job, "bytes_sent", len(written.body))
+        self._tell(record, notices)
+
+    def send_bulk(
+        self, connection: Connection, record: JobRecord, effect: SendBulk, at: float, notices: Notices
+    ) -> None:
+        """Take over the reference to a stored chunk; number it if there is credit. Raises Unsendable."""
+        if effect.kind not in schemas.BULK:
+            raise Unsendable(f"{effect.kind} is not bulk")
+        size = self._blobs.locate(connection, record.job, effect.body.sha256).bytes
+        if size > BULK_BODY_BYTES_MAX:
+            raise Unsendable(
+                f"chunk {effect.chunk} of {effect.kind} has {size} bytes, {BULK_BODY_BYTES_MAX} at most"
+            )
+        connection.execute(
+            insert(outbox).values(
+                job=record.job,
+                sequence=0,
+                bulk=True,
+                kind=effect.kind,
+                chunk=effect.chunk,
+                chunks=effect.chunks,
+                header=b"",
+                signature=b"",
+                body=b"",
+                sha256=effect.body.sha256,
+                bytes=size,
+            )
+        )
+        record.unreceipted_bytes += size
+        notices.unreceipted[record.job] = record.unreceipted_bytes
+        self.number_bulk(connection, record, at, notices)
+        self._tell(record, notices)
+
+    def number_bulk(self, connection: Connection, record: JobRecord, at: float, notices: Notices) -> None:
+        """Number and sign waiting bulk as far as the credit goes."""
+        count = record.credit - record.bulk_sent
+        if count <= 0:
+            return
+        rows = connection.execute(
+            select(outbox)
+            .where(outbox.c.job == record.job, outbox.c.sequence == 0)
+            .order_by(outbox.c.id)
+            .limit(count)
+        ).all()
+        for row in rows:
+            header, signature = self._envelopes.sign(
+                record.job,
+                record.partner,
+                row.kind,
+                body_sha256=row.sha256,
+                sequence=record.sent + 1,
+                received=record.applied,
+                previous=record.head,
+                chunk=row.chunk,
+                chunks=row.chunks,
+            )
+            record.sent += 1
+            record.bulk_sent += 1
+            jobs.append_entry(connection, record, chain.SENT, at, header=header, signature=signature)
+            connection.execute(
+                update(outbox)
+                .where(outbox.c.id == row.id)
+                .values(sequence=record.sent, header=header, signature=signature)
+            )
+            jobs.count(connection, record.job, "bulk_sent")
+            jobs.count(connection, record.job, "bytes_sent", row.bytes)
+        if rows:
+            self._tell(record, notices)
+
+    def take_receipt(
+        self, connection: Connection, record: JobRecord, applied: int, credit: int, at: float, notices: Notices
+    ) -> bool:
+        """Forget what the partner has, use the credit it gives; returns whether anything changed.
+
+        Raises:
+            ReceiptAhead: it has more than we have sent.
+
+        """
+        if applied > record.sent:
+            raise ReceiptAhead(
+                f"{record.partner} has {applied} messages of job {record.job}, this journal {record.sent}: "
+                "the journal is an old copy; the job is frozen and must not be continued"
+            )
+        changed = False
+        if applied > record.receipted:
+            changed = True
+            self._forget(connection, record, applied, notices)
+        if credit > record.credit:
+            changed = True
+            record.credit = credit
+            self.number_bulk(connection, record, at, notices)
+        notices.receipted[record.job] = record.receipted
+        return changed
+
+    def _forget(self, connection: Connection, record: JobRecord, applied: int, notices: Notices) -> None:
+        where = (outbox.c.job == record.job, outbox.c.sequence > 0, outbox.c.sequence <= applied)
+        rows = connection.execute(select(outbox.c.sha256, outbox.c.bytes, outbox.c.bulk).where(*where)).all()
+        for row in rows:
+            if row.bulk:
+                self._blobs.release(connection, record.job, row.sha256)
+                record.unreceipted_bytes -= row.bytes
+        connection.execute(delete(outbox).where(*where))
+        record.receipted = applied
+        notices.unreceipted[record.job] = record.unreceipted_bytes
+
+    def drop_unnumbered(self, connection: Connection, record: JobRecord, notices: Notices) -> None:
+        """Forget bulk that never got a sequence: the job is over."""
+        where = (outbox.c.job == record.job, outbox.c.sequence == 0)
+        rows = connection.execute(select(outbox.c.bytes).where(*where)).all()
+        record.unreceipted_bytes -= sum(row.bytes for row in rows)
+        connection.execute(delete(outbox).where(*where))
+        notices.unreceipted[record.job] = record.unreceipted_bytes
+
+    def bulk_references(self, connection: Connection, job: str) -> dict[bytes, int]:
+        """How often the outbox refers to each blob."""
+        found: dict[bytes, int] = {}
+        for sha256 in connection.scalars(
+            select(outbox.c.sha256).where(outbox.c.job == job, outbox.c.bulk.is_(True))
+        ):
+            found[sha256] = found.get(sha256, 0) + 1
+        return found
+
+    @staticmethod
+    def _tell(record: JobRecord, notices: Notices) -> None:
+        notices.outbox.setdefault(record.job, (record.partner, record.receipted))
+
+
+def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing | None, bool]:
+    """The message after `cursor` that may be published, and whether anything is without a receipt."""
+    row = connection.execute(
+        select(outbox)
+        .where(outbox.c.job == job, outbox.c.sequence > cursor)
+        .order_by(outbox.c.sequence)
+        .limit(1)
+    ).first()
+    if row is None:
+        waiting = connection.scalar(select(outbox.c.id).where(outbox.c.job == job).limit(1)) is not None
+        return None, waiting
+    return (
+        Outgoing(
+            sequence=row.sequence,
+            kind=row.kind,
+            bulk=row.bulk,
+            header=row.header,
+            signature=row.signature,
+            body=row.body,
+            sha256=row.sha256,
+            bytes=row.bytes,
+        ),
+        True,
+    )
+
+
+def jobs_with_outbox(connection: Connection) -> list[str]:
+    """Jobs that have messages without a receipt."""
+    return list(connection.scalars(select(outbox.c.job).distinct().order_by(outbox.c.job)))
+

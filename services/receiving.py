@@ -1,0 +1,340 @@
+"""One delivery inside a unit of work: checked, deduplicated, held back or applied, or parked.
+
+Nothing here raises for what a partner or a stranger sent: every refusal has a code in the parked table or
+ends the one job whose signed message it was.
+"""
+
+from collections.abc import Callable
+
+from broker.transport import Delivery
+from messages import schemas
+from messages.envelope import decode_header
+from messages.keys import is_name
+from protocol.effects import BlobRef, BulkReceived, ControlReceived
+from sqlalchemy import Connection
+
+from services import chain, inbox, jobs, parking
+from services.blobs import BlobStore
+from services.envelopes import Envelope, EnvelopeError, Envelopes, Header, Unreadable
+from services.inbox import Waiting
+from services.job_secrets import JobSecrets
+from services.jobs import JobRecord, Status
+from services.limits import (
+    BULK_BODY_BYTES_MAX,
+    CONTROL_BODY_BYTES_MAX,
+    CREDIT_WINDOW,
+    HOLD_AHEAD,
+    JOBS_PER_PARTNER_MAX,
+    LATE_MESSAGES_MAX,
+)
+from services.notices import Notices, Question
+from services.outbox import Outbox, ReceiptAhead
+from services.stepping import Stepper
+
+OPENING_KIND = "job.propose"
+
+
+class Receiving:
+    """Takes deliveries.
+
+    Args:
+        answering_role: the role of this party in a job that a partner proposes; empty: proposals are parked.
+        expiry_of: the expiry in a contract, seconds since 1970, 0 for none; must not raise.
+
+    """
+
+    def __init__(
+        self,
+        envelopes: Envelopes,
+        blobs: BlobStore,
+        outbox: Outbox,
+        stepper: Stepper,
+        secrets: JobSecrets,
+        *,
+        answering_role: str,
+        expiry_of: Callable[[bytes], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._envelopes = envelopes
+        self._blobs = blobs
+        self._outbox = outbox
+        self._stepper = stepper
+        self._secrets = secrets
+        self._answering_role = answering_role
+        self._expiry_of = expiry_of
+        self._clock = clock
+
+    def take(self, connection: Connection, delivery: Delivery) -> Notices:
+        """Take one delivery; after the commit it may be acknowledged, whatever it was."""
+        notices = Notices()
+        try:
+            envelope = self._envelopes.open(delivery.body, delivery.routing_key)
+        except EnvelopeError as error:
+            parking.park(
+                connection,
+                at=self._clock(),
+                code=error.code,
+                routing_key=delivery.routing_key,
+                body=delivery.body,
+                claimed=error.sender or "",
+                header=error.header_bytes or b"",
+            )
+            return notices
+        refusal = (
+            self._unsequenced(connection, envelope, notices)
+            if envelope.header.kind in schemas.UNSEQUENCED
+            else self._sequenced(connection, envelope, notices)
+        )
+        if refusal:
+            self._park(connection, delivery, envelope, refusal)
+        return notices
+
+    def _park(self, connection: Connection, delivery: Delivery, envelope: Envelope, code: str) -> None:
+        parking.park(
+            connection,
+            at=self._clock(),
+            code=code,
+            routing_key=delivery.routing_key,
+            body=delivery.body,
+            sender=envelope.header.sender,
+            header=envelope.header_bytes,
+        )
+
+    # -- messages without a sequence ------------------------------------------------------------------------
+
+    def _unsequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
+        header = envelope.header
+        if header.sequence != 0:
+            return "sequence_unexpected"
+        try:
+            message, _ = self._envelopes.read(header, envelope.body)
+        except Unreadable as error:
+            return error.code
+        if isinstance(message, schemas.PeerProbe | schemas.PeerAnswer):
+            notices.questions.append(Question(header.sender, header.job, message))
+            return ""
+        record = jobs.load(connection, header.job)
+        if record is None:
+            if isinstance(message, schemas.ReceiptRequest):
+                # Its proposal never arrived: say so, and it comes again.
+                notices.owe(header.job, header.sender, asked=True)
+                return ""
+            return "unknown_job"
+        if record.partner != header.sender:
+            return "not_a_party"
+        if record.status == Status.FROZEN.value:
+            return "job_frozen"
+        if isinstance(message, schemas.ReceiptRequest):
+            notices.owe(header.job, header.sender, asked=True)
+            return ""
+        assert isinstance(message, schemas.Receipt)
+        credit = min(message.credit, record.bulk_sent + CREDIT_WINDOW)
+        refusal = self._receipted(connection, record, message.applied, credit, notices)
+        notices.answered.add(record.job)
+        jobs.save(connection, record)
+        return refusal
+
+    def _receipted(
+        self, connection: Connection, record: JobRecord, applied: int, credit: int, notices: Notices
+    ) -> str:
+        try:
+            self._outbox.take_receipt(connection, record, applied, credit, self._clock(), notices)
+        except ReceiptAhead as error:
+            self._stepper.freeze(record, str(error), notices)
+            return "receipt_ahead"
+        return ""
+
+    # -- messages of a job ----------------------------------------------------------------------------------
+
+    def _sequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
+        header = envelope.header
+        if header.sequence < 1:
+            return "sequence_missing"
+        bulk = header.kind in schemas.BULK
+        if len(envelope.body) > (BULK_BODY_BYTES_MAX if bulk else CONTROL_BODY_BYTES_MAX):
+            return "body_oversized"
+        record = jobs.load(connection, header.job)
+        if record is None:
+            record, refusal = self._open_job(connection, envelope)
+            if record is None:
+                return refusal
+        if record.partner != header.sender:
+            return "not_a_party"
+        if record.status == Status.FROZEN.value:
+            return "job_frozen"
+        refusal = self._in_turn(connection, record, envelope, notices)
+        jobs.save(connection, record)
+        return refusal
+
+    def _open_job(self, connection: Connection, envelope: Envelope) -> tuple[JobRecord | None, str]:
+        """A job proposed to this party; None and a code when it is not."""
+        header = envelope.header
+        if header.kind != OPENING_KIND or header.sequence != 1 or not is_name(header.job):
+            return None, "unknown_job"
+        if not self._answering_role:
+            return None, "proposal_unwanted"
+        if (
+            jobs.running_jobs_of(connection, header.sender, self._answering_role)
+            >= JOBS_PER_PARTNER_MAX
+        ):
+            return None, "too_many_jobs"
+        try:
+            message, _ = self._envelopes.read(header, envelope.body)
+        except Unreadable as error:
+            return None, error.code
+        assert isinstance(message, schemas.JobPropose)
+        self._secrets.create(header.job)
+        record = self._stepper.create(
+            connection,
+            header.job,
+            self._answering_role,
+            header.sender,
+            expires_at=self._expiry_of(message.contract),
+        )
+        return record, ""
+
+    def _in_turn(
+        self, connection: Connection, record: JobRecord, envelope: Envelope, notices: Notices
+    ) -> str:
+        header = envelope.header
+        refusal = self._receipted(connection, record, header.received, 0, notices)
+        if refusal:
+            return refusal
+        if header.sequence <= record.applied + HOLD_AHEAD:
+            found = inbox.known(connection, record.job, header.sender, header.sequence)
+            if found is not None:
+                return self._repeated(connection, record, envelope, found, notices)
+        if header.sequence > record.applied + 1:
+            return self._ahead(connection, record, envelope)
+        if not record.running and record.late >= LATE_MESSAGES_MAX:
+            return "job_finished"
+        inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
+        bulk = header.kind in schemas.BULK
+        if bulk and record.running:
+            self._blobs.put(connection, record.job, header.kind, envelope.body)
+        self._count(connection, record, len(envelope.body))
+        self._apply(connection, record, self._waiting(envelope), header, notices)
+        while True:
+            waiting = inbox.take(connection, record.job, record.applied + 1)
+            if waiting is None:
+                break
+            self._apply(connection, record, waiting, decode_header(waiting.header), notices)
+        notices.owe(record.job, record.partner)
+        return ""
+
+    def _repeated(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        envelope: Envelope,
+        found: bytes,
+        notices: Notices,
+    ) -> str:
+        if found != inbox.digest_of(envelope.header_bytes):
+            return "sequence_conflict"
+        jobs.count(connection, record.job, "duplicates")
+        notices.owe(record.job, record.partner)
+        return ""
+
+    def _ahead(self, connection: Connection, record: JobRecord, envelope: Envelope) -> str:
+        """Hold a message back for its turn, as far as there is room; otherwise it comes again."""
+        header = envelope.header
+        bulk = header.kind in schemas.BULK
+        unconsumed = record.bulk_received - record.bulk_consumed
+        full = bulk and unconsumed + inbox.bulk_held(connection, record.job) >= CREDIT_WINDOW
+        if full or not record.running or header.sequence >= record.applied + HOLD_AHEAD:
+            jobs.count(connection, record.job, "dropped_ahead")
+            return ""
+        inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
+        if bulk:
+            self._blobs.put(connection, record.job, header.kind, envelope.body)
+        inbox.hold(connection, record.job, self._waiting(envelope))
+        jobs.count(connection, record.job, "held_back")
+        self._count(connection, record, len(envelope.body))
+        return ""
+
+    @staticmethod
+    def _waiting(envelope: Envelope) -> Waiting:
+        header = envelope.header
+        bulk = header.kind in schemas.BULK
+        return Waiting(
+            sequence=header.sequence,
+            bulk=bulk,
+            header=envelope.header_bytes,
+            signature=envelope.signature,
+            body=b"" if bulk else envelope.body,
+            sha256=header.body_sha256,
+            bytes=len(envelope.body),
+        )
+
+    @staticmethod
+    def _count(connection: Connection, record: JobRecord, size: int) -> None:
+        jobs.count(connection, record.job, "messages_received")
+        jobs.count(connection, record.job, "bytes_received", size)
+
+    def _apply(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        message: Waiting,
+        header: Header,
+        notices: Notices,
+    ) -> None:
+        """Apply the message whose turn it is."""
+        record.applied += 1
+        record.bulk_received += message.bulk
+        if not record.running:
+            self._late(connection, record, message)
+            return
+        event: BulkReceived | ControlReceived
+        try:
+            if message.bulk:
+                event = self._bulk_event(record, message, header)
+            else:
+                _, plain = self._envelopes.read(header, message.body)
+                event = ControlReceived(kind=header.kind, message=plain)
+        except Unreadable as error:
+            self._entry(connection, record, message)
+            self._stepper.fail(connection, record, error.code, error.reason, notices)
+            return
+        self._stepper.apply(
+            connection,
+            record,
+            event,
+            notices,
+            kind=chain.RECEIVED,
+            header=message.header,
+            signature=message.signature,
+        )
+
+    @staticmethod
+    def _bulk_event(record: JobRecord, message: Waiting, header: Header) -> BulkReceived:
+        if record.bulk_received > record.credit_given:
+            raise Unreadable(
+                "credit_exceeded",
+                f"{header.kind} chunk {header.chunk} from {header.sender} is bulk message {record.bulk_received}, "
+                f"credit was given up to {record.credit_given}",
+            )
+        return BulkReceived(
+            kind=header.kind,
+            chunk=header.chunk,
+            chunks=header.chunks,
+            body=BlobRef(sha256=message.sha256, rows=0, bytes=message.bytes),
+        )
+
+    def _late(self, connection: Connection, record: JobRecord, message: Waiting) -> None:
+        """The job is over here: the message is recorded and receipted, and nothing else happens."""
+        record.late += 1
+        record.bulk_consumed = record.bulk_received
+        jobs.count(connection, record.job, "late")
+        self._entry(connection, record, message)
+
+    def _entry(self, connection: Connection, record: JobRecord, message: Waiting) -> None:
+        jobs.append_entry(
+            connection,
+            record,
+            chain.RECEIVED,
+            self._clock(),
+            header=message.header,
+            signature=message.signature,
+        )

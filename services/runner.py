@@ -1,0 +1,304 @@
+"""The runner: everything that changes a job goes through here, one unit of work each, and is told after COMMIT.
+
+Delivery -> checks -> transaction -> acknowledgement; results of compute tasks, decisions of operators and
+expiries take the same way. The runner keeps nothing in memory that the journal does not have.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+from broker.transport import Delivery, Transport
+from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
+from sqlalchemy import Connection, delete, select, update
+
+from services import chain, jobs, parking
+from services.blobs import BlobStore
+from services.crash import CrashHook
+from services.job_secrets import JobSecrets
+from services.jobs import JobRecord, Status
+from services.journal import Journal, JournalUnavailable
+from services.journal_schema import jobs as jobs_table
+from services.journal_schema import tasks as tasks_table
+from services.limits import DELIVERIES_WAITING_MAX, TASK_FAILURES_MAX, Timing
+from services.notices import Notices, ReadyTask
+from services.receiving import Receiving
+from services.stepping import Stepper
+from services.worker import TaskReply
+
+log = structlog.get_logger("runner")
+
+Tell = Callable[[Notices], None]
+
+
+class JobExists(Exception):
+    """A job of this identifier is in the journal already."""
+
+
+class JobUnknown(Exception):
+    """The journal has no such job."""
+
+
+class Runner:
+    """Carries units of work to the journal and their notices to `tell`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        transport: Transport,
+        receiving: Receiving,
+        stepper: Stepper,
+        blobs: BlobStore,
+        secrets: JobSecrets,
+        *,
+        tell: Tell,
+        clock: Callable[[], float],
+        timing: Timing,
+        crash: CrashHook,
+    ) -> None:
+        self._journal = journal
+        self._transport = transport
+        self._receiving = receiving
+        self._stepper = stepper
+        self._blobs = blobs
+        self._secrets = secrets
+        self._tell = tell
+        self._clock = clock
+        self._timing = timing
+        self._crash = crash
+        self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_WAITING_MAX)
+
+    # -- deliveries -----------------------------------------------------------------------------------------
+
+    async def receive(self, delivery: Delivery) -> None:
+        """Take a delivery over; it is acknowledged after its commit."""
+        await self._deliveries.put(delivery)
+
+    async def run(self) -> None:
+        """Commit and acknowledge deliveries until cancelled."""
+        while True:
+            batch = [await self._deliveries.get()]
+            while len(batch) < DELIVERIES_WAITING_MAX and not self._deliveries.empty():
+                batch.append(self._deliveries.get_nowait())
+            try:
+                await self._take(batch)
+            except JournalUnavailable:
+                await self._wait_for_journal()
+
+    async def _take(self, batch: Sequence[Delivery]) -> None:
+        taken = await asyncio.gather(*(self._take_one(item) for item in batch), return_exceptions=True)
+        failures = [item for item in taken if isinstance(item, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, JournalUnavailable):
+                raise failure
+        for delivery, notices in zip(batch, taken, strict=True):
+            if isinstance(notices, Notices):
+                self._crash(f"{_point(delivery)}.after_commit")
+                await delivery.ack()
+                self._crash("receive.after_ack")
+                self._tell(notices)
+        if failures:
+            raise failures[0]
+
+    async def _take_one(self, delivery: Delivery) -> Notices:
+        def unit(connection: Connection) -> Notices:
+            notices = self._receiving.take(connection, delivery)
+            self._crash(f"{_point(delivery)}.before_commit")
+            return notices
+
+        try:
+            return await self._journal.write(unit)
+        except JournalUnavailable:
+            raise
+        except Exception as error:
+            if self._journal.closed:
+                raise
+            # A fault of this program must not become a crash loop: the delivery is parked like a stranger's.
+            log.error("delivery failed", error=type(error).__name__, routing_key=delivery.routing_key)
+            return await self._journal.write(lambda connection: self._park_fault(connection, delivery))
+
+    def _park_fault(self, connection: Connection, delivery: Delivery) -> Notices:
+        parking.park(
+            connection,
+            at=self._clock(),
+            code="engine_fault",
+            routing_key=delivery.routing_key,
+            body=delivery.body,
+        )
+        return Notices()
+
+    async def _wait_for_journal(self) -> None:
+        """Stop consuming until the journal commits again; what is not acknowledged comes back."""
+        self._transport.pause()
+        log.error("stopped consuming: the journal cannot commit")
+        while not self._deliveries.empty():
+            self._deliveries.get_nowait()
+        while True:
+            await asyncio.sleep(self._timing.disk)
+            try:
+                await self._journal.write(lambda connection: jobs.count(connection, "", "journal_stops"))
+            except JournalUnavailable:
+                continue
+            break
+        self._transport.resume()
+        log.info("consuming again")
+
+    # -- decisions ------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        job: str,
+        role: str,
+        partner: str,
+        *,
+        contract: bytes,
+        blobs: Sequence[tuple[bytes, int]],
+        facts: bytes,
+        expires_at: float,
+    ) -> None:
+        """Start a job of our own. Raises JobExists."""
+
+        def known(connection: Connection) -> bool:
+            return jobs.load(connection, job) is not None
+
+        def unit(connection: Connection) -> Notices:
+            if known(connection):
+                raise JobExists(f"job {job} is in the journal already")
+            notices = Notices()
+            record = self._stepper.create(connection, job, role, partner, expires_at=expires_at)
+            refs = tuple(self._blobs.put(connection, job, "started", data, rows) for data, rows in blobs)
+            event = Started(contract=contract, blobs=refs, facts=facts)
+            self._stepper.apply(connection, record, event, notices, kind=chain.DECIDED)
+            jobs.save(connection, record)
+            return notices
+
+        if await self._journal.read(known):
+            raise JobExists(f"job {job} is in the journal already")
+        await asyncio.to_thread(self._secrets.create, job)
+        self._crash("submit.secret_written")
+        notices = await self._journal.write(unit)
+        self._crash("submit.committed")
+        self._tell(notices)
+
+    async def cancel(self, job: str, reason: str) -> None:
+        """The operator ends a job; nothing happens to one that is over. Raises JobUnknown."""
+        await self._decide(job, CancelDecided(reason=reason), chain.DECIDED)
+
+    async def expire(self) -> None:
+        """Deliver `Expired` to every job whose contract has run out."""
+        now = self._clock()
+
+        def due(connection: Connection) -> list[str]:
+            table = jobs_table
+            where = (table.c.status == Status.RUNNING.value, table.c.expires_at > 0, table.c.expires_at <= now)
+            return list(connection.scalars(select(table.c.job).where(*where).order_by(table.c.job)))
+
+        for job in await self._journal.read(due):
+            await self._decide(job, Expired(), chain.DEADLINE)
+
+    async def _decide(self, job: str, event: CancelDecided | Expired, kind: str) -> None:
+        def unit(connection: Connection) -> Notices:
+            record = jobs.load(connection, job)
+            if record is None:
+                raise JobUnknown(f"there is no job {job}")
+            notices = Notices()
+            if record.running:
+                self._stepper.apply(connection, record, event, notices, kind=kind)
+                jobs.save(connection, record)
+            return notices
+
+        self._tell(await self._journal.write(unit))
+
+    # -- compute tasks --------------------------------------------------------------------------------------
+
+    async def task_started(self, task: ReadyTask) -> None:
+        """Note that a task is being run; a second time is counted."""
+
+        def unit(connection: Connection) -> None:
+            where = (tasks_table.c.job == task.job, tasks_table.c.task == task.task)
+            started = connection.scalar(select(tasks_table.c.started).where(*where))
+            if started:
+                jobs.count(connection, task.job, "tasks_run_again")
+            elif started is not None:
+                connection.execute(update(tasks_table).where(*where).values(started=True))
+                jobs.count(connection, task.job, "tasks_run")
+
+        await self._journal.write(unit)
+
+    async def task_ended(self, task: ReadyTask, reply: TaskReply) -> bool:
+        """Commit a task's reply as an event. False: it failed and is to be run again."""
+
+        def unit(connection: Connection) -> tuple[Notices, bool]:
+            notices = Notices()
+            record = jobs.load(connection, task.job)
+            waiting = self._task_row(connection, task)
+            if record is None or not record.running or waiting is None:
+                return notices, True
+            if reply.status == "failed" and waiting + 1 < TASK_FAILURES_MAX:
+                self._note_failure(connection, task)
+                return notices, False
+            self._end_task(connection, record, task, reply, notices)
+            jobs.save(connection, record)
+            self._crash("task.before_commit")
+            return notices, True
+
+        while True:
+            try:
+                notices, ended = await self._journal.write(unit)
+            except JournalUnavailable:
+                # The result costs minutes, the wait nothing: keep it until the disk has room.
+                await asyncio.sleep(self._timing.disk)
+                continue
+            break
+        self._crash("task.committed")
+        self._tell(notices)
+        return ended
+
+    @staticmethod
+    def _task_row(connection: Connection, task: ReadyTask) -> int | None:
+        return connection.scalar(
+            select(tasks_table.c.failures).where(
+                tasks_table.c.job == task.job, tasks_table.c.task == task.task
+            )
+        )
+
+    @staticmethod
+    def _note_failure(connection: Connection, task: ReadyTask) -> None:
+        connection.execute(
+            update(tasks_table)
+            .where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
+            .values(failures=tasks_table.c.failures + 1)
+        )
+        jobs.count(connection, task.job, "task_failures")
+
+    def _end_task(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        task: ReadyTask,
+        reply: TaskReply,
+        notices: Notices,
+    ) -> None:
+        connection.execute(
+            delete(tasks_table).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
+        )
+        event: Computed | ComputeFailed
+        if reply.status == "done":
+            refs: tuple[BlobRef, ...] = tuple(
+                self._blobs.put(connection, task.job, task.function, data, rows) for data, rows in reply.blobs
+            )
+            event = Computed(task=task.task, function=task.function, output=reply.output, blobs=refs)
+        else:
+            jobs.count(connection, task.job, "tasks_refused")
+            event = ComputeFailed(
+                task=task.task, function=task.function, reason_code=reply.code, reason=reply.reason
+            )
+        self._stepper.apply(connection, record, event, notices, kind=chain.COMPUTED)
+        if record.running:
+            for ref in task.inputs:
+                self._blobs.release(connection, task.job, ref.sha256)
+
+
+def _point(delivery: Delivery) -> str:
+    """Which crash points a delivery passes: those of receipts or those of messages."""
+    return "receipt" if delivery.routing_key.endswith((".receipt", ".receipt.request")) else "receive"

@@ -1,0 +1,303 @@
+"""One event of one job inside a unit of work: the machine's step, its effects, and how a job ends.
+
+A job can fail here, a daemon cannot: whatever a machine raises ends its own job, with the partner told.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+import structlog
+from messages import schemas
+from protocol.effects import (
+    STATE_BYTES_MAX,
+    AnyEffect,
+    AnyEvent,
+    Compute,
+    Consumed,
+    Finish,
+    Progress,
+    Release,
+    RemoteProtocolError,
+    Send,
+    SendBulk,
+    UnexpectedEventError,
+)
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from services import chain, jobs
+from services.blobs import BlobMissing, BlobStore
+from services.envelopes import Unsendable
+from services.jobs import JobRecord, Status
+from services.journal_schema import progress, tasks
+from services.limits import TASKS_PER_JOB_MAX
+from services.notices import Notices, ReadyTask
+from services.outbox import Outbox
+from services.roles import Role
+
+log = structlog.get_logger("jobs")
+
+_NOT_IN_CODE: Final = re.compile(r"[^a-z0-9_]")
+_INTERNAL: Final = "this party's software refused its own step; its log says more"
+
+
+class _Impossible(Exception):
+    """An effect that cannot be carried out."""
+
+
+class Stepper:
+    """Applies events to jobs.
+
+    Args:
+        party: this party's name.
+        roles: the machines, by name of role.
+        outbox: takes what machines send.
+        blobs: the store that effects refer to.
+        clock: seconds since 1970, for people and for the chain's commit times.
+
+    """
+
+    def __init__(
+        self,
+        party: str,
+        roles: Mapping[str, Role],
+        outbox: Outbox,
+        blobs: BlobStore,
+        clock: Callable[[], float],
+    ) -> None:
+        self._party = party
+        self._roles = roles
+        self._outbox = outbox
+        self._blobs = blobs
+        self._clock = clock
+
+    def create(
+        self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float
+    ) -> JobRecord:
+        """A new job in its initial state."""
+        machine = self._roles[role]
+        now = self._clock()
+        record = JobRecord(
+            job=job,
+            role=role,
+            partner=partner,
+            head=chain.genesis(job, self._party),
+            logic_version=machine.logic_version,
+            created_at=now,
+            updated_at=now,
+            state=machine.encode(machine.initial(job, self._party, partner)),
+            state_tag=jobs.state_tag(machine),
+            expires_at=expires_at,
+        )
+        jobs.create(connection, record)
+        return record
+
+    def apply(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        event: AnyEvent,
+        notices: Notices,
+        *,
+        kind: str,
+        header: bytes = b"",
+        signature: bytes = b"",
+    ) -> None:
+        """Append the event to the chain and let the machine take it."""
+        jobs.append_entry(
+            connection,
+            record,
+            kind,
+            self._clock(),
+            header=header,
+            signature=signature,
+            salt=os.urandom(chain.SALT_BYTES),
+            event=jobs.encode_event(event),
+        )
+        jobs.count(connection, record.job, "events")
+        earlier, collected = dataclasses.replace(record), Notices()
+        try:
+            with connection.begin_nested():
+                self._step(connection, record, event, collected)
+        except (SQLAlchemyError, OSError):
+            raise
+        except Exception as error:
+            jobs.restore(record, earlier)
+            self._fail_by(connection, record, error, notices)
+        else:
+            notices.merge(collected)
+
+    def _step(self, connection: Connection, record: JobRecord, event: AnyEvent, notices: Notices) -> None:
+        role = self._roles[record.role]
+        state, effects = role.step(jobs.state_of(connection, record, role, self._party), event)
+        record.state = role.encode(state)
+        record.state_tag = jobs.state_tag(role)
+        if len(record.state) > STATE_BYTES_MAX:
+            raise _Impossible(f"the state has {len(record.state)} bytes, {STATE_BYTES_MAX} at most")
+        ending: Finish | None = None
+        for effect in effects:
+            if isinstance(effect, Finish):
+                ending = effect
+            else:
+                self._carry_out(connection, record, effect, notices)
+        if ending is not None:
+            self._finish(connection, record, ending, notices)
+
+    def _carry_out(
+        self, connection: Connection, record: JobRecord, effect: AnyEffect, notices: Notices
+    ) -> None:
+        match effect:
+            case Send():
+                self._outbox.send(connection, record, effect.message, self._clock(), notices)
+            case SendBulk():
+                self._outbox.send_bulk(connection, record, effect, self._clock(), notices)
+            case Compute():
+                self._compute(connection, record, effect, notices)
+            case Consumed():
+                self._consumed(connection, record, effect, notices)
+            case Release():
+                self._blobs.release(connection, record.job, effect.body.sha256)
+            case Progress():
+                self._progress(connection, record, effect)
+            case Finish():
+                self._finish(connection, record, effect, notices)
+
+    def _compute(self, connection: Connection, record: JobRecord, effect: Compute, notices: Notices) -> None:
+        waiting = connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.job == record.job))
+        if (waiting or 0) >= TASKS_PER_JOB_MAX:
+            raise _Impossible(f"more than {TASKS_PER_JOB_MAX} tasks wait")
+        known = select(tasks.c.id).where(tasks.c.job == record.job, tasks.c.task == effect.task)
+        if connection.scalar(known) is not None:
+            raise _Impossible(f"task {effect.task} is waiting already")
+        for ref in effect.inputs:
+            self._blobs.refer(connection, record.job, ref.sha256)
+        added = connection.execute(
+            insert(tasks).values(
+                job=record.job,
+                task=effect.task,
+                function=effect.function,
+                arguments=effect.arguments,
+                inputs=jobs.encode_refs(effect.inputs),
+                sends_bulk=effect.sends_bulk,
+                started=False,
+                failures=0,
+            )
+        )
+        assert added.inserted_primary_key is not None
+        notices.tasks.append(
+            ReadyTask(
+                order=added.inserted_primary_key[0],
+                job=record.job,
+                partner=record.partner,
+                task=effect.task,
+                function=effect.function,
+                arguments=effect.arguments,
+                inputs=effect.inputs,
+                sends_bulk=effect.sends_bulk,
+            )
+        )
+
+    def _consumed(self, connection: Connection, record: JobRecord, effect: Consumed, notices: Notices) -> None:
+        if record.bulk_consumed >= record.bulk_received:
+            raise _Impossible("more bulk is consumed than was received")
+        self._blobs.release(connection, record.job, effect.body.sha256)
+        record.bulk_consumed += 1
+        notices.owe(record.job, record.partner)
+
+    def _progress(self, connection: Connection, record: JobRecord, effect: Progress) -> None:
+        values = {
+            "stage": effect.stage,
+            "iteration": effect.iteration,
+            "iterations": effect.iterations,
+            "done": effect.done,
+            "total": effect.total,
+            "waits_for": effect.waits_for,
+        }
+        row = connection.execute(select(progress).where(progress.c.job == record.job)).first()
+        if row is None:
+            connection.execute(insert(progress).values(job=record.job, since=self._clock(), **values))
+            return
+        if (row.stage, row.waits_for) != (effect.stage, effect.waits_for):
+            values["since"] = self._clock()
+        connection.execute(update(progress).where(progress.c.job == record.job).values(**values))
+
+    # -- endings --------------------------------------------------------------------------------------------
+
+    def _finish(self, connection: Connection, record: JobRecord, effect: Finish, notices: Notices) -> None:
+        """Release everything but results and what the partner has no receipt for yet; a tombstone stays."""
+        record.status = Status.FINISHED.value
+        record.outcome, record.reason_code, record.reason = effect.outcome, effect.reason_code, effect.reason
+        record.results = jobs.encode_refs(effect.results)
+        connection.execute(delete(tasks).where(tasks.c.job == record.job))
+        self._outbox.drop_unnumbered(connection, record, notices)
+        keep = self._outbox.bulk_references(connection, record.job)
+        for ref in effect.results:
+            self._blobs.locate(connection, record.job, ref.sha256)
+            keep[ref.sha256] = keep.get(ref.sha256, 0) + 1
+        self._blobs.retain(connection, record.job, keep)
+        record.bulk_consumed = record.bulk_received
+        connection.execute(update(progress).where(progress.c.job == record.job).values(waits_for=""))
+        notices.tasks = [task for task in notices.tasks if task.job != record.job]
+        notices.owe(record.job, record.partner)
+        notices.ended.append(record.job)
+        log.info(
+            "job ended", job=record.job, outcome=effect.outcome, reason_code=effect.reason_code or None
+        )
+
+    def _fail_by(
+        self, connection: Connection, record: JobRecord, error: Exception, notices: Notices
+    ) -> None:
+        match error:
+            case RemoteProtocolError():
+                self.fail(connection, record, error.code, error.reason, notices)
+            case UnexpectedEventError():
+                log.error("machine met an unexpected event", job=record.job, reason=str(error))
+                self.fail(connection, record, "unexpected_event", _INTERNAL, notices)
+            case _Impossible() | Unsendable() | BlobMissing():
+                log.error("effect cannot be carried out", job=record.job, reason=str(error))
+                self.fail(connection, record, "effect_impossible", _INTERNAL, notices)
+            case _:
+                # The text of an unforeseen exception may hold private values: its type has to do.
+                log.error("machine failed", job=record.job, error=type(error).__name__, at=_place(error))
+                self.fail(connection, record, "machine_fault", _INTERNAL, notices)
+
+    def fail(
+        self, connection: Connection, record: JobRecord, code: str, reason: str, notices: Notices
+    ) -> None:
+        """End a job by the engine's own decision and tell the partner."""
+        code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
+        reason = reason[:2000]
+        jobs.append_entry(
+            connection,
+            record,
+            chain.FAULT,
+            self._clock(),
+            salt=os.urandom(chain.SALT_BYTES),
+            event=msgspec.msgpack.encode({"code": code, "reason": reason}),
+        )
+        message = schemas.JobFailed(reason_code=code, reason=reason)
+        self._outbox.send(connection, record, message, self._clock(), notices)
+        self._finish(
+            connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices
+        )
+
+    def freeze(self, record: JobRecord, reason: str, notices: Notices) -> None:
+        """Stop a job for good without another word to the partner: this journal is an old copy."""
+        record.status = Status.FROZEN.value
+        record.reason_code, record.reason = "receipt_ahead", reason
+        record.updated_at = self._clock()
+        notices.ended.append(record.job)
+        notices.silenced.append(record.job)
+        log.error("job frozen", job=record.job, reason=reason)
+
+
+def _place(error: BaseException) -> str:
+    """File and line where an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -1,0 +1,165 @@
+"""The other side of the executor: what runs in a worker process.
+
+A worker reads its inputs from the blob store by itself, never writes there, and dies with its daemon: the
+kernel kills it when the thread that started it is gone.
+"""
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+from messages.identity import Identity, PublicIdentity
+from protocol.effects import EVENT_BYTES_MAX
+
+from services.blobs import BlobDamaged, Location, read
+from services.compute import ComputeFunction, TaskContext, TaskRefused, TaskResult
+from services.job_secrets import read_secret
+from services.limits import JOB_CACHES_MAX
+
+_PR_SET_PDEATHSIG: Final = 1
+_REASON_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker process is told once, over the pipe of its parent."""
+
+    parent: int
+    functions: str
+    identity: bytes = field(repr=False)
+    peers: Mapping[str, PublicIdentity]
+    data_directory: Path
+    settings: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall:
+    """One task. The job secret is read from `secret` by the worker and never travels."""
+
+    job: str
+    partner: str
+    task: str
+    function: str
+    arguments: bytes = field(repr=False)
+    inputs: tuple[Location, ...]
+    secret: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReply:
+    """`done` with output and blobs; `refused` for good; `failed`: may be run again."""
+
+    status: Literal["done", "refused", "failed"]
+    output: bytes = field(default=b"", repr=False)
+    blobs: tuple[tuple[bytes, int], ...] = field(default=(), repr=False)
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Worker:
+    setup: Setup
+    identity: Identity
+    functions: Mapping[str, ComputeFunction]
+    caches: OrderedDict[str, dict[str, Any]]
+
+
+_state: list[_Worker] = []
+
+
+def start(setup: Setup) -> None:
+    """Initialise the process: bound to the daemon's life first, before anything that takes time."""
+    _die_with(setup.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One task a process: libraries must not start threads of their own on top.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, "1")
+    functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
+    _state[:] = [_Worker(setup, Identity.from_bytes(setup.identity), functions, OrderedDict())]
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    # The daemon may have died before the call above: then nobody will ever send the signal.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def process_id() -> int:
+    """The worker's process id, for its daemon."""
+    return os.getpid()
+
+
+def forget(job: str) -> None:
+    """Drop what this process remembers of a job: its tables and keys."""
+    _state[0].caches.pop(job, None)
+
+
+def run(call: TaskCall) -> TaskReply:
+    """Run one task. Never raises: what went wrong is in the reply, without any value."""
+    worker = _state[0]
+    try:
+        function = worker.functions[call.function]
+    except KeyError:
+        return TaskReply("refused", code="function_unknown", reason=f"there is no function {call.function}")
+    try:
+        inputs = tuple(read(location) for location in call.inputs)
+        arguments = msgspec.msgpack.decode(call.arguments, type=dict[str, Any])
+        result = function(_context(worker, call), arguments, inputs)
+        return _reply(call, result)
+    except TaskRefused as refused:
+        return TaskReply("refused", code=refused.code, reason=refused.reason[:_REASON_MAX])
+    except BlobDamaged:
+        return TaskReply("refused", code="blob_damaged", reason=f"an input of {call.task} is damaged on disk")
+    except Exception as error:
+        # Its text may hold private values: type and place have to do.
+        reason = f"{call.task} failed: {type(error).__name__}"
+        structlog.get_logger("worker").error(
+            "task failed", job=call.job, task=call.task, error=type(error).__name__, at=_places(error)
+        )
+        return TaskReply("failed", code="task_failed", reason=reason)
+
+
+def _context(worker: _Worker, call: TaskCall) -> TaskContext:
+    cache = worker.caches.setdefault(call.job, {})
+    worker.caches.move_to_end(call.job)
+    while len(worker.caches) > JOB_CACHES_MAX:
+        worker.caches.popitem(last=False)
+    return TaskContext(
+        job=call.job,
+        party=worker.identity.name,
+        partner=worker.setup.peers[call.partner],
+        data_directory=worker.setup.data_directory,
+        job_secret=read_secret(call.secret),
+        identity=worker.identity,
+        settings=worker.setup.settings,
+        cache=cache,
+        log=structlog.get_logger("task").bind(job=call.job, task=call.task, function=call.function),
+    )
+
+
+def _reply(call: TaskCall, result: TaskResult) -> TaskReply:
+    output = msgspec.msgpack.encode(result.output)
+    if len(output) > EVENT_BYTES_MAX // 2:
+        reason = f"the output of {call.task} has {len(output)} bytes, {EVENT_BYTES_MAX // 2} at most"
+        return TaskReply("refused", code="output_oversized", reason=reason)
+    return TaskReply("done", output=output, blobs=tuple((bytes(data), rows) for data, rows in result.blobs))
+
+
+def _places(error: BaseException) -> list[str]:
+    """File and line of the innermost frames, without source text."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return [f"{frame.filename}:{frame.lineno}" for frame in frames]

@@ -1,0 +1,163 @@
+"""Two machines and their real compute functions, wired together without daemons, journals or brokers.
+
+The order of events is chosen by a seeded generator: whatever a transport and an executor may do within the
+rules (order per sender kept, results in any order), some seed does.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from messages import codec
+from messages.identity import Identity
+from protocol.effects import (
+    AnyEvent,
+    BlobRef,
+    BulkReceived,
+    Compute,
+    Computed,
+    ComputeFailed,
+    ControlReceived,
+    Finish,
+    Release,
+    Consumed,
+    Send,
+    SendBulk,
+    Started,
+)
+from protocol.machines import ROLES
+from services.compute import TaskContext, TaskRefused
+from services.tasks import FUNCTIONS
+
+
+@dataclass
+class Side:
+    """One party: state, blobs, work to do."""
+
+    name: str
+    role: str
+    identity: Identity
+    directory: Path
+    settings: dict[str, Any]
+    secret: bytes
+    state: Any = None
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    references: dict[bytes, int] = field(default_factory=dict)
+    inbox: deque[AnyEvent] = field(default_factory=deque)
+    tasks: list[Compute] = field(default_factory=list)
+    cache: dict[str, Any] = field(default_factory=dict)
+    finish: Finish | None = None
+    sent: list[Any] = field(default_factory=list)
+    bodies: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def store(self, data: bytes, rows: int) -> BlobRef:
+        """Keep bytes as a blob."""
+        import hashlib
+
+        key = hashlib.sha256(data).digest()
+        self.blobs[key] = data
+        self.references[key] = self.references.get(key, 0) + 1
+        return BlobRef(sha256=key, rows=rows, bytes=len(data))
+
+    def drop(self, ref: BlobRef) -> None:
+        """Forget one reference."""
+        self.references[ref.sha256] -= 1
+        if not self.references[ref.sha256]:
+            del self.references[ref.sha256], self.blobs[ref.sha256]
+
+
+class Pair:
+    """A business and a provider in one process."""
+
+    def __init__(self, business: Side, provider: Side, seed: int = 0) -> None:
+        """Wire the two; `seed` chooses the order of events."""
+        self.sides = (business, provider)
+        self.random = random.Random(seed)
+        self.on_effect: Callable[[Side, Any], None] | None = None
+
+    def start(self, job: str, contract: bytes, snapshot: bytes, rows: int) -> None:
+        """Submit the job at the business."""
+        for side, other in (self.sides, self.sides[::-1]):
+            side.state = ROLES[side.role].initial(job, side.name, other.name)
+        business = self.sides[0]
+        ref = business.store(snapshot, rows)
+        self._apply(business, Started(contract=contract, blobs=(ref,), facts=b""))
+
+    def run(self) -> None:
+        """Until nothing is left to do."""
+        while True:
+            choices = [
+                (side, what) for side in self.sides for what in ("inbox", "task") if (side.inbox if what == "inbox" else side.tasks)
+            ]
+            if not choices:
+                return
+            side, what = self.random.choice(choices)
+            if what == "inbox":
+                self._apply(side, side.inbox.popleft())
+            else:
+                self._compute(side, side.tasks.pop(self.random.randrange(len(side.tasks))))
+
+    def _apply(self, side: Side, event: AnyEvent) -> None:
+        role = ROLES[side.role]
+        state = role.decode(role.encode(side.state))
+        side.state, effects = role.step(state, event)
+        for effect in effects:
+            if self.on_effect is not None:
+                self.on_effect(side, effect)
+            self._carry_out(side, effect)
+
+    def _carry_out(self, side: Side, effect: Any) -> None:
+        other = self.sides[1] if side is self.sides[0] else self.sides[0]
+        match effect:
+            case Send(message=message):
+                data = codec.encode(message)
+                side.sent.append(message)
+                other.inbox.append(ControlReceived(kind=codec.kind_of(message), message=data))
+            case SendBulk():
+                data = side.blobs[effect.body.sha256]
+                side.bodies.append((effect.kind, data))
+                ref = other.store(data, effect.body.rows)
+                side.drop(effect.body)
+                other.inbox.append(
+                    BulkReceived(kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref)
+                )
+            case Compute():
+                side.tasks.append(effect)
+            case Consumed(body=body) | Release(body=body):
+                side.drop(body)
+            case Finish():
+                side.finish = effect
+
+    def _compute(self, side: Side, task: Compute) -> None:
+        other = self.sides[1] if side is self.sides[0] else self.sides[0]
+        context = TaskContext(
+            job=side.state.job,
+            party=side.name,
+            partner=other.identity.public,
+            data_directory=side.directory,
+            job_secret=side.secret,
+            identity=side.identity,
+            settings=side.settings,
+            cache=side.cache,
+            log=structlog.get_logger(),
+        )
+        inputs = tuple(side.blobs[ref.sha256] for ref in task.inputs)
+        arguments = msgspec.msgpack.decode(task.arguments)
+        try:
+            result = FUNCTIONS[task.function](context, arguments, inputs)
+        except TaskRefused as refused:
+            self._apply(
+                side,
+                ComputeFailed(
+                    task=task.task, function=task.function, reason_code=refused.code, reason=refused.reason
+                ),
+            )
+            return
+        refs = tuple(side.store(data, rows) for data, rows in result.blobs)
+        output = msgspec.msgpack.encode(result.output)
+        self._apply(side, Computed(task=task.task, function=task.function, output=output, blobs=refs))
