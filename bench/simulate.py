@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
 from learning import history as histories
 from learning import links, loop, metrics, release
 from learning.quantise import quantise
 from learning.reductions import column_sums
-from numpy.typing import NDArray
 from paillier.budget import bit_budget
 
 Vector = NDArray[np.float64]
@@ -92,7 +93,9 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
         for side in (0, 1)
     )
     budget = bit_budget(rows, 2048, links.residual_bound(job.task, job.label_bound))
-    state, combination, ciphertexts, terms = loop.begin(job.tolerance), (), 0, []
+    state = loop.begin(job.tolerance)
+    combination: loop.Coefficients = ()
+    ciphertexts, terms = 0, []
     for iteration in range(1, allowed + 1):
         local = [histories.take_step(history, combination) for history in local]
         z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
@@ -116,9 +119,7 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
                 total + (int(noise.integers(-reach, reach, endpoint=True)) if reach else 0)
                 for total in column_sums(side.values, residuals.tolist())
             ]
-            local[k], row, largest = histories.append_gradient(
-                local[k], totals, rows, budget.f_u, job.release_noise
-            )
+            local[k], row, largest = histories.append_gradient(local[k], totals, rows, budget.f_u, job.release_noise)
             said.append((row, largest))
         row = [b + p for b, p in zip(said[0][0], said[1][0], strict=True)]
         state, step = loop.advance(state, row, max(said[0][1], said[1][1]), last=iteration == allowed)

@@ -1,9 +1,9 @@
 """Least squares of the logistic function on characters of the provider's score (docs/protocol.md, section 4).
 
 The residual of a row as a function of the provider's score s in [-b, b] is expanded on
-`1, cos(w_k s), sin(w_k s)` with `w_k = pi k / (T b)`, k = 1..K. The fit is weighted where the scores are: by a
-normal density of their announced spread plus a small floor, on Chebyshev nodes. Everything here is elementwise
-or correctly summed, so a fit has the same bits on every machine.
+`1, cos(w_k s), sin(w_k s)` with `w_k = pi k / (T b)`, k = 1..K. The fit is weighted where the scores are: by
+a normal density of their announced spread plus a small floor, on Chebyshev nodes. A row's coefficients come
+from elementwise and correctly summed operations alone, so they do not depend on other rows or on the machine.
 """
 
 import functools
@@ -17,6 +17,7 @@ Vector = NDArray[np.float64]
 
 DENSITY_FLOOR = 1e-3
 NODES_MIN = 64
+NODES_MAX = 512
 STRETCHES = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 HARMONICS_MAX = 48
 ERROR_MAX = 0.5  # anywhere in the interval: keeps |r| below the residual bound 2 with room for rounding
@@ -27,7 +28,11 @@ DEGENERATE = 1e-9
 
 
 def exponential(x: Vector) -> Vector:
-    """exp(x) to about 1e-16 relative, |x| clipped to 700; additions and products only, so the same everywhere."""
+    """exp(x) to a few units in the last place, |x| clipped to 700.
+
+    Made of additions, products and roundings, which IEEE 754 fixes: the same bits on every processor, while
+    those of a library's exponential depend on its vector unit.
+    """
     clipped = np.clip(x, -700.0, 700.0)
     power = np.rint(clipped * 1.4426950408889634)
     rest = (clipped - power * 0.693147180369123816490) - power * 1.90821492927058770002e-10
@@ -47,7 +52,7 @@ def logistic(x: Vector) -> Vector:
 
 @dataclass(frozen=True)
 class Projection:
-    """The linear map from values at the nodes (m,) to 2K + 1 coefficients: constant, cos 1, sin 1, cos 2, ..."""
+    """The linear map from values at m nodes to 2K + 1 coefficients: constant, cos 1, sin 1, cos 2, ..."""
 
     nodes: tuple[float, ...]
     rows: tuple[tuple[float, ...], ...]
@@ -55,7 +60,7 @@ class Projection:
 
 @functools.lru_cache(maxsize=256)
 def projection(harmonics: int, stretch: float, bound: float, spread: float) -> Projection:
-    """The weighted least-squares fit of K = `harmonics` on [-bound, bound] with period 2 `stretch` `bound`."""
+    """The weighted least-squares fit of K = `harmonics` on [-bound, bound], of period 2 `stretch` `bound`."""
     nodes, root_weight = _nodes(bound, spread)
     basis, upper = _orthonormal(harmonics, stretch, bound, nodes, root_weight)
     count = 2 * harmonics + 1
@@ -64,14 +69,12 @@ def projection(harmonics: int, stretch: float, bound: float, spread: float) -> P
         for k in range(i + 1, count):
             rows[i] = rows[i] - upper[i][k] * rows[k]
         rows[i] = rows[i] / upper[i][i]
-    return Projection(
-        nodes=tuple(nodes.tolist()), rows=tuple(tuple(row.tolist()) for row in rows)
-    )
+    return Projection(nodes=tuple(nodes.tolist()), rows=tuple(tuple(row.tolist()) for row in rows))
 
 
 def _nodes(bound: float, spread: float) -> tuple[Vector, Vector]:
     """Chebyshev nodes of the interval and the root of their weights, which sum to 1."""
-    count = max(NODES_MIN, 4 * math.ceil(bound))
+    count = min(NODES_MAX, max(NODES_MIN, 4 * math.ceil(bound)))
     angles = [math.pi * (j + 0.5) / count for j in range(count)]
     nodes = np.array([bound * math.cos(angle) for angle in angles])
     density = exponential(-0.5 * (nodes / max(spread, bound / 64)) ** 2) + DENSITY_FLOOR
@@ -95,7 +98,7 @@ def _dot(a: Vector, b: Vector) -> float:
 def _orthonormal(
     harmonics: int, stretch: float, bound: float, nodes: Vector, root_weight: Vector
 ) -> tuple[list[Vector], list[dict[int, float]]]:
-    """Modified Gram-Schmidt, twice, of the weighted basis: orthonormal vectors q and upper factor R by rows."""
+    """Modified Gram-Schmidt, twice, of the weighted basis: orthonormal vectors, upper factor by rows."""
     done: list[Vector] = []
     upper: list[dict[int, float]] = []
     for k, vector in enumerate(_basis(harmonics, stretch, bound, nodes)):

@@ -39,14 +39,14 @@ class FeatureCodeSet:
         return tuple(FeatureCode(code) for code in range(self.business, len(self)))
 
     def owner(self, code: int) -> str:
-        """"business" or "provider". Raises CodesError for a code outside the set."""
+        """The party that has the feature, business or provider. Raises CodesError outside the set."""
         if not 0 <= code < len(self):
             raise CodesError(f"{code} is no feature code of this set of {len(self)}")
         return "business" if code < self.business else "provider"
 
 
 def name_own(codes: Sequence[FeatureCode], names: Sequence[str]) -> dict[FeatureCode, str]:
-    """One party's codes with the names that only it knows. Raises CodesError on a mismatch or a repeated name."""
+    """One party's codes with the names that only it knows. Raises CodesError unless names fit and differ."""
     if len(codes) != len(names) or len(set(names)) != len(names):
         raise CodesError(f"{len(codes)} codes for {len(set(names))} different names")
     return dict(zip(codes, names, strict=True))

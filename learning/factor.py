@@ -49,9 +49,10 @@ def solve_upper(lower: Matrix, vector: Matrix) -> Matrix:
 
 
 def spread_of_solution(lower: Matrix, deviations: Matrix) -> Matrix:
-    """Standard deviation of each entry of `solve_lower(lower, e)` for independent errors e_j of `deviations`."""
+    """Deviation of each entry of `solve_lower(lower, e)` for independent errors e of `deviations` (d,)."""
     inverse = np.diag(deviations)
     for i in range(len(deviations)):
         known = (lower[i, :i, None] * inverse[:i]).sum(axis=0)
         inverse[i] = (inverse[i] - known) / lower[i, i]
-    return np.sqrt((inverse * inverse).sum(axis=1))
+    variances = [math.fsum((row * row).tolist()) for row in inverse]
+    return np.sqrt(np.array(variances))

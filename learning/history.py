@@ -54,7 +54,7 @@ class LocalHistory:
 
 
 class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """A party's part of the model: `score = constant + sum_j coefficient_j x_j`, x_j on the grid of training."""
+    """A party's part of the model: `score = constant + sum_j coefficient_j x_j`, x on the grid of training."""
 
     constant: float
     coefficients: tuple[float, ...]
@@ -142,12 +142,13 @@ def append_gradient(
     f_u: int,
     release_noise: float = DEFAULT_RELEASE_NOISE,
 ) -> tuple[LocalHistory, list[float], float]:
-    """Add the gradient at the present weights; returns history, the m + 1 scalars to send, and the largest entry.
+    """Add the gradient at the present weights: (history, m + 1 scalars to send, largest entry to send).
 
-    `total` are the d exact sums of quantised column times residual in units of 1 / (2^f_u * 32767). The scalars
-    are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m, and the expected square of the release
-    noise in the last of them, all rounded to 24 significant bits. The largest entry is that of the whitened
-    gradient beyond what release noise explains (4 standard deviations).
+    `total` are the d exact sums of quantised column times residual in units of 1 / (2^f_u * 32767), `rows` the
+    rows of the iteration. The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
+    and the expected square of the release noise in a gradient, measured alike (it depends on own columns only),
+    all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
+    noise explains (4 standard deviations). Raises HistoryError for another number of sums.
     """
     columns = len(history.scales)
     if len(total) != columns:
@@ -178,7 +179,8 @@ def rounded(value: float) -> float:
 def target(history: LocalHistory) -> TargetParameters:
     """The parameters for raw columns. The business's constant is its intercept.
 
-    Centring is undone at home: a provider has a constant, too, the part of the intercept that its centres make.
+    Centring is undone at home: a provider has a constant, too, the part of the intercept that its centres
+    make.
     """
     own = slice(1, None) if history.intercept else slice(None)
     weights = history.weights * history.label_unit
@@ -193,7 +195,7 @@ def target(history: LocalHistory) -> TargetParameters:
 
 
 def weights(history: LocalHistory) -> Vector:
-    """Coefficients for raw columns (d,); the business's intercept comes first. See `target` for the constant."""
+    """Coefficients for raw columns (d,); the business's intercept comes first. `target` has the constant."""
     parameters = target(history)
     first = (parameters.constant,) if history.intercept else ()
     return np.array([*first, *parameters.coefficients])

@@ -1,13 +1,14 @@
 """Residuals as integers that two parties compute from their own scores (docs/protocol.md, sections 4 and 6).
 
-The residual of row i is `r_i = (A_i + sum_k u_ik v_ik + addend_i) / unit` with `unit = 2^f_u * 32767`: A and u
-are the business's (from its score and label), v and the addend the provider's (from its score).
+The residual of row i is `r_i = (A_i + sum_k u_ik v_ik + addend_i) / unit` with `unit = 2^f_u * 32767`: A and
+u are the business's (from its score z_B and label y), v and the addend the provider's (from its score s).
 
-| task | residual | terms | u_ik | v_ik | |
+| task | residual | terms | u in 2^-f_u | v | A, addend |
 |---|---|---|---|---|---|
-| logistic | logistic(z) - y | 2K | coefficient of cos k, sin k | 32767 (1 + cos), 32767 (1 + sin) | A less 32767 sum u |
+| logistic | logistic(z) - y | 2K | coefficients of cos 1, sin 1, cos 2, ... | 32767 (1 + cos), 32767 (1 + sin) |
+A less 32767 sum u |
 | poisson | exp(z) - y | 1 | exp(z_B + b) | 32767 exp(s - b) | A = -y |
-| linear | z - y | 0 | | | addend = s |
+| linear | z - y | 0 | | | A = z_B - y, addend = s |
 
 The first iteration has no terms: all provider scores are 0 and A is the residual. A linear model works in
 units of the label bound; its parameters are multiplied by the bound at the end.
@@ -29,6 +30,7 @@ Integers = NDArray[np.int64]
 VALUE_MAX: Final = 32767
 BOUND_MIN: Final = 0.25
 POISSON_BOUND_MAX: Final = 8.0
+LOGISTIC_BOUND_MAX: Final = 64.0
 ROWS_ABOVE_MIN: Final = 10
 SHARE_ABOVE_MAX: Final = 1000  # one row in a thousand
 GRID: Final = (1.0, 1.189207115002721, 1.4142135623730951, 1.6817928305074292)  # 2^(k/4)
@@ -38,7 +40,7 @@ POISSON_HEADROOM: Final = 32
 
 
 class LinkError(ValueError):
-    """Labels or announced numbers that a task cannot use; `code` may travel, nothing in the text is private."""
+    """Labels or a task that cannot be used; `code` may travel, and nothing in the text is private."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -80,7 +82,7 @@ def check_labels(task: str, labels: Vector, label_bound: float) -> None:
     if task == "poisson" and (labels < 0).any():
         raise LinkError("label_unfit", "labels of a Poisson model are counts: 0 or more")
     if task != "logistic" and (np.abs(labels) > label_bound).any():
-        raise LinkError("label_unfit", f"a label is beyond the declared bound {label_bound:g}: declare a larger one")
+        raise LinkError("label_unfit", f"a label is beyond the bound {label_bound:g}: declare a larger one")
 
 
 def _grid_up(value: float) -> float:
@@ -108,15 +110,17 @@ def score_range(scores: Vector, task: str, iteration: int) -> tuple[float, float
     bound = _grid_up(max(BOUND_MIN, quantile))
     if task == "poisson":
         return min(bound, POISSON_BOUND_MAX), 0.0
-    return bound, _grid_up(max(root_mean_square(scores), bound / 64))
+    bound = min(bound, LOGISTIC_BOUND_MAX)
+    spread = min(root_mean_square(scores), LOGISTIC_BOUND_MAX)
+    return bound, _grid_up(max(spread, bound / 64))
 
 
 def choose(task: str, *, bound: float, spread: float, tolerance: float, label_bound: float) -> Expansion:
     """The cheapest expansion that is good enough for an announced range.
 
-    `tolerance` follows the gradient (`LoopState.link_tolerance`). Below it all accuracy is wasted, and so it is
-    below LINK_TOLERANCE / (1 + pi/8 spread^2): the wider the scores, the smaller are residuals and curvature
-    (their expectation shrinks with `sqrt(1 + pi/8 spread^2)`, MacKay 1992), and an error weighs by both.
+    `tolerance` follows the gradient (`LoopState.link_tolerance`). Accuracy beyond it is wasted, and so is that
+    beyond LINK_TOLERANCE / (1 + pi/8 spread^2): the wider the scores, the smaller are residuals and curvature
+    (both shrink like `1 / sqrt(1 + pi/8 spread^2)`, MacKay 1992), and an error weighs by both.
     """
     if task == "linear" or bound == 0.0:
         return Expansion(task=task, terms=0, bound=bound, label_bound=label_bound)
@@ -130,7 +134,7 @@ def choose(task: str, *, bound: float, spread: float, tolerance: float, label_bo
 
 
 def business_terms(expansion: Expansion, scores: Vector, labels: Vector, f_u: int) -> tuple[Integers, Integers]:
-    """(A (n,), u (n, terms)): the plaintexts that the business encrypts. Raises LinkError for unfit labels."""
+    """(A (n,), u (n, terms)): the plaintexts that the business encrypts. Raises LinkError on unfit labels."""
     check_labels(expansion.task, labels, expansion.label_bound)
     scale = 2.0**f_u
     rows = len(scores)

@@ -2,8 +2,8 @@
 
 Every vector of the loop is a combination of the preconditioned gradients P g_i, so a vector is its m
 coefficients, and an inner product needs only the Gram matrix `G_ij = g_i^T P g_j`, the sum of both parties'.
-(L-BFGS: Nocedal 1980; by dot products alone: Chen, Wang, Zhou 2014.) All arithmetic is on Python floats in one
-fixed order, with correctly rounded sums, so both parties derive bit-identical coefficients.
+(L-BFGS: Nocedal 1980; by dot products alone: Chen, Wang, Zhou 2014.) All arithmetic is on Python floats in
+one fixed order, with correctly rounded sums, so both parties derive bit-identical coefficients.
 
 Release noise enters every gradient. Three rules keep the loop from following it: a curvature pair must stand
 out from the noise; a step is at most 4 times as long as the longer of the last two; and the last step starts
@@ -21,6 +21,8 @@ CURVATURE_MIN: Final = 1e-10
 GROWTH_MAX: Final = 4.0
 STEEPER: Final = 2.0
 BACK_MIN: Final = 0.1
+NEAR: Final = 256.0
+ROUNDING: Final = 2.0**-22
 LINK_SHARE: Final = 0.1
 LINK_TOLERANCE_MAX: Final = 0.03
 
@@ -34,8 +36,8 @@ class LoopError(ValueError):
 class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     """The shared state after m iterations: the same bytes at both parties.
 
-    `gram` has the rows of the lower triangle, `points` the coefficients of w_1..w_m (w_i over g_1..g_(i-1)) and,
-    last, those of the point to go to; `steps` the lengths of the steps taken.
+    `gram` has the rows of the lower triangle, `points` the coefficients of w_1..w_m (w_i over g_1..g_(i-1))
+    and, last, those of the point to go to; `steps` the lengths of the steps taken.
     """
 
     tolerance: float
@@ -49,9 +51,10 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from an iteration. Nothing here says more than the exchanged scalars do.
 
-    `combination`: the next point is `sum_i combination_i P g_i`; it is to be taken even when `stop` is set (then
-    it gives the target parameters). `scale`: length of the step; `gradient`: length of the gradient, `slope`:
-    its component along the last step; all in the metric of P, in which 1/2 gradient^2 is about the loss to gain.
+    `combination`: the next point is `sum_i combination_i P g_i`; it is to be taken even when `stop` is set
+    (then it gives the target parameters). `scale`: length of the step; `gradient`: length of the gradient;
+    `slope`: directional derivative along the last step where it ended; all in the metric of P, in which half
+    the square of the gradient is about the loss that is left to gain.
     """
 
     combination: Coefficients
@@ -78,12 +81,10 @@ def decode(data: bytes) -> LoopState:
     return msgspec.msgpack.decode(data, type=LoopState)
 
 
-def advance(
-    state: LoopState, row: Sequence[float], largest: float, *, last: bool = False
-) -> tuple[LoopState, Step]:
+def advance(state: LoopState, row: Sequence[float], largest: float, *, last: bool = False) -> tuple[LoopState, Step]:
     """Take in iteration m and derive the next point.
 
-    `row`: the parties' m + 1 scalars of `history.append_gradient`, added entry by entry (business + provider);
+    `row`: the parties' m + 1 scalars of `history.append_gradient`, added one by one (business + provider);
     `largest`: the larger of their largest entries; `last`: whether no iteration may follow.
     Raises LoopError for a row of another length or with an impossible entry.
     """
@@ -168,9 +169,9 @@ def _padded(point: Coefficients, size: int) -> Coefficients:
 
 
 def _retreat(plane: _Plane, points: list[Coefficients], slope: tuple[float, float]) -> Coefficients | None:
-    """After a step that overshot so far that it is steeper uphill than it was downhill: where its slope is zero.
+    """After a step that overshot until it was steeper uphill than downhill before: where its slope is zero.
 
-    The root of the straight line between both slopes, at least a tenth of the step.
+    That is the root of the straight line between both slopes, at least a tenth of the step.
     """
     before, after = slope
     if after <= 0.0 or after <= STEEPER * -before or before >= 0.0:
@@ -191,8 +192,10 @@ def _pairs(
         along = plane.times(s)
         curvature = along[k + 1] - along[k]
         square = max(0.0, _dot(s, along))
-        if curvature > max(CURVATURE_MIN * square, math.sqrt(2.0 * noise * square)):
-            kept.append((s, plane.times(y), y, curvature))
+        change = plane.times(y)
+        outstanding = curvature > max(CURVATURE_MIN * square, math.sqrt(2.0 * noise * square))
+        if outstanding and _dot(y, change) > 0.0:
+            kept.append((s, change, y, curvature))
     return kept
 
 
@@ -203,7 +206,7 @@ def _median(values: list[float]) -> float:
 
 
 def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average: bool) -> Coefficients:
-    """The quasi-Newton step from the present point or, with `average`, from the best average of all points."""
+    """The quasi-Newton step from the present point or, with `average`, from the best average of points."""
     m = plane.size
     point, gradient = points[m - 1], plane.unit(m - 1)
     if average and m > 1 and noise > 0.0:
@@ -233,9 +236,12 @@ def _calmest(plane: _Plane, noise: float) -> Coefficients:
 
     Minimal residual extrapolation (Anderson 1965, Pulay 1980), regularised by what the noise is known to be.
     """
-    m = plane.size
-    ridge = noise + 1e-9 * plane.gram[m - 1][m - 1]
-    rows = [[plane.gram[i][j] + (ridge if i == j else 0.0) for j in range(m)] + [1.0] for i in range(m)]
+    squares = [plane.gram[i][i] for i in range(plane.size)]
+    near = [i for i in range(plane.size) if squares[i] <= NEAR * (squares[-1] + noise)]
+    m = len(near)
+    # The Gram matrix is known to 24 bits: less than that is no guide.
+    ridge = noise + ROUNDING * max(squares[i] for i in near)
+    rows = [[plane.gram[i][j] + (ridge if i == j else 0.0) for j in near] + [1.0] for i in near]
     for i in range(m):
         for j in range(i + 1, m):
             factor = rows[j][i] / rows[i][i]
@@ -244,7 +250,10 @@ def _calmest(plane: _Plane, noise: float) -> Coefficients:
     for i in reversed(range(m)):
         shares[i] = (rows[i][m] - _dot(rows[i][i + 1 : m], shares[i + 1 :])) / rows[i][i]
     total = math.fsum(shares)
-    return tuple(share / total for share in shares)
+    everywhere = [0.0] * plane.size
+    for i, share in zip(near, shares, strict=True):
+        everywhere[i] = share / total
+    return tuple(everywhere)
 
 
 def _bounded(plane: _Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:

@@ -28,7 +28,7 @@ def auc(labels: Vector, scores: Vector) -> float:
 
 
 def ks(labels: Vector, scores: Vector) -> float:
-    """Kolmogorov-Smirnov distance between the score distributions of both classes; NaN with one class only."""
+    """Kolmogorov-Smirnov distance between the scores of both classes; NaN with one class only."""
     positives, counts = _positives_and_ranks(labels, scores)
     negatives = counts - positives
     if not positives.sum() or not negatives.sum():
@@ -81,4 +81,3 @@ def evaluate(task: str, labels: Vector, scores: Vector) -> dict[str, float]:
     if task == "poisson":
         return {"poisson_deviance": poisson_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
     return {"rmse": rmse(labels, scores), "r2": r2(labels, scores)}
-

@@ -9,10 +9,10 @@ Refused (docs/protocol.md, sections 3 and 5):
 
 - NaN and infinity, constant columns;
 - a column whose 16 bits an outlier eats: its typical variation is under 64 steps. Typical variation is the
-  interquartile range, or, where a quarter of the rows share one value so that the range may be nothing (flags,
-  counts with many zeros), at least the median distance from the most frequent value among the rows that differ from it;
-- a column in which fewer than 50 rows differ from the most frequent value (its gradient would be the residuals
-  of those rows), unless both parties marked the job `small_sample`.
+  interquartile range. Where a quarter of the rows share one value (flags, counts with many zeros) that range
+  may be nothing; there the median distance from that value among the other rows will do as well;
+- a column in which fewer than 50 rows differ from the most frequent value (its gradient would be the
+  residuals of those rows), unless both parties marked the job `small_sample`.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ SUPPORT_MIN = 50
 INTERCEPT = "intercept"
 
 
-class ColumnRefused(ValueError):
-    """A column its owner must not use; `code` says why and may travel, `column` and the text stay at home."""
+class ColumnRefused(ValueError):  # noqa: N818 - a verdict, like the other refusals
+    """A column its owner must not use; `code` may travel, `column` and the text stay at home."""
 
     def __init__(self, code: str, column: str, reason: str) -> None:
         super().__init__(f"column {column!r} {reason}")
@@ -40,7 +40,7 @@ class ColumnRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A party's columns as integers: values (n, d) int16, scales and centres (d,); x = values * scale + centre."""
+    """A party's columns as integers, `x = values * scale + centre`: values (n, d), scales and centres (d,)."""
 
     values: NDArray[np.int16]
     scales: NDArray[np.float64]
@@ -48,9 +48,7 @@ class Quantised:
     intercept: bool
 
 
-def quantise(
-    matrix: NDArray[np.float64], names: Sequence[str], *, intercept: bool, small_sample: bool
-) -> Quantised:
+def quantise(matrix: NDArray[np.float64], names: Sequence[str], *, intercept: bool, small_sample: bool) -> Quantised:
     """Quantise `matrix` (n, columns); with `intercept`, a column of ones comes first.
 
     Raises ColumnRefused (codes column_not_finite, column_constant, column_support, column_outlier).
@@ -78,7 +76,7 @@ def steps_of(column: NDArray[np.float64], centre: float, scale: float) -> NDArra
 def _grid(column: NDArray[np.float64], name: str, *, small_sample: bool) -> tuple[float, float]:
     """(centre, scale) of a column that may be used."""
     if not np.isfinite(column).all():
-        raise ColumnRefused("column_not_finite", name, "has missing or infinite values: fill or drop those rows")
+        raise ColumnRefused("column_not_finite", name, "has missing or infinite values: fill or drop those")
     ordered = np.sort(column)
     if ordered[0] == ordered[-1]:
         raise ColumnRefused("column_constant", name, "has one value only: leave it out")
@@ -89,8 +87,8 @@ def _grid(column: NDArray[np.float64], name: str, *, small_sample: bool) -> tupl
         raise ColumnRefused(
             "column_support",
             name,
-            f"differs from its most frequent value in {len(others)} rows, {SUPPORT_MIN} are needed: its gradient "
-            "would show those rows; leave it out or merge it with another",
+            f"differs from its most frequent value in {len(others)} rows, {SUPPORT_MIN} are needed: its "
+            "gradient would show those rows; leave it out or merge it with another",
         )
     centre = coarse_mean(column)
     scale = float(np.max(np.abs(column - centre))) / STEPS

@@ -1,7 +1,7 @@
 """What a party may release to a partner about one row set (docs/protocol.md, section 5).
 
-A job of m iterations releases to a receiver with d columns m gradients of d entries and, for each, a row of the
-Gram matrix: i + 1 scalars in iteration i.
+A job of m iterations releases to a receiver with d columns m gradients of d entries and, for each, a row of
+the Gram matrix: i + 1 scalars in iteration i.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ ROWS_MIN: Final = 1000
 ROWS_PER_COLUMN: Final = 20
 
 
-class ReleaseRefused(ValueError):
+class ReleaseRefused(ValueError):  # noqa: N818 - a verdict, like the other refusals
     """A job whose releases its owner does not allow; `code` is the reason code."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -67,15 +67,15 @@ def iterations_allowed(
     if rows < needed:
         raise ReleaseRefused(
             "rows_too_few",
-            f"{rows} aligned rows, {needed} are needed for {own_columns + partner_columns} columns: align more "
-            "rows, use fewer columns, or let both parties accept the mark small_sample",
+            f"{rows} aligned rows, {needed} are needed for {own_columns + partner_columns} columns: align "
+            "more rows, use fewer columns, or let both parties accept the mark small_sample",
         )
     for job in former:
         if 0 < job.differing_rows < needed:
             raise ReleaseRefused(
                 "rows_too_close",
-                f"the aligned rows differ from those of job {job.job} in {job.differing_rows} rows: use the same "
-                f"rows, or at least {needed} other ones",
+                f"the aligned rows differ from those of job {job.job} in {job.differing_rows} rows: use the "
+                f"same rows, or at least {needed} other ones",
             )
     left = entries_allowed(rows) - sum(job.entries for job in former)
     allowed = 0

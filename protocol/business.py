@@ -140,6 +140,7 @@ def _encrypt_terms(state: JobState) -> Outcome:
                     "terms": current.terms,
                     "stretch": current.stretch,
                     "bound": current.bound,
+                    "spread": current.spread,
                     "job": job_arguments(state),
                 },
                 (current.scores, state.features.label),

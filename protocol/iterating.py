@@ -81,10 +81,8 @@ def accumulate(state: JobState, output: dict[str, Any]) -> JobState:
         sums = [a + b for a, b in zip(before, sums, strict=True)]
     size = (budget_of(state).share_bits + 64 + state.rows.bit_length()) // 8 + 1
     local = tuple(value.to_bytes(size, "little", signed=True) for value in sums)
-    return change(
-        state,
-        round=change(current, evaluated=current.evaluated + 1, cross_product=product, local_sums=local),
-    )
+    after = change(current, evaluated=current.evaluated + 1, cross_product=product, local_sums=local)
+    return change(state, round=after)
 
 
 def multiply(left: bytes, right: bytes, modulus: int, size: int) -> bytes:
@@ -191,7 +189,7 @@ def products_received(state: JobState, message: schemas.StepProducts) -> Outcome
         f"{state.partner} sent two rows for iteration {state.iteration}",
     )
     expect(
-        len(message.products) == state.iteration,
+        len(message.products) == state.iteration + 1,
         "products_wrong",
         f"{len(message.products)} products in iteration {state.iteration} from {state.partner}",
     )
@@ -207,7 +205,8 @@ def _advance(state: JobState) -> Outcome:
     business, provider = (mine, theirs) if is_business(state) else (theirs, mine)
     row = tuple(b + p for b, p in zip(business[0], provider[0], strict=True))
     largest = max(business[1], provider[1])
-    after, step = loop.advance(loop.decode(state.loop), row, largest)
+    last = state.iteration >= state.iterations_max
+    after, step = loop.advance(loop.decode(state.loop), row, largest, last=last)
     agreement = hashlib.sha256(
         state.agreement + msgspec.msgpack.encode((state.iteration, business, provider, step.combination))
     ).digest()
@@ -226,12 +225,12 @@ def _advance(state: JobState) -> Outcome:
         facts=(*state.facts, fact),
         converged=step.converged,
     )
-    if step.stop or state.iteration >= state.iterations_max:
-        return _close(state, step.reason if step.stop else "iterations")
+    if step.stop:
+        return _close(state, step.combination, step.reason)
     return score(state, step.combination)
 
 
-def _close(state: JobState, reason: str) -> Outcome:
+def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome:
     features = state.features
     assert features.history is not None
     assert state.snapshot is not None
@@ -245,6 +244,7 @@ def _close(state: JobState, reason: str) -> Outcome:
             "converged": state.converged,
             "stop_reason": reason,
             "facts": facts,
+            "combination": combination,
             "job": job_arguments(state),
         },
         (state.snapshot, features.history),

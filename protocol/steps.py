@@ -1,6 +1,6 @@
 """What the machines share: packing of arguments, progress, ending a job."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,7 +11,10 @@ from protocol.state import BUSINESS, JobState, Phase
 Outcome = tuple[JobState, tuple[AnyEffect, ...]]
 
 
-def change(record: Any, **fields: Any) -> Any:
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def change(record: R, **fields: Any) -> R:
     """`msgspec.structs.replace`, in one short word."""
     return msgspec.structs.replace(record, **fields)
 
@@ -20,7 +23,7 @@ def compute(
     task: str,
     function: str,
     arguments: dict[str, Any],
-    inputs: tuple[BlobRef, ...] = (),
+    inputs: tuple[BlobRef | None, ...] = (),
     *,
     sends_bulk: bool = False,
 ) -> Compute:
@@ -29,7 +32,7 @@ def compute(
         task=task,
         function=function,
         arguments=msgspec.msgpack.encode(arguments),
-        inputs=inputs,
+        inputs=tuple(ref for ref in inputs if ref is not None),
         sends_bulk=sends_bulk,
     )
 
@@ -65,11 +68,6 @@ def put(items: tuple[Any, ...], index: int, item: Any) -> tuple[Any, ...]:
 def whole(items: tuple[Any, ...], count: int) -> bool:
     """Whether all `count` places are filled."""
     return len(items) == count and all(item is not None for item in items)
-
-
-def own_message(state: JobState) -> tuple[str, str]:
-    """(own role, partner's name): for texts."""
-    return state.role, state.partner
 
 
 def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = "") -> Progress:

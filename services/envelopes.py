@@ -81,7 +81,11 @@ class Envelopes:
         previous: bytes = bytes(32),
     ) -> Written:
         """Encode, seal and sign a control message. Raises Unsendable."""
-        kind, plain = codec.kind_of(message), codec.encode(message)
+        kind = codec.kind_of(message)
+        try:
+            plain = codec.encode(message)
+        except codec.CodecError as error:
+            raise Unsendable(f"{kind} cannot be encoded ({error.code})") from None
         if len(plain) > EVENT_BYTES_MAX:
             raise Unsendable(f"{kind} would have {len(plain)} bytes, {EVENT_BYTES_MAX} at most")
         info = seal_info(PROTOCOL_VERSION, job, self.party, recipient, kind, 0, 1)

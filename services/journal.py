@@ -85,6 +85,11 @@ class Journal:
         self._gate = threading.Lock()
         self.transactions = 0
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be handed in any more."""
+        return self._closed
+
     def open(self) -> None:
         """Create the tables where they are missing and start writer and reader."""
         with self._engine.begin() as connection:

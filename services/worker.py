@@ -28,6 +28,7 @@ from services.limits import JOB_CACHES_MAX
 
 _PR_SET_PDEATHSIG: Final = 1
 _REASON_MAX: Final = 1_000
+_OUTPUT_BYTES_MAX: Final = EVENT_BYTES_MAX - 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ def _context(worker: _Worker, call: TaskCall) -> TaskContext:
 
 def _reply(call: TaskCall, result: TaskResult) -> TaskReply:
     output = msgspec.msgpack.encode(result.output)
-    if len(output) > EVENT_BYTES_MAX // 2:
-        reason = f"the output of {call.task} has {len(output)} bytes, {EVENT_BYTES_MAX // 2} at most"
+    if len(output) > _OUTPUT_BYTES_MAX:
+        reason = f"the output of {call.task} has {len(output)} bytes, {_OUTPUT_BYTES_MAX} at most"
         return TaskReply("refused", code="output_oversized", reason=reason)
     return TaskReply("done", output=output, blobs=tuple((bytes(data), rows) for data, rows in result.blobs))
 

@@ -7,7 +7,6 @@ from typing import Any
 from messages import schemas
 from protocol.contract import ContractError, decode_contract
 from protocol.policy import Decision, decide, read_policy
-
 from services.compute import TaskContext, TaskResult
 from services.snapshot import pack_snapshot
 from services.tables import TableError, data_digest, read_table, schema_digest
@@ -45,9 +44,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         )
     dataset = context.settings["datasets"][contract.provider_dataset]
     try:
-        table = read_table(
-            Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None
-        )
+        table = read_table(Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None)
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
         context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))

@@ -4,11 +4,11 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from alignment import curve, identifiers, sets
 from learning import release
 from messages import schemas
-from numpy.typing import NDArray
-
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
@@ -103,9 +103,7 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     partner_tokens = _tokens(inputs[2 + own : 2 + own + partner])
     committed = hashlib.sha256(b"".join(inputs[2 + own + partner :])).digest()
     if committed != arguments["commitment"]:
-        raise TaskRefused(
-            "align_commitment", f"the list of {context.partner.name} is not the one it committed to"
-        )
+        raise TaskRefused("align_commitment", f"the list of {context.partner.name} is not the one it committed to")
     found = sets.match(own_tokens, order, partner_tokens)
     allowed = _release_rules(context, arguments, [identifiers_of_all[row] for row in found.own_rows])
     return TaskResult(

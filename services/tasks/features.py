@@ -3,13 +3,13 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from learning import history as histories
 from learning import quantise as quantising
 from messages import schemas
-from numpy.typing import NDArray
 from paillier import keys, packing, proof
 from paillier.vector import CiphertextError, CipherVector
-
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.snapshot import unpack_snapshot
 from services.tasks import keyring
@@ -50,9 +50,7 @@ def generate_keys(context: TaskContext, arguments: dict[str, Any], inputs: Input
     private = keyring.private_key(context, arguments["bits"], insecure=arguments["insecure"])
     modulus = private.public.modulus
     evidence = proof.prove(private, _proof_context(context.job, context.party))
-    return TaskResult(
-        {"modulus": modulus.to_bytes((modulus.bit_length() + 7) // 8, "little"), "proof": evidence}, ()
-    )
+    return TaskResult({"modulus": modulus.to_bytes((modulus.bit_length() + 7) // 8, "little"), "proof": evidence}, ())
 
 
 def _proof_context(job: str, party: str) -> bytes:

@@ -5,10 +5,9 @@ from typing import Any
 
 from learning.links import residual_bound
 from paillier import backend as backends
-from paillier import keys, randomness
+from paillier import keys
 from paillier.budget import BitBudget, bit_budget
 from paillier.randomness import Randomness, RandomStream
-
 from protocol.contract import LOGIC_VERSION
 from services.compute import TaskContext
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import msgspec
-from learning import history as histories
 
+from learning import history as histories
 from services.compute import TaskContext, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
@@ -14,15 +14,19 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     """Blobs: `parameters.json` and `history.json`. No timestamps, no names of the job: equal models, equal bytes."""
     facts = arguments["job"]
     snapshot = unpack_snapshot(inputs[0])
-    weights = histories.weights(histories.decode(inputs[1])).tolist()
+    trained = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
+    target = histories.target(trained)
     business = facts["role"] == "business"
     parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
     parameters["l2"] = facts["l2"]
     parameters["iterations"] = arguments["iterations"]
     parameters["converged"] = arguments["converged"]
-    if business:
-        parameters["intercept"] = weights.pop(0)
-    parameters["coefficients"] = dict(zip(snapshot.columns, weights, strict=True))
+    parameters["intercept" if business else "constant"] = target.constant
+    parameters["coefficients"] = dict(zip(snapshot.columns, target.coefficients, strict=True))
+    parameters["grid"] = {
+        column: {"centre": centre, "step": scale}
+        for column, centre, scale in zip(snapshot.columns, target.centres, target.scales, strict=True)
+    }
     history = {
         "iterations": arguments["facts"],
         "converged": arguments["converged"],
@@ -32,7 +36,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         context.job, arguments["iterations"], facts["partner_columns"]
     )
     blobs = (_json(parameters), _json(history))
-    return TaskResult({}, tuple((blob, len(weights)) for blob in blobs))
+    return TaskResult({}, tuple((blob, facts["rows"]) for blob in blobs))
 
 
 def _json(value: Any) -> bytes:

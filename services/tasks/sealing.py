@@ -5,7 +5,6 @@ from typing import TypeVar
 from messages import codec, seal
 from messages.envelope import PROTOCOL_VERSION
 from messages.schemas import Message
-
 from services.compute import TaskContext, TaskRefused
 
 M = TypeVar("M", bound=Message)
@@ -14,9 +13,7 @@ M = TypeVar("M", bound=Message)
 def seal_chunk(context: TaskContext, message: Message, chunk: int, chunks: int) -> bytes:
     """The body of a bulk message to the partner, in the bytes that will travel."""
     kind = codec.kind_of(message)
-    info = seal.seal_info(
-        PROTOCOL_VERSION, context.job, context.party, context.partner.name, kind, chunk, chunks
-    )
+    info = seal.seal_info(PROTOCOL_VERSION, context.job, context.party, context.partner.name, kind, chunk, chunks)
     return seal.seal(codec.encode(message), context.partner, info)
 
 
@@ -26,9 +23,7 @@ def open_chunk(context: TaskContext, sealed: bytes, expected: type[M], chunk: in
     Raises TaskRefused `seal_broken` or `message_malformed`: the partner signed what cannot be read.
     """
     kind = codec.kind_of(expected)
-    info = seal.seal_info(
-        PROTOCOL_VERSION, context.job, context.partner.name, context.party, kind, chunk, chunks
-    )
+    info = seal.seal_info(PROTOCOL_VERSION, context.job, context.partner.name, context.party, kind, chunk, chunks)
     where = f"{kind} chunk {chunk} of {chunks} from {context.partner.name}"
     try:
         message = codec.decode(seal.unseal(sealed, context.identity, info))

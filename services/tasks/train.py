@@ -3,14 +3,15 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from learning import history as histories
 from learning import links, loop
 from messages import schemas
-from numpy.typing import NDArray
 from paillier import packing
+from paillier.backend import Guest
 from paillier.budget import BudgetError
 from paillier.vector import CipherVector
-
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import keyring
 from services.tasks.features import check_rows, checked_vector, matrix_of, open_vector
@@ -46,6 +47,7 @@ def _expansion(facts: dict[str, Any], arguments: dict[str, Any]) -> links.Expans
         bound=arguments["bound"],
         stretch=arguments["stretch"],
         label_bound=facts["label_bound"],
+        spread=arguments["spread"],
     )
 
 
@@ -60,9 +62,7 @@ def plan(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
         tolerance=loop.decode(arguments["loop"]).link_tolerance,
         label_bound=facts["label_bound"],
     )
-    return TaskResult(
-        {"terms": expansion.terms, "stretch": expansion.stretch, "bound": expansion.bound}, ()
-    )
+    return TaskResult({"terms": expansion.terms, "stretch": expansion.stretch, "bound": expansion.bound}, ())
 
 
 def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -72,7 +72,10 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     scores = np.frombuffer(inputs[0], dtype="<f8")[first : first + rows]
     label = np.frombuffer(inputs[1], dtype="<f8")[first : first + rows]
     budget = keyring.budget_of(facts)
-    constant, terms = links.business_terms(_expansion(facts, arguments), scores, label, budget.f_u)
+    try:
+        constant, terms = links.business_terms(_expansion(facts, arguments), scores, label, budget.f_u)
+    except links.LinkError as error:
+        raise TaskRefused(error.code, str(error)) from None
     plain = np.concatenate([terms.reshape(rows, -1), constant.reshape(rows, 1)], axis=1).ravel()
     fresh = keyring.stream(context, "link-terms", iteration, chunk, keyring.digest_of(inputs))
     vector = keyring.owner(context, facts).encrypt(plain.tolist(), fresh)
@@ -120,6 +123,16 @@ def _parts(
     }
 
 
+def _residuals(guest: Guest, vector: CipherVector, exponents: NDArray[np.int64], per_row: int) -> CipherVector:
+    """The encrypted residual of every row: `A_i prod_k u_ik^v_ik`; the constant is a row's last ciphertext."""
+    places = np.arange(len(vector))
+    constants = vector[places[per_row - 1 :: per_row]]
+    if per_row == 1:
+        return constants
+    terms = vector[places[places % per_row != per_row - 1]]
+    return guest.add(guest.power_rows(terms, exponents), constants)
+
+
 def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """The provider's work on a chunk of link terms: residuals, packed, masked, re-randomised, sealed."""
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
@@ -141,9 +154,7 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     scores = np.frombuffer(inputs[1], dtype="<f8")[first : first + rows]
     matrix = matrix_of(inputs[2], facts["own_columns"])
     budget, guest = keyring.budget_of(facts), keyring.guest(context, facts)
-    exponents = links.provider_exponents(expansion, scores)
-    ones = np.ones((rows, 1), dtype=np.int64)
-    residuals = guest.power_rows(vector, np.concatenate([exponents, ones], axis=1))
+    residuals = _residuals(guest, vector, links.provider_exponents(expansion, scores), message.terms + 1)
     addend = links.provider_addend(expansion, scores, budget.f_u)
     if addend.any():
         residuals = guest.add_plain(residuals, addend.tolist())
@@ -153,9 +164,7 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     blinding = keyring.stream(context, "share-rerandomise", iteration, chunk, keyring.digest_of(inputs))
     masked = guest.rerandomise(guest.add_plain(packed, masks), blinding)
     # The residual is D - R: the provider's share is subtracted, so it enters every sum negatively.
-    share = [
-        -value % (1 << budget.share_bits) for value in packing.share_digits(masks, rows, budget)
-    ]
+    share = [-value % (1 << budget.share_bits) for value in packing.share_digits(masks, rows, budget)]
     features = _features(context, facts, inputs[3:], arguments["feature_row"], arguments)
     output = {"terms": message.terms, **_parts(context, arguments, matrix, features, share)}
     reply = schemas.ResidualShare(iteration=iteration, first_row=first, rows=rows, ciphertexts=masked.to_bytes())
@@ -208,13 +217,17 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     vector = checked_vector(owner.public, arguments["ciphertexts"], count, where)
     local = [int.from_bytes(part, "little", signed=True) for part in arguments["local"]]
     try:
-        slots = packing.read_slots(owner.decrypt(vector), columns, owner.public.modulus, budget)
-        total = packing.read_gradient(slots, local, budget, facts["release_noise"])
+        total = packing.read_gradient(
+            owner.decrypt(vector),
+            columns,
+            budget,
+            owner.public.modulus,
+            local,
+            release_noise=facts["release_noise"],
+        )
     except BudgetError as error:
         raise TaskRefused("budget_exceeded", f"{where}: {error}") from None
     history, products, largest = histories.append_gradient(
-        histories.decode(inputs[0]), total, facts["rows"], budget.f_u
+        histories.decode(inputs[0]), total, facts["rows"], budget.f_u, facts["release_noise"]
     )
-    return TaskResult(
-        {"products": products, "largest": largest}, ((histories.encode(history), columns),)
-    )
+    return TaskResult({"products": products, "largest": largest}, ((histories.encode(history), columns),))

@@ -1,0 +1,282 @@
+"""The relay: publishes each job's outbox in order, sends receipts, and asks after silence.
+
+Its cursor is memory: after a restart it asks the partner what it has and sends the rest. Silence never makes
+it send bulk again by itself; only an answer does. Nothing here is an event of a job.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+import structlog
+from broker.transport import PublishCode, PublishFailed, Transport
+from messages import schemas
+from sqlalchemy import Connection
+
+from services import blobs as blob_files
+from services import jobs, outbox
+from services.blobs import BlobStore
+from services.crash import CrashHook
+from services.envelopes import Envelopes, Header, assemble
+from services.journal import Journal
+from services.limits import CREDIT_WINDOW, Timing
+from services.outbox import Outgoing
+
+log = structlog.get_logger("relay")
+
+
+@dataclass(slots=True)
+class _Line:
+    """One job's way to its partner.
+
+    Attributes:
+        cursor: highest sequence published.
+        receipted: highest sequence that the partner has.
+        asked: a question is open; the next receipt that is a message of its own answers it.
+        wait: seconds of silence until the next question.
+        quiet_since: loop time of the last sign of the partner.
+
+    """
+
+    job: str
+    partner: str
+    cursor: int
+    receipted: int
+    wait: float
+    quiet_since: float
+    asked: bool = False
+    ask_now: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class RelayCounts:
+    """What the relay did since the daemon started."""
+
+    published: int = 0
+    published_again: int = 0
+    bulk_published_again: int = 0
+    questions: int = 0
+    receipts: int = 0
+    failures: int = 0
+
+
+class Relay:
+    """See the module docstring. `chance` jitters the waits."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        transport: Transport,
+        envelopes: Envelopes,
+        blobs: BlobStore,
+        *,
+        timing: Timing,
+        chance: random.Random,
+        crash: CrashHook,
+    ) -> None:
+        self._journal = journal
+        self._transport = transport
+        self._envelopes = envelopes
+        self._blobs = blobs
+        self._timing = timing
+        self._chance = chance
+        self._crash = crash
+        self._lines: dict[str, _Line] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._highest: dict[str, int] = {}
+        self._owed: dict[tuple[str, str], bool] = {}
+        self._owing = asyncio.Event()
+        self._said: dict[str, tuple[int, int]] = {}
+        self.counts = RelayCounts()
+
+    # -- called by the daemon, on the loop ------------------------------------------------------------------
+
+    def wake(self, job: str, partner: str, receipted: int) -> None:
+        """The outbox of a job has something new."""
+        line = self._lines.get(job)
+        if line is None:
+            line = self._open(job, partner, cursor=receipted, receipted=receipted)
+        line.wake.set()
+
+    def resume(self, job: str, partner: str, *, sent: int, receipted: int) -> None:
+        """After a restart: what has been published is unknown, so ask before anything is sent again."""
+        line = self._open(job, partner, cursor=sent, receipted=receipted)
+        line.ask_now = True
+
+    def receipted(self, job: str, applied: int, *, answered: bool) -> None:
+        """A receipt came (`answered`: as a message of its own)."""
+        line = self._lines.get(job)
+        if line is None:
+            return
+        if applied > line.receipted or answered:
+            line.quiet_since = asyncio.get_running_loop().time()
+        if applied > line.receipted:
+            line.receipted = applied
+            line.wait = self._jittered(self._timing.silence_first)
+        if answered and line.asked:
+            line.asked = False
+            line.cursor = min(line.cursor, line.receipted)
+        line.cursor = max(line.cursor, line.receipted)
+        line.wake.set()
+
+    def owe(self, job: str, partner: str, *, asked: bool) -> None:
+        """A receipt is due; with `asked` even when nothing has changed since the last one."""
+        self._owed[job, partner] = asked or self._owed.get((job, partner), False)
+        self._owing.set()
+
+    def reconnected(self) -> None:
+        """The transport has a new connection: what it had confirmed may be gone."""
+        for line in self._lines.values():
+            line.ask_now = True
+            line.wake.set()
+
+    def drop(self, job: str) -> None:
+        """Say nothing more of a job."""
+        self._lines.pop(job, None)
+        task = self._tasks.pop(job, None)
+        if task is not None:
+            task.cancel()
+
+    # -- running --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for line in self._lines.values():
+                self._tasks[line.job] = group.create_task(self._serve(line))
+            group.create_task(self._send_receipts())
+
+    def _open(self, job: str, partner: str, *, cursor: int, receipted: int) -> _Line:
+        line = _Line(
+            job=job,
+            partner=partner,
+            cursor=cursor,
+            receipted=receipted,
+            wait=self._jittered(self._timing.silence_first),
+            quiet_since=asyncio.get_running_loop().time(),
+        )
+        self._lines[job] = line
+        if self._group is not None:
+            self._tasks[job] = self._group.create_task(self._serve(line))
+        return line
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._chance.uniform(0.75, 1.25)
+
+    async def _serve(self, line: _Line) -> None:
+        """Publish what is in order, then wait for a sign, then ask."""
+        while True:
+            line.wake.clear()
+            if line.ask_now:
+                await self._ask(line)
+            message, outstanding = await self._journal.read(
+                lambda connection: outbox.next_after(connection, line.job, line.cursor)
+            )
+            if message is not None:
+                await self._publish_message(line, message)
+                continue
+            if not outstanding and not line.wake.is_set():
+                # Nothing awaits between the check and here, so no wake-up can be lost.
+                del self._lines[line.job]
+                self._tasks.pop(line.job, None)
+                return
+            await self._listen(line)
+
+    async def _listen(self, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
+        left = line.quiet_since + line.wait - loop.time()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                await line.wake.wait()
+        except TimeoutError:
+            line.ask_now = True
+            line.quiet_since = loop.time()
+            line.wait = min(self._jittered(self._timing.silence_last), line.wait * 2)
+
+    async def _ask(self, line: _Line) -> None:
+        sent = await self._journal.read(lambda connection: _sent(connection, line.job))
+        line.ask_now = False
+        line.asked = True
+        self.counts.questions += 1
+        await self._say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
+
+    async def _publish_message(self, line: _Line, message: Outgoing) -> None:
+        data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
+        if data is None:
+            return
+        self._crash("relay.before_publish")
+        key = self._envelopes.key(line.partner, message.kind, line.job)
+        if not await self._publish(key, data, line):
+            return
+        self._crash("relay.after_publish")
+        self._note(line, message)
+        line.cursor = max(line.cursor, message.sequence)
+        line.quiet_since = max(line.quiet_since, asyncio.get_running_loop().time())
+
+    def _note(self, line: _Line, message: Outgoing) -> None:
+        self.counts.published += 1
+        if message.sequence <= self._highest.get(line.job, 0):
+            self.counts.published_again += 1
+            self.counts.bulk_published_again += message.bulk
+        else:
+            self._highest[line.job] = message.sequence
+
+    def _assembled(self, connection: Connection, job: str, message: Outgoing) -> bytes | None:
+        """The stored envelope; None when a receipt has overtaken it."""
+        body = message.body
+        if message.bulk:
+            try:
+                body = blob_files.read(self._blobs.locate(connection, job, message.sha256))
+            except blob_files.BlobMissing:
+                return None
+        return assemble(message.header, message.signature, body)
+
+    async def _publish(self, key: str, data: bytes, line: _Line) -> bool:
+        """Publish with patience; False when the connection was lost on the way."""
+        wait = self._timing.retry_first
+        while True:
+            try:
+                await self._transport.publish(key, data)
+            except PublishFailed as failure:
+                self.counts.failures += 1
+                if failure.code is PublishCode.DISCONNECTED:
+                    await self._transport.connected()
+                    line.ask_now = True
+                    return False
+                log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
+                await asyncio.sleep(self._jittered(wait))
+                wait = min(self._timing.retry_last, wait * 2)
+            else:
+                return True
+
+    # -- receipts -------------------------------------------------------------------------------------------
+
+    async def _send_receipts(self) -> None:
+        while True:
+            await self._owing.wait()
+            await asyncio.sleep(self._timing.receipt_delay)
+            self._owing.clear()
+            owed, self._owed = self._owed, {}
+            for (job, partner), asked in owed.items():
+                receipt = await self._journal.read(lambda connection, job=job: _receipt(connection, job))
+                if receipt is None:
+                    continue
+                state = (receipt.applied, receipt.credit)
+                if (asked or self._said.get(job) != state) and await self._say(job, partner, receipt):
+                    self._said[job] = state
+                    self.counts.receipts += 1
+
+    async def _say(self, job: str, partner: str, message: schemas.Message) -> bool:
+        """Send an unsequenced message once. If it is lost, somebody will ask."""
+        written = self._envelopes.write(job, partner, message)
+        key = self._envelopes.key(partner, schemas_kind(message), job)
+        try:
+            await self._transport.publish(key, assemble(written.header, written.signature, written.body))
+        except PublishFailed as failure:
+            self.counts.failures += 1
+            log.debug("not sent", job=job, code=str(failure.code))
+            return False
+        return True
