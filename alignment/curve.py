@@ -183,14 +183,13 @@ def _elligator(element: mpz) -> tuple[mpz, mpz]:
 
 def _clear_cofactor(fractions: list[tuple[mpz, mpz]]) -> list[tuple[mpz, mpz]]:
     """Multiply by h_eff = 8: three doublings in X / Z coordinates (RFC 7748 section 5, the ladder's AA, BB, E)."""
-    cleared = []
-    for x, z in fractions:
-        for _ in range(3):
-            plus, minus = (x + z) ** 2 % _P, (x - z) ** 2 % _P
-            difference = plus - minus
-            x, z = plus * minus % _P, difference * (minus + _A24 * difference) % _P
-        cleared.append((x, z))
-    return cleared
+    return [_double(*_double(*_double(x, z))) for x, z in fractions]
+
+
+def _double(x: mpz, z: mpz) -> tuple[mpz, mpz]:
+    plus, minus = (x + z) ** 2 % _P, (x - z) ** 2 % _P
+    difference = plus - minus
+    return plus * minus % _P, difference * (minus + _A24 * difference) % _P
 
 
 def _to_bytes(fractions: list[tuple[mpz, mpz]]) -> Points:

@@ -80,7 +80,12 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
         quantise(matrix, [f"x{j}" for j in range(matrix.shape[1])], intercept=first, small_sample=job.small_sample)
         for matrix, first in ((business, True), (provider, False))
     ]
-    local = [histories.begin(s, task=job.task, l2=job.l2, label_bound=job.label_bound) for s in sides]
+    local = [
+        histories.begin(
+            side, task=job.task, l2=job.l2, label_bound=job.label_bound, release_noise=job.release_noise
+        )
+        for side in sides
+    ]
     widths = [len(s.scales) for s in sides]
     allowed = min(
         release.iterations_allowed(

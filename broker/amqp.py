@@ -186,9 +186,7 @@ class AmqpTransport:
         connection = await aio_pika.connect(
             self._address.url, ssl_context=self._ssl_context, timeout=options.connect_timeout_s
         )
-        reading = Reading(
-            options.control_prefetch, options.bulk_prefetch, options.probe_s, options.publish_timeout_s
-        )
+        reading = Reading(options.control_prefetch, options.bulk_prefetch, options.probe_s, options.publish_timeout_s)
         link = Link(connection, self._party, self._peers, reading)
         try:
             if self._declare:
@@ -247,9 +245,7 @@ class _Address:
         if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
             raise ValueError("a broker's URL is amqps://user:password@host/vhost")
         if parts.scheme == "amqp" and not allow_plain and not _is_this_machine(parts.hostname):
-            raise ValueError(
-                f"the broker at {parts.hostname} is another machine: its URL must begin with amqps://"
-            )
+            raise ValueError(f"the broker at {parts.hostname} is another machine: its URL must begin with amqps://")
         path = parts.path if parts.path not in ("", "/") else f"/{VHOST}"
         query = {"heartbeat": str(heartbeat_s), "name": f"warren {party}"} | dict(parse_qsl(parts.query))
         port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
@@ -292,6 +288,4 @@ def _publish_failed(error: Exception, routing_key: str, timeout_s: float) -> Pub
         case TimeoutError():
             return PublishFailed(PublishCode.TIMEOUT, f"no confirm within {timeout_s:g} s")
         case _:
-            return PublishFailed(
-                PublishCode.DISCONNECTED, f"the connection was lost ({type(error).__name__})"
-            )
+            return PublishFailed(PublishCode.DISCONNECTED, f"the connection was lost ({type(error).__name__})")

@@ -134,9 +134,7 @@ class EmbeddedBroker:
             raise PublishFailed(PublishCode.DISCONNECTED, "the embedded broker is stopped")
         if self._observer:
             self._observer(routing_key, body)
-        found = [
-            queue for queue in self._queues.values() if any(matches(p, routing_key) for p in queue.patterns)
-        ]
+        found = [queue for queue in self._queues.values() if any(matches(p, routing_key) for p in queue.patterns)]
         if not found and mandatory:
             raise PublishFailed(PublishCode.UNROUTABLE, f"no queue takes {routing_key}")
         if any(queue.bytes_ready + len(body) > queue.bytes_max for queue in found):
@@ -167,9 +165,7 @@ class EmbeddedBroker:
         return body[:place] + bytes([body[place] ^ self._chance.randint(1, 255)]) + body[place + 1 :]
 
     def _hand_over(self, queue: _Queue) -> None:
-        while (
-            queue.messages and queue.consumers and len(queue.consumers[0].held) < queue.consumers[0].prefetch
-        ):
+        while queue.messages and queue.consumers and len(queue.consumers[0].held) < queue.consumers[0].prefetch:
             consumer = queue.consumers[0]
             message = queue.messages.popleft()
             queue.bytes_ready -= len(message.body)

@@ -72,9 +72,7 @@ class _Consumer:
 class Link:
     """An open connection. `lost` is set, with `reason`, when it has become useless."""
 
-    def __init__(
-        self, connection: AbstractConnection, party: str, peers: Sequence[str], reading: Reading
-    ) -> None:
+    def __init__(self, connection: AbstractConnection, party: str, peers: Sequence[str], reading: Reading) -> None:
         self.lost = asyncio.Event()
         self.reason = ""
         self._connection = connection
@@ -143,14 +141,12 @@ class Link:
 
     def _lose_on_close(self, channel: AbstractChannel) -> "_OnClose":
         def on_close(_: object, error: BaseException | None = None) -> None:
-            self._lose(f"a channel was closed ({type(error).__name__}: {error})")
+            self._lose(f"a channel was closed ({_words(error)})")
 
         channel.close_callbacks.add(on_close)
         return on_close
 
-    async def _start_consumer(
-        self, channel: AbstractChannel, traffic: str, consumer: _Consumer, inbox: Inbox
-    ) -> None:
+    async def _start_consumer(self, channel: AbstractChannel, traffic: str, consumer: _Consumer, inbox: Inbox) -> None:
         loop = asyncio.get_running_loop()
         underlay = await channel.get_underlay_channel()
 
@@ -209,9 +205,7 @@ class Link:
         while True:
             await asyncio.sleep(self._reading.probe_s)
             for consumer in consumers:
-                if consumer.held >= consumer.prefetch or consumer.heard_at > (
-                    consumer.probed_at or loop.time()
-                ):
+                if consumer.held >= consumer.prefetch or consumer.heard_at > (consumer.probed_at or loop.time()):
                     consumer.probed_at = None
                 if consumer.held >= consumer.prefetch:
                     continue
@@ -240,12 +234,19 @@ class Link:
             self._lose(f"a probe was not confirmed ({type(error).__name__})")
 
     def _on_connection_close(self, _: object, error: BaseException | None) -> None:
-        self._lose(f"the connection was lost ({type(error).__name__}: {error})")
+        self._lose(f"the connection was lost ({_words(error)})")
 
     def _lose(self, reason: str) -> None:
         if not self.lost.is_set():
             self.reason = reason
             self.lost.set()
+
+
+def _words(error: BaseException | None) -> str:
+    # What aiormq gives after a line was silent for too long.
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return "no sign of life"
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 class _Publisher:

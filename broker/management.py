@@ -42,7 +42,10 @@ class Management:
         self._root = urlunsplit((parts.scheme, host + port, parts.path.rstrip("/"), "", ""))
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         self._authorization = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-        self._ssl_context = ssl_context
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.HTTPSHandler(context=ssl_context)]
+        if parts.hostname in ("localhost", "127.0.0.1", "::1"):
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def __repr__(self) -> str:
         return f"Management({self._root!r})"
@@ -83,9 +86,7 @@ class Management:
             headers={"Authorization": self._authorization, "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(  # noqa: S310
-                request, timeout=TIMEOUT_S, context=self._ssl_context
-            ) as answer:
+            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 text = answer.read(ANSWER_BYTES_MAX)
         except urllib.error.HTTPError as error:
             with error:
@@ -95,6 +96,13 @@ class Management:
             # URLError is an OSError; its text names the host at most.
             raise ManagementError(0, f"no answer from {self._root}: {error}") from None
         return json.loads(text) if text else None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Credentials go to the host that was named and to no other."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nothing: the redirect becomes an `HTTPError`."""
 
 
 def make_definitions(

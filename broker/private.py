@@ -28,6 +28,7 @@ from broker.topology import VHOST, Limits, apply_blocking, definitions
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 30.0
+EPMD_TIMEOUT_S: Final = 5.0
 ADMINISTRATOR: Final = "administrator"
 
 _INSTALL_HINT: Final = "install it as root with `apt-get install rabbitmq-server`, or run this as root"
@@ -38,7 +39,12 @@ _PORTS: Final = range(20_000, 32_000)
 
 # Kills the process group "$1" and the epmd on port "$2" when its standard input closes, that is when the
 # process that started the broker is gone, however it went.
-_WATCHER: Final = 'read -r _; kill -KILL -- "-$1"; sleep 1; epmd -port "$2" -kill'
+_WATCHER: Final = """
+read -r _
+kill -s KILL -- "-$1"
+tries=0
+until epmd -port "$2" -kill || [ $tries -ge 30 ]; do tries=$((tries + 1)); sleep 0.1; done
+"""
 
 
 class PrivateBrokerError(Exception):
@@ -112,6 +118,7 @@ class PrivateBroker:
             self._process = subprocess.Popen(  # noqa: S603
                 [str(PROGRAMS / "rabbitmq-server")],
                 env=self._environment(),
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,11 +158,7 @@ class PrivateBroker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-        if epmd := shutil.which("epmd"):
-            # epmd outlives its node and would stay for ever.
-            subprocess.run(  # noqa: S603
-                [epmd, "-port", str(self._epmd_port), "-kill"], capture_output=True, check=False
-            )
+        self._kill_epmd()
 
     def restart(self) -> None:
         """Kill the node and start it again with the same data and ports."""
@@ -201,6 +204,15 @@ class PrivateBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    def _kill_epmd(self) -> None:
+        """End the node's epmd, which would stay for ever; it refuses until it has noticed the node's death."""
+        epmd = shutil.which("epmd")
+        deadline = time.monotonic() + EPMD_TIMEOUT_S
+        while epmd and not _is_free(self._epmd_port) and time.monotonic() < deadline:
+            command = [epmd, "-port", str(self._epmd_port), "-kill"]
+            if subprocess.run(command, capture_output=True, check=False).returncode != 0:  # noqa: S603
+                time.sleep(0.05)
 
     def _environment(self) -> dict[str, str]:
         root = self.directory
@@ -273,8 +285,10 @@ class PrivateBroker:
         raise PrivateBrokerError(f"RabbitMQ did not start in {START_TIMEOUT_S:.0f} s: {self._last_words()}")
 
     def _last_words(self) -> str:
-        text = (self.directory / "server.log").read_bytes()[-2000:].decode(errors="replace").strip()
-        return f"its output ends with\n{text}\n(more in its directory's log/)"
+        lines = (self.directory / "server.log").read_text(errors="replace").splitlines()
+        errors = [line for line in lines if "[error]" in line]
+        said = "\n".join(errors[:15] or lines[-15:])
+        return f"it said\n{said}\n(more in {self.directory})"
 
 
 def ensure_installed(programs: Path = PROGRAMS) -> None:

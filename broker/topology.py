@@ -14,6 +14,7 @@ from `definitions`.
 import asyncio
 import re
 import secrets
+import ssl
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,9 +103,7 @@ def is_probe(routing_key: str) -> bool:
     return len(words) == 7 and words[1] == words[3] and words[6] == "probe"
 
 
-def party_queues(
-    party: str, peers: Iterable[str], version: Version, limits: Limits | None = None
-) -> list[Queue]:
+def party_queues(party: str, peers: Iterable[str], version: Version, limits: Limits | None = None) -> list[Queue]:
     """All queues that `party` reads, for messages of `peers`, on a RabbitMQ of `version`.
 
     Raises:
@@ -258,6 +257,7 @@ async def apply(
     *,
     passwords: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> list[str]:
     """Make the topology of `parties` at a running broker; doing it again changes nothing.
 
@@ -268,6 +268,7 @@ async def apply(
         passwords: party to password. The user of a party without one is left as it is, or made for login with
             a client certificate only.
         limits: byte limits of the queues.
+        ssl_context: how to check the server; the system's authorities when not given.
 
     Returns:
         one line for the operator per thing made.
@@ -278,8 +279,10 @@ async def apply(
 
     """
     if urlsplit(url).scheme in ("amqp", "amqps"):
-        return await _apply_by_amqp(url, parties, limits)
-    return await asyncio.to_thread(apply_blocking, url, parties, passwords=passwords, limits=limits)
+        return await _apply_by_amqp(url, parties, limits, ssl_context)
+    return await asyncio.to_thread(
+        apply_blocking, url, parties, passwords=passwords, limits=limits, ssl_context=ssl_context
+    )
 
 
 def apply_blocking(
@@ -288,10 +291,11 @@ def apply_blocking(
     *,
     passwords: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> list[str]:
     """`apply` for a management URL, without an event loop."""
     passwords = passwords or {}
-    management = Management(url)
+    management = Management(url, ssl_context=ssl_context)
     try:
         version = parse_version(management.version())
         wanted = definitions(parties, version=version, limits=limits, passwords=passwords)
@@ -342,9 +346,11 @@ def parse_version(text: str) -> Version:
     return int(found[1]), int(found[2])
 
 
-async def _apply_by_amqp(url: str, parties: Sequence[str], limits: Limits | None) -> list[str]:
+async def _apply_by_amqp(
+    url: str, parties: Sequence[str], limits: Limits | None, ssl_context: ssl.SSLContext | None
+) -> list[str]:
     try:
-        connection = await aio_pika.connect(url, timeout=30)
+        connection = await aio_pika.connect(url, timeout=30, ssl_context=ssl_context)
         async with connection:
             queues = all_queues(parties, server_version(connection), limits)
             await declare(await connection.channel(), queues)

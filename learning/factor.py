@@ -55,4 +55,4 @@ def spread_of_solution(lower: Matrix, deviations: Matrix) -> Matrix:
         known = (lower[i, :i, None] * inverse[:i]).sum(axis=0)
         inverse[i] = (inverse[i] - known) / lower[i, i]
     variances = [math.fsum((row * row).tolist()) for row in inverse]
-    return np.sqrt(np.array(variances))
+    return np.array([math.sqrt(variance) for variance in variances])

@@ -23,9 +23,10 @@ from learning.reductions import WEIGHT_BITS, weighted_gram
 
 Vector = NDArray[np.float64]
 
-NOISE_DEVIATIONS: Final = 4.0
+NOISE_DEVIATIONS: Final = 3.0
 DEFAULT_RELEASE_NOISE: Final = 1 / 32
 PRODUCT_BITS: Final = 24
+NOISE_RIDGE: Final = 0.0
 
 
 class HistoryError(ValueError):
@@ -71,7 +72,14 @@ class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
         return total
 
 
-def begin(quantised: Quantised, *, task: str, l2: float, label_bound: float) -> LocalHistory:
+def begin(
+    quantised: Quantised,
+    *,
+    task: str,
+    l2: float,
+    label_bound: float,
+    release_noise: float = DEFAULT_RELEASE_NOISE,
+) -> LocalHistory:
     """The history before the first iteration: weights 0. `l2` is the penalty of the mean loss."""
     rows, columns = quantised.values.shape
     weights = _curvature_weights(quantised.values, task)
@@ -79,6 +87,7 @@ def begin(quantised: Quantised, *, task: str, l2: float, label_bound: float) -> 
     scales = quantised.scales
     curvature = weighted_gram(quantised.values, weights) * scales[:, None] * scales[None, :] * unit
     curvature[np.diag_indices(columns)] += _penalties(quantised.intercept, columns, l2)
+    curvature[np.diag_indices(columns)] *= 1.0 + NOISE_RIDGE * release_noise / rows
     factor = cholesky(curvature)
     deviations = scales * (STEPS / (rows * math.sqrt(3.0)))
     return LocalHistory(
@@ -148,7 +157,7 @@ def append_gradient(
     rows of the iteration. The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
     and the expected square of the release noise in a gradient, measured alike (it depends on own columns only),
     all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
-    noise explains (4 standard deviations). Raises HistoryError for another number of sums.
+    noise explains (3 standard deviations). Raises HistoryError for another number of sums.
     """
     columns = len(history.scales)
     if len(total) != columns:

@@ -3,12 +3,10 @@
 The residual of row i is `r_i = (A_i + sum_k u_ik v_ik + addend_i) / unit` with `unit = 2^f_u * 32767`: A and
 u are the business's (from its score z_B and label y), v and the addend the provider's (from its score s).
 
-| task | residual | terms | u in 2^-f_u | v | A, addend |
-|---|---|---|---|---|---|
-| logistic | logistic(z) - y | 2K | coefficients of cos 1, sin 1, cos 2, ... | 32767 (1 + cos), 32767 (1 + sin) |
-A less 32767 sum u |
-| poisson | exp(z) - y | 1 | exp(z_B + b) | 32767 exp(s - b) | A = -y |
-| linear | z - y | 0 | | | A = z_B - y, addend = s |
+- logistic: `r = logistic(z) - y`, 2K terms. u_i = coefficients of cos 1, sin 1, cos 2, ... in 2^-f_u,
+  v = `round(32767 cos) + 32767` and so on; A has 32767 sum_k u_ik subtracted, so that v is never negative.
+- poisson: `r = exp(z) - y`, 1 term. u = `exp(z_B + b)`, v = `round(32767 exp(s - b))`, A = -y.
+- linear: `r = z - y`, no term. A = z_B - y, the addend is s.
 
 The first iteration has no terms: all provider scores are 0 and A is the residual. A linear model works in
 units of the label bound; its parameters are multiplied by the bound at the end.

@@ -21,6 +21,7 @@ CURVATURE_MIN: Final = 1e-10
 GROWTH_MAX: Final = 4.0
 STEEPER: Final = 2.0
 BACK_MIN: Final = 0.1
+SIGNIFICANCE: Final = 0.3
 NEAR: Final = 256.0
 ROUNDING: Final = 2.0**-22
 LINK_SHARE: Final = 0.1
@@ -86,12 +87,23 @@ def advance(state: LoopState, row: Sequence[float], largest: float, *, last: boo
 
     `row`: the parties' m + 1 scalars of `history.append_gradient`, added one by one (business + provider);
     `largest`: the larger of their largest entries; `last`: whether no iteration may follow.
-    Raises LoopError for a row of another length or with an impossible entry.
+    Raises LoopError for a row of another length, and for products that no gradients have.
     """
     m = len(state.gram) + 1
     if len(row) != m + 1 or not all(math.isfinite(value) for value in row) or row[m - 1] < 0 or row[m] < 0:
         raise LoopError(f"{len(row)} products in iteration {m}: {m + 1} finite ones are expected")
-    plane = _Plane((*state.gram, tuple(row[:m])))
+    try:
+        after, step = _advance(state, tuple(row), largest, last=last)
+    except (ArithmeticError, ValueError):
+        raise LoopError(f"the products of iteration {m} are of no gradients") from None
+    if not all(math.isfinite(value) for value in (*step.combination, step.scale, step.gradient, step.slope)):
+        raise LoopError(f"the products of iteration {m} are of no gradients")
+    return after, step
+
+
+def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool) -> tuple[LoopState, Step]:
+    m = len(row) - 1
+    plane = _Plane((*state.gram, row[:m]))
     here = _padded(state.points[-1], m)
     history = [_padded(point, m) for point in state.points]
     reference = min(1.0, 2.0 * math.sqrt(plane.gram[0][0]))
@@ -107,7 +119,7 @@ def advance(state: LoopState, row: Sequence[float], largest: float, *, last: boo
     after = LoopState(
         tolerance=state.tolerance,
         noise=row[m],
-        gram=(*state.gram, tuple(row[:m])),
+        gram=(*state.gram, row[:m]),
         points=(*state.points, target),
         steps=(*state.steps, length),
         link_tolerance=min(LINK_TOLERANCE_MAX, LINK_SHARE * gradient),
@@ -193,7 +205,7 @@ def _pairs(
         curvature = along[k + 1] - along[k]
         square = max(0.0, _dot(s, along))
         change = plane.times(y)
-        outstanding = curvature > max(CURVATURE_MIN * square, math.sqrt(2.0 * noise * square))
+        outstanding = curvature > max(CURVATURE_MIN * square, SIGNIFICANCE * math.sqrt(2.0 * noise * square))
         if outstanding and _dot(y, change) > 0.0:
             kept.append((s, change, y, curvature))
     return kept

@@ -22,6 +22,7 @@ from protocol.steps import (
     output_of,
     progress,
     put,
+    send_in_order,
     whole,
 )
 
@@ -76,7 +77,7 @@ def sorted_(state: JobState, event: Computed) -> Outcome:
         order=event.blobs[1],
         commitment=output_of(event.output)["commitment"],
     )
-    dropped = tuple(Release(body=ref) for ref in align.masked)
+    dropped = tuple(Release(body=ref) for ref in align.masked if ref is not None)
     state = change(state, align=change(align, masked=()))
     if is_business(state):
         return state, (*dropped, Send(message=_opening(state)))
@@ -168,9 +169,11 @@ def _stream(state: JobState, count: int = LOOKAHEAD) -> Outcome:
 
 def listed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own list is sealed: send it, seal the next."""
-    send = SendBulk(kind="align.list", chunk=chunk_of(event.task), chunks=_own_chunks(state), body=event.blobs[0])
-    state, effects = _stream(state, 1)
-    return state, (send, *effects)
+    queue, sends = send_in_order(
+        "align.list", state.align.lists, chunk_of(event.task), _own_chunks(state), event.blobs[0]
+    )
+    state, effects = _stream(change(state, align=change(state.align, lists=queue)), 1)
+    return state, (*sends, *effects)
 
 
 def list_received(state: JobState, event: BulkReceived) -> Outcome:
@@ -239,7 +242,7 @@ def echo_received(state: JobState, event: BulkReceived) -> Outcome:
     """The partner's answer to a chunk of the own list."""
     align, chunks = state.align, _own_chunks(state)
     expect(
-        event.chunk == align.echoes_received and event.chunks == chunks and event.chunk < align.lists_made,
+        event.chunk == align.echoes_received and event.chunks == chunks and event.chunk < align.lists.sent,
         "align_sequence",
         f"align.echo chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk "
         f"{align.echoes_received} of {chunks}",

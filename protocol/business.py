@@ -3,10 +3,10 @@
 from messages import schemas
 from protocol import aligning, iterating
 from protocol.contract import contract_digest, decode_contract
-from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, SendBulk, Started
+from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
 from protocol.state import JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put
+from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put, send_in_order
 
 LOOKAHEAD = 3
 OUTSTANDING_MAX = 12
@@ -154,10 +154,10 @@ def _encrypt_terms(state: JobState) -> Outcome:
 def terms_encrypted(state: JobState, event: Computed) -> Outcome:
     """A chunk of link terms is sealed: send it, encrypt the next."""
     current = state.round
-    send = SendBulk(kind="link.terms", chunk=chunk_of(event.task), chunks=current.chunks, body=event.blobs[0])
-    state = change(state, round=change(current, chunks_computed=current.chunks_computed + 1))
+    queue, sends = send_in_order("link.terms", current.queue, chunk_of(event.task), current.chunks, event.blobs[0])
+    state = change(state, round=change(current, queue=queue, chunks_computed=current.chunks_computed + 1))
     state, effects = _encrypt_terms(state)
-    return state, (send, *effects)
+    return state, (*sends, *effects)
 
 
 def share_received(state: JobState, event: BulkReceived) -> Outcome:

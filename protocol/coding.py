@@ -5,7 +5,7 @@ from typing import Final
 from learning.codes import FeatureCodeSet
 from messages import schemas
 from protocol import iterating
-from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Send, SendBulk
+from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Send
 from protocol.facts import (
     budget_of,
     columns_business,
@@ -26,6 +26,7 @@ from protocol.steps import (
     output_of,
     progress,
     put,
+    send_in_order,
     whole,
 )
 
@@ -170,14 +171,14 @@ def _encrypt(state: JobState, count: int) -> Outcome:
 def encrypted(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own features is encrypted and sealed: send it."""
     _, chunks = own_chunks(state)
-    chunk = chunk_of(event.task)
-    send = SendBulk(kind="features.encrypted", chunk=chunk, chunks=chunks, body=event.blobs[0])
-    state = change(state, features=change(state.features, chunks_computed=state.features.chunks_computed + 1))
+    features = state.features
+    queue, sends = send_in_order("features.encrypted", features.queue, chunk_of(event.task), chunks, event.blobs[0])
+    state = change(state, features=change(features, queue=queue, chunks_computed=features.chunks_computed + 1))
     state, effects = _encrypt(state, 1)
     state, more = _iterate_when_ready(state)
     rows, _ = own_chunks(state)
     done = min(state.rows, state.features.chunks_computed * rows)
-    return state, (send, *effects, progress(state, "encrypt_features", done=done, total=state.rows), *more)
+    return state, (*sends, *effects, progress(state, "encrypt_features", done=done, total=state.rows), *more)
 
 
 def received(state: JobState, event: BulkReceived) -> Outcome:

@@ -3,10 +3,10 @@
 from messages import schemas
 from protocol import aligning, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
-from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, SendBulk
+from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send
 from protocol.facts import job_arguments, rows_of_chunks
 from protocol.state import JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put
+from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put, send_in_order
 
 
 def proposed(state: JobState, message: schemas.JobPropose) -> Outcome:
@@ -116,10 +116,9 @@ def terms_evaluated(state: JobState, event: Computed) -> Outcome:
     current = state.round
     body = current.in_work[chunk]
     assert body is not None
-    effects = (
-        SendBulk(kind="residual.share", chunk=chunk, chunks=current.chunks, body=event.blobs[0]),
-        Consumed(body=body),
-    )
+    queue, sends = send_in_order("residual.share", current.queue, chunk, current.chunks, event.blobs[0])
+    effects: tuple[AnyEffect, ...] = (*sends, Consumed(body=body))
+    state = change(state, round=change(current, queue=queue))
     expect(
         current.terms in (-1, output["terms"]),
         "terms_sequence",

@@ -43,6 +43,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the parts of a state."""
 
 
+class SendQueue(Record, frozen=True, kw_only=True):
+    """Chunks of one stream that are computed (`ready`, None once gone) and the number that has left."""
+
+    ready: tuple[BlobRef | None, ...] = ()
+    sent: int = 0
+
+
 class Alignment(Record, frozen=True, kw_only=True):
     """Private set intersection, from masking to the common row order."""
 
@@ -54,6 +61,7 @@ class Alignment(Record, frozen=True, kw_only=True):
     partner_chunks: int = 0
     partner_commitment: bytes = b""
     lists_made: int = 0
+    lists: SendQueue = SendQueue()
     lists_waiting: tuple[BlobRef, ...] = ()
     lists_received: int = 0
     echoing: BlobRef | None = None
@@ -84,6 +92,7 @@ class Features(Record, frozen=True, kw_only=True):
     partner_verified: bool = False
     chunks_made: int = 0
     chunks_computed: int = 0
+    queue: SendQueue = SendQueue()
     received: int = 0
     waiting: tuple[BlobRef, ...] = ()
     opening: tuple[BlobRef | None, ...] = ()
@@ -105,6 +114,7 @@ class Round(Record, frozen=True, kw_only=True):
     chunks: int = 0
     chunks_made: int = 0
     chunks_computed: int = 0
+    queue: SendQueue = SendQueue()
     received: int = 0
     in_work: tuple[BlobRef | None, ...] = ()
     evaluated: int = 0

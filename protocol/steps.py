@@ -5,8 +5,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from messages import codec, schemas
-from protocol.effects import AnyEffect, BlobRef, Compute, Finish, Progress, RemoteProtocolError, Send
-from protocol.state import BUSINESS, JobState, Phase
+from protocol.effects import (
+    AnyEffect,
+    BlobRef,
+    Compute,
+    Finish,
+    Progress,
+    RemoteProtocolError,
+    Send,
+    SendBulk,
+)
+from protocol.state import BUSINESS, JobState, Phase, SendQueue
 
 Outcome = tuple[JobState, tuple[AnyEffect, ...]]
 
@@ -68,6 +77,20 @@ def put(items: tuple[Any, ...], index: int, item: Any) -> tuple[Any, ...]:
 def whole(items: tuple[Any, ...], count: int) -> bool:
     """Whether all `count` places are filled."""
     return len(items) == count and all(item is not None for item in items)
+
+
+def send_in_order(
+    kind: str, queue: SendQueue, chunk: int, chunks: int, body: BlobRef
+) -> tuple[SendQueue, tuple[SendBulk, ...]]:
+    """A computed chunk leaves when all chunks before it have left: tasks may end in any order."""
+    ready = put(queue.ready, chunk, body)
+    sent = queue.sent
+    effects: list[SendBulk] = []
+    while sent < len(ready) and (ref := ready[sent]) is not None:
+        effects.append(SendBulk(kind=kind, chunk=sent, chunks=chunks, body=ref))
+        ready = put(ready, sent, None)
+        sent += 1
+    return change(queue, ready=ready, sent=sent), tuple(effects)
 
 
 def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = "") -> Progress:

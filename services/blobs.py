@@ -4,7 +4,8 @@ A blob is a range of a segment, found by (job, SHA-256) in the journal's table `
 refers to it. Bytes are appended while a unit of work runs, made durable by `sync` before the commit that
 names them, and forgotten when their last reference goes: a segment that nothing refers to is deleted after
 the commit (`sweep`). What a crash or a rollback leaves at a segment's end is never named and goes with it.
-Everything but `read` runs on the journal's writer thread; the data directory's lock makes it the only owner.
+Everything here but `locate` runs on the journal's writer thread; the data directory's lock makes it the only
+owner. Reading is in `services.segments`, which worker processes import without the journal.
 """
 
 import hashlib
@@ -14,36 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from protocol.effects import BlobRef
 from sqlalchemy import Connection, delete, insert, select, update
 
+from protocol.effects import BlobRef
 from services.crash import CrashHook, no_crash
 from services.journal_schema import blobs
 from services.limits import SEGMENT_BYTES_MAX
+from services.segments import BlobMissing, Location
 
 _STREAM: Final = re.compile(r"[^a-z0-9.-]")
-
-
-class BlobError(Exception):
-    """Base of the store's errors: `BlobMissing`, `BlobDamaged`."""
-
-
-class BlobMissing(BlobError):
-    """The job has no such blob."""
-
-
-class BlobDamaged(BlobError):
-    """The bytes on disk are not those that were stored: names the file, never the content."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a blob lies. `path` is absolute, so that a worker process can read it by itself."""
-
-    path: str
-    offset: int
-    bytes: int
-    sha256: bytes
 
 
 @dataclass(slots=True)
@@ -80,9 +60,7 @@ class BlobStore:
             return ref
         segment, offset = self._append(job, stream, data)
         connection.execute(
-            insert(blobs).values(
-                job=job, sha256=ref.sha256, segment=segment, offset=offset, bytes=len(data), refs=1
-            )
+            insert(blobs).values(job=job, sha256=ref.sha256, segment=segment, offset=offset, bytes=len(data), refs=1)
         )
         return ref
 
@@ -117,9 +95,7 @@ class BlobStore:
     def locate(self, connection: Connection, job: str, sha256: bytes) -> Location:
         """Where a blob lies. Raises BlobMissing."""
         row = connection.execute(
-            select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(
-                blobs.c.job == job, blobs.c.sha256 == sha256
-            )
+            select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(blobs.c.job == job, blobs.c.sha256 == sha256)
         ).first()
         if row is None:
             raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
@@ -128,9 +104,7 @@ class BlobStore:
     @staticmethod
     def _add(connection: Connection, job: str, sha256: bytes, count: int) -> bool:
         done = connection.execute(
-            update(blobs)
-            .where(blobs.c.job == job, blobs.c.sha256 == sha256)
-            .values(refs=blobs.c.refs + count)
+            update(blobs).where(blobs.c.job == job, blobs.c.sha256 == sha256).values(refs=blobs.c.refs + count)
         )
         return done.rowcount > 0
 
@@ -243,28 +217,6 @@ class BlobStore:
             os.close(segment.file)
         self._open.clear()
         self._unsynced.clear()
-
-
-def read(location: Location) -> bytes:
-    """The bytes of a blob, checked against its name; from any thread or process.
-
-    Raises:
-        BlobDamaged: the file is missing, too short, or holds something else.
-
-    """
-    try:
-        with Path(location.path).open("rb") as file:
-            data = os.pread(file.fileno(), location.bytes, location.offset)
-            while len(data) < location.bytes:
-                more = os.pread(file.fileno(), location.bytes - len(data), location.offset + len(data))
-                if not more:
-                    break
-                data += more
-    except FileNotFoundError:
-        raise BlobDamaged(f"segment {location.path} is missing") from None
-    if len(data) != location.bytes or hashlib.sha256(data).digest() != location.sha256:
-        raise BlobDamaged(f"segment {location.path} is damaged at byte {location.offset}")
-    return data
 
 
 def _sync_directory(folder: Path) -> None:

@@ -34,9 +34,7 @@ def event_digest(salt: bytes, event: bytes) -> bytes:
 
 def entry_digest(kind: str, header: bytes, signature: bytes, salted: bytes) -> bytes:
     """The digest of one entry; `salted` is the result of `event_digest`."""
-    return hashlib.sha256(
-        b"warren entry\x00" + msgspec.msgpack.encode((kind, header, signature, salted))
-    ).digest()
+    return hashlib.sha256(b"warren entry\x00" + msgspec.msgpack.encode((kind, header, signature, salted))).digest()
 
 
 def next_head(head: bytes, digest: bytes) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
 from messages.identity import Identity, PublicIdentity
 
 

@@ -8,9 +8,7 @@ from messages import codec, schemas
 from messages.envelope import (
     PROTOCOL_VERSION,
     Envelope,
-    EnvelopeError,
     Header,
-    assemble,
     check_routing,
     open_envelope,
     sign_header,
@@ -19,7 +17,6 @@ from messages.identity import Identity, PublicIdentity
 from messages.keys import routing_key
 from messages.seal import DEFAULT_SUITE, SealError, seal, seal_info, unseal
 from protocol.effects import EVENT_BYTES_MAX
-
 from services.limits import ENVELOPE_BYTES_MAX
 
 
@@ -58,6 +55,10 @@ class Envelopes:
     def peers(self) -> Mapping[str, PublicIdentity]:
         """The partners this party knows, by name."""
         return self._peers
+
+    def key(self, recipient: str, kind: str, job: str) -> str:
+        """The routing key under which our message of a kind travels."""
+        return routing_key(self.party, recipient, kind, job)
 
     def open(self, data: bytes, key: str) -> Envelope:
         """Check sender, recipient, version, size, signature, body digest and routing key.
@@ -154,21 +155,3 @@ class Envelopes:
         if codec.kind_of(message) != header.kind:
             raise Unreadable("message_malformed", f"{where} holds a {codec.kind_of(message)}")
         return message, plain
-
-
-def key_of(header: Header) -> str:
-    """The routing key under which a message travels."""
-    return routing_key(header.sender, header.recipient, header.kind, header.job)
-
-
-__all__ = [
-    "Envelope",
-    "EnvelopeError",
-    "Envelopes",
-    "Header",
-    "Unreadable",
-    "Unsendable",
-    "Written",
-    "assemble",
-    "key_of",
-]

@@ -18,7 +18,7 @@ class Waiting:
     signature: bytes
     body: bytes = field(repr=False)
     sha256: bytes
-    bytes: int
+    size: int
 
 
 def digest_of(header: bytes) -> bytes:
@@ -29,17 +29,13 @@ def digest_of(header: bytes) -> bytes:
 def known(connection: Connection, job: str, sender: str, sequence: int) -> bytes | None:
     """The digest of a message that is already here, applied or held back."""
     return connection.scalar(
-        select(inbox.c.digest).where(
-            inbox.c.job == job, inbox.c.sender == sender, inbox.c.sequence == sequence
-        )
+        select(inbox.c.digest).where(inbox.c.job == job, inbox.c.sender == sender, inbox.c.sequence == sequence)
     )
 
 
 def record(connection: Connection, job: str, sender: str, sequence: int, header: bytes) -> None:
     """Remember a message. The primary key refuses a second one of its sequence."""
-    connection.execute(
-        insert(inbox).values(job=job, sender=sender, sequence=sequence, digest=digest_of(header))
-    )
+    connection.execute(insert(inbox).values(job=job, sender=sender, sequence=sequence, digest=digest_of(header)))
 
 
 def hold(connection: Connection, job: str, message: Waiting) -> None:
@@ -53,7 +49,7 @@ def hold(connection: Connection, job: str, message: Waiting) -> None:
             signature=message.signature,
             body=message.body,
             sha256=message.sha256,
-            bytes=message.bytes,
+            bytes=message.size,
         )
     )
 
@@ -71,7 +67,7 @@ def take(connection: Connection, job: str, sequence: int) -> Waiting | None:
         signature=row.signature,
         body=row.body,
         sha256=row.sha256,
-        bytes=row.bytes,
+        size=row.bytes,
     )
 
 

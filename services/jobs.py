@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from protocol.effects import AnyEvent, BlobRef
 from sqlalchemy import Connection, func, insert, select, update
 
+from protocol.effects import AnyEvent, BlobRef
 from services import chain
 from services.journal_schema import counters, events, jobs, progress
 from services.limits import CREDIT_WINDOW

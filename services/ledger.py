@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from learning import release
 from numpy.typing import NDArray
+
+from learning import release
 
 ROW_BYTES = 16
 

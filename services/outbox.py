@@ -6,10 +6,10 @@ in the order in which the machine sent it, so that a cancel waits for one window
 
 from dataclasses import dataclass, field
 
-from messages import codec, schemas
-from protocol.effects import SendBulk
 from sqlalchemy import Connection, delete, insert, select, update
 
+from messages import codec, schemas
+from protocol.effects import SendBulk
 from services import chain, jobs
 from services.blobs import BlobStore
 from services.envelopes import Envelopes, Unsendable
@@ -34,7 +34,7 @@ class Outgoing:
     signature: bytes
     body: bytes = field(repr=False)
     sha256: bytes
-    bytes: int
+    size: int
 
 
 class Outbox:
@@ -57,9 +57,7 @@ class Outbox:
             previous=record.head,
         )
         record.sent += 1
-        jobs.append_entry(
-            connection, record, chain.SENT, at, header=written.header, signature=written.signature
-        )
+        jobs.append_entry(connection, record, chain.SENT, at, header=written.header, signature=written.signature)
         connection.execute(
             insert(outbox).values(
                 job=record.job,
@@ -85,11 +83,9 @@ class Outbox:
         """Take over the reference to a stored chunk; number it if there is credit. Raises Unsendable."""
         if effect.kind not in schemas.BULK:
             raise Unsendable(f"{effect.kind} is not bulk")
-        size = self._blobs.locate(connection, record.job, effect.body.sha256).bytes
+        size = self._blobs.locate(connection, record.job, effect.body.sha256).size
         if size > BULK_BODY_BYTES_MAX:
-            raise Unsendable(
-                f"chunk {effect.chunk} of {effect.kind} has {size} bytes, {BULK_BODY_BYTES_MAX} at most"
-            )
+            raise Unsendable(f"chunk {effect.chunk} of {effect.kind} has {size} bytes, {BULK_BODY_BYTES_MAX} at most")
         connection.execute(
             insert(outbox).values(
                 job=record.job,
@@ -116,10 +112,7 @@ class Outbox:
         if count <= 0:
             return
         rows = connection.execute(
-            select(outbox)
-            .where(outbox.c.job == record.job, outbox.c.sequence == 0)
-            .order_by(outbox.c.id)
-            .limit(count)
+            select(outbox).where(outbox.c.job == record.job, outbox.c.sequence == 0).order_by(outbox.c.id).limit(count)
         ).all()
         for row in rows:
             header, signature = self._envelopes.sign(
@@ -193,9 +186,7 @@ class Outbox:
     def bulk_references(self, connection: Connection, job: str) -> dict[bytes, int]:
         """How often the outbox refers to each blob."""
         found: dict[bytes, int] = {}
-        for sha256 in connection.scalars(
-            select(outbox.c.sha256).where(outbox.c.job == job, outbox.c.bulk.is_(True))
-        ):
+        for sha256 in connection.scalars(select(outbox.c.sha256).where(outbox.c.job == job, outbox.c.bulk.is_(True))):
             found[sha256] = found.get(sha256, 0) + 1
         return found
 
@@ -207,10 +198,7 @@ class Outbox:
 def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing | None, bool]:
     """The message after `cursor` that may be published, and whether anything is without a receipt."""
     row = connection.execute(
-        select(outbox)
-        .where(outbox.c.job == job, outbox.c.sequence > cursor)
-        .order_by(outbox.c.sequence)
-        .limit(1)
+        select(outbox).where(outbox.c.job == job, outbox.c.sequence > cursor).order_by(outbox.c.sequence).limit(1)
     ).first()
     if row is None:
         waiting = connection.scalar(select(outbox.c.id).where(outbox.c.job == job).limit(1)) is not None
@@ -224,7 +212,7 @@ def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing 
             signature=row.signature,
             body=row.body,
             sha256=row.sha256,
-            bytes=row.bytes,
+            size=row.bytes,
         ),
         True,
     )
@@ -233,4 +221,3 @@ def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing 
 def jobs_with_outbox(connection: Connection) -> list[str]:
     """Jobs that have messages without a receipt."""
     return list(connection.scalars(select(outbox.c.job).distinct().order_by(outbox.c.job)))
-

@@ -45,9 +45,7 @@ def park(
     log.warning("parked", code=code, sender=sender or None, claimed=claimed or None, digest=digest.hex()[:12])
     excerpt, header = body[:PARKED_EXCERPT_BYTES], header[:PARKED_EXCERPT_BYTES]
     rows, size = connection.execute(
-        select(func.count(), func.coalesce(func.sum(func.length(parked.c.excerpt)), 0)).where(
-            parked.c.sender == sender
-        )
+        select(func.count(), func.coalesce(func.sum(func.length(parked.c.excerpt)), 0)).where(parked.c.sender == sender)
     ).one()
     if rows >= PARKED_ROWS_MAX or size + len(excerpt) > PARKED_BYTES_MAX:
         return

@@ -6,16 +6,15 @@ ends the one job whose signed message it was.
 
 from collections.abc import Callable
 
-from broker.transport import Delivery
-from messages import schemas
-from messages.envelope import decode_header
-from messages.keys import is_name
-from protocol.effects import BlobRef, BulkReceived, ControlReceived
 from sqlalchemy import Connection
 
+from broker.transport import Delivery
+from messages import schemas
+from messages.envelope import Envelope, EnvelopeError, Header, read_header
+from protocol.effects import BlobRef, BulkReceived, ControlReceived
 from services import chain, inbox, jobs, parking
 from services.blobs import BlobStore
-from services.envelopes import Envelope, EnvelopeError, Envelopes, Header, Unreadable
+from services.envelopes import Envelopes, Unreadable
 from services.inbox import Waiting
 from services.job_secrets import JobSecrets
 from services.jobs import JobRecord, Status
@@ -134,9 +133,7 @@ class Receiving:
         jobs.save(connection, record)
         return refusal
 
-    def _receipted(
-        self, connection: Connection, record: JobRecord, applied: int, credit: int, notices: Notices
-    ) -> str:
+    def _receipted(self, connection: Connection, record: JobRecord, applied: int, credit: int, notices: Notices) -> str:
         try:
             self._outbox.take_receipt(connection, record, applied, credit, self._clock(), notices)
         except ReceiptAhead as error:
@@ -169,14 +166,11 @@ class Receiving:
     def _open_job(self, connection: Connection, envelope: Envelope) -> tuple[JobRecord | None, str]:
         """A job proposed to this party; None and a code when it is not."""
         header = envelope.header
-        if header.kind != OPENING_KIND or header.sequence != 1 or not is_name(header.job):
+        if header.kind != OPENING_KIND or header.sequence != 1:
             return None, "unknown_job"
         if not self._answering_role:
             return None, "proposal_unwanted"
-        if (
-            jobs.running_jobs_of(connection, header.sender, self._answering_role)
-            >= JOBS_PER_PARTNER_MAX
-        ):
+        if jobs.running_jobs_of(connection, header.sender, self._answering_role) >= JOBS_PER_PARTNER_MAX:
             return None, "too_many_jobs"
         try:
             message, _ = self._envelopes.read(header, envelope.body)
@@ -193,9 +187,7 @@ class Receiving:
         )
         return record, ""
 
-    def _in_turn(
-        self, connection: Connection, record: JobRecord, envelope: Envelope, notices: Notices
-    ) -> str:
+    def _in_turn(self, connection: Connection, record: JobRecord, envelope: Envelope, notices: Notices) -> str:
         header = envelope.header
         refusal = self._receipted(connection, record, header.received, 0, notices)
         if refusal:
@@ -218,7 +210,7 @@ class Receiving:
             waiting = inbox.take(connection, record.job, record.applied + 1)
             if waiting is None:
                 break
-            self._apply(connection, record, waiting, decode_header(waiting.header), notices)
+            self._apply(connection, record, waiting, read_header(waiting.header), notices)
         notices.owe(record.job, record.partner)
         return ""
 
@@ -264,7 +256,7 @@ class Receiving:
             signature=envelope.signature,
             body=b"" if bulk else envelope.body,
             sha256=header.body_sha256,
-            bytes=len(envelope.body),
+            size=len(envelope.body),
         )
 
     @staticmethod
@@ -319,7 +311,7 @@ class Receiving:
             kind=header.kind,
             chunk=header.chunk,
             chunks=header.chunks,
-            body=BlobRef(sha256=message.sha256, rows=0, bytes=message.bytes),
+            body=BlobRef(sha256=message.sha256, rows=0, bytes=message.size),
         )
 
     def _late(self, connection: Connection, record: JobRecord, message: Waiting) -> None:

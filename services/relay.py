@@ -5,19 +5,21 @@ it send bulk again by itself; only an answer does. Nothing here is an event of a
 """
 
 import asyncio
+import functools
 import random
 from dataclasses import dataclass, field
 
 import structlog
-from broker.transport import PublishCode, PublishFailed, Transport
-from messages import schemas
 from sqlalchemy import Connection
 
+from broker.transport import PublishCode, PublishFailed, Transport
+from messages import codec, schemas
+from messages.envelope import assemble
 from services import blobs as blob_files
 from services import jobs, outbox
 from services.blobs import BlobStore
 from services.crash import CrashHook
-from services.envelopes import Envelopes, Header, assemble
+from services.envelopes import Envelopes
 from services.journal import Journal
 from services.limits import CREDIT_WINDOW, Timing
 from services.outbox import Outgoing
@@ -201,7 +203,7 @@ class Relay:
         line.ask_now = False
         line.asked = True
         self.counts.questions += 1
-        await self._say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
+        await self.say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
 
     async def _publish_message(self, line: _Line, message: Outgoing) -> None:
         data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
@@ -261,18 +263,18 @@ class Relay:
             self._owing.clear()
             owed, self._owed = self._owed, {}
             for (job, partner), asked in owed.items():
-                receipt = await self._journal.read(lambda connection, job=job: _receipt(connection, job))
+                receipt = await self._journal.read(functools.partial(_receipt, job=job, partner=partner))
                 if receipt is None:
                     continue
                 state = (receipt.applied, receipt.credit)
-                if (asked or self._said.get(job) != state) and await self._say(job, partner, receipt):
+                if (asked or self._said.get(job) != state) and await self.say(job, partner, receipt):
                     self._said[job] = state
                     self.counts.receipts += 1
 
-    async def _say(self, job: str, partner: str, message: schemas.Message) -> bool:
+    async def say(self, job: str, partner: str, message: schemas.Message) -> bool:
         """Send an unsequenced message once. If it is lost, somebody will ask."""
         written = self._envelopes.write(job, partner, message)
-        key = self._envelopes.key(partner, schemas_kind(message), job)
+        key = self._envelopes.key(partner, codec.kind_of(message), job)
         try:
             await self._transport.publish(key, assemble(written.header, written.signature, written.body))
         except PublishFailed as failure:
@@ -280,3 +282,18 @@ class Relay:
             log.debug("not sent", job=job, code=str(failure.code))
             return False
         return True
+
+
+def _sent(connection: Connection, job: str) -> int:
+    record = jobs.load(connection, job)
+    return 0 if record is None else record.sent
+
+
+def _receipt(connection: Connection, job: str, partner: str) -> schemas.Receipt | None:
+    """What we have of the partner's messages; of a job that we do not know, nothing."""
+    record = jobs.load(connection, job)
+    if record is None:
+        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW)
+    if record.status == jobs.Status.FROZEN.value or record.partner != partner:
+        return None
+    return schemas.Receipt(applied=record.applied, credit=record.credit_given)

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
-from broker.transport import Delivery, Transport
-from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
 from sqlalchemy import Connection, delete, select, update
 
+from broker.transport import Delivery, Transport
+from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
 from services import chain, jobs, parking
 from services.blobs import BlobStore
 from services.crash import CrashHook
@@ -257,9 +257,7 @@ class Runner:
     @staticmethod
     def _task_row(connection: Connection, task: ReadyTask) -> int | None:
         return connection.scalar(
-            select(tasks_table.c.failures).where(
-                tasks_table.c.job == task.job, tasks_table.c.task == task.task
-            )
+            select(tasks_table.c.failures).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
         )
 
     @staticmethod
@@ -279,9 +277,7 @@ class Runner:
         reply: TaskReply,
         notices: Notices,
     ) -> None:
-        connection.execute(
-            delete(tasks_table).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
-        )
+        connection.execute(delete(tasks_table).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task))
         event: Computed | ComputeFailed
         if reply.status == "done":
             refs: tuple[BlobRef, ...] = tuple(
@@ -290,9 +286,7 @@ class Runner:
             event = Computed(task=task.task, function=task.function, output=reply.output, blobs=refs)
         else:
             jobs.count(connection, task.job, "tasks_refused")
-            event = ComputeFailed(
-                task=task.task, function=task.function, reason_code=reply.code, reason=reply.reason
-            )
+            event = ComputeFailed(task=task.task, function=task.function, reason_code=reply.code, reason=reply.reason)
         self._stepper.apply(connection, record, event, notices, kind=chain.COMPUTED)
         if record.running:
             for ref in task.inputs:

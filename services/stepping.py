@@ -11,6 +11,9 @@ from typing import Final
 
 import msgspec
 import structlog
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
 from messages import schemas
 from protocol.effects import (
     STATE_BYTES_MAX,
@@ -26,9 +29,6 @@ from protocol.effects import (
     SendBulk,
     UnexpectedEventError,
 )
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
-
 from services import chain, jobs
 from services.blobs import BlobMissing, BlobStore
 from services.envelopes import Unsendable
@@ -75,9 +75,7 @@ class Stepper:
         self._blobs = blobs
         self._clock = clock
 
-    def create(
-        self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float
-    ) -> JobRecord:
+    def create(self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float) -> JobRecord:
         """A new job in its initial state."""
         machine = self._roles[role]
         now = self._clock()
@@ -147,9 +145,7 @@ class Stepper:
         if ending is not None:
             self._finish(connection, record, ending, notices)
 
-    def _carry_out(
-        self, connection: Connection, record: JobRecord, effect: AnyEffect, notices: Notices
-    ) -> None:
+    def _carry_out(self, connection: Connection, record: JobRecord, effect: AnyEffect, notices: Notices) -> None:
         match effect:
             case Send():
                 self._outbox.send(connection, record, effect.message, self._clock(), notices)
@@ -244,13 +240,9 @@ class Stepper:
         notices.tasks = [task for task in notices.tasks if task.job != record.job]
         notices.owe(record.job, record.partner)
         notices.ended.append(record.job)
-        log.info(
-            "job ended", job=record.job, outcome=effect.outcome, reason_code=effect.reason_code or None
-        )
+        log.info("job ended", job=record.job, outcome=effect.outcome, reason_code=effect.reason_code or None)
 
-    def _fail_by(
-        self, connection: Connection, record: JobRecord, error: Exception, notices: Notices
-    ) -> None:
+    def _fail_by(self, connection: Connection, record: JobRecord, error: Exception, notices: Notices) -> None:
         match error:
             case RemoteProtocolError():
                 self.fail(connection, record, error.code, error.reason, notices)
@@ -265,9 +257,7 @@ class Stepper:
                 log.error("machine failed", job=record.job, error=type(error).__name__, at=_place(error))
                 self.fail(connection, record, "machine_fault", _INTERNAL, notices)
 
-    def fail(
-        self, connection: Connection, record: JobRecord, code: str, reason: str, notices: Notices
-    ) -> None:
+    def fail(self, connection: Connection, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
         """End a job by the engine's own decision and tell the partner."""
         code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
         reason = reason[:2000]
@@ -281,9 +271,7 @@ class Stepper:
         )
         message = schemas.JobFailed(reason_code=code, reason=reason)
         self._outbox.send(connection, record, message, self._clock(), notices)
-        self._finish(
-            connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices
-        )
+        self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
 
     def freeze(self, record: JobRecord, reason: str, notices: Notices) -> None:
         """Stop a job for good without another word to the partner: this journal is an old copy."""

@@ -18,9 +18,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 import structlog
+
 from messages.identity import Identity, PublicIdentity
 from protocol.effects import EVENT_BYTES_MAX
-
 from services.blobs import BlobDamaged, Location, read
 from services.compute import ComputeFunction, TaskContext, TaskRefused, TaskResult
 from services.job_secrets import read_secret
@@ -33,12 +33,12 @@ _OUTPUT_BYTES_MAX: Final = EVENT_BYTES_MAX - 8_192
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker process is told once, over the pipe of its parent."""
+    """What a worker process is told once, over the pipe of its parent. `peers`: public identities as JSON."""
 
     parent: int
     functions: str
     identity: bytes = field(repr=False)
-    peers: Mapping[str, PublicIdentity]
+    peers: Mapping[str, str]
     data_directory: Path
     settings: Mapping[str, Any] = field(repr=False)
 
@@ -71,6 +71,7 @@ class TaskReply:
 class _Worker:
     setup: Setup
     identity: Identity
+    peers: Mapping[str, PublicIdentity]
     functions: Mapping[str, ComputeFunction]
     caches: OrderedDict[str, dict[str, Any]]
 
@@ -86,7 +87,8 @@ def start(setup: Setup) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
     functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
-    _state[:] = [_Worker(setup, Identity.from_bytes(setup.identity), functions, OrderedDict())]
+    peers = {name: PublicIdentity.from_json(text) for name, text in setup.peers.items()}
+    _state[:] = [_Worker(setup, Identity.from_bytes(setup.identity), peers, functions, OrderedDict())]
 
 
 def _die_with(parent: int) -> None:
@@ -142,7 +144,7 @@ def _context(worker: _Worker, call: TaskCall) -> TaskContext:
     return TaskContext(
         job=call.job,
         party=worker.identity.name,
-        partner=worker.setup.peers[call.partner],
+        partner=worker.peers[call.partner],
         data_directory=worker.setup.data_directory,
         job_secret=read_secret(call.secret),
         identity=worker.identity,

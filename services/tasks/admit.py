@@ -1,6 +1,7 @@
 """The provider's first task: does the policy accept the contract, and is the data set fit for it?"""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def _decline(decision: Decision) -> TaskResult:
     return TaskResult({"reason_code": decision.reason_code, "reason": decision.reason}, ())
 
 
-def judge(contract_bytes: bytes, partner: str, settings: dict[str, Any]) -> Decision:
+def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any]) -> Decision:
     """What the policy in `settings` says of a contract that `partner` proposes."""
     try:
         contract = decode_contract(contract_bytes)
@@ -74,7 +75,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
 
 
 def probe(
-    contract_bytes: bytes, partner: str, settings: dict[str, Any], *, version: str, backend: str, data: Path
+    contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, version: str, backend: str, data: Path
 ) -> schemas.PeerAnswer:
     """The answer to `peer.probe`: would this contract be accepted, and how much would there be to do?"""
     decision = judge(contract_bytes, partner, settings)

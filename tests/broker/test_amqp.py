@@ -11,7 +11,7 @@ from broker.transport import PublishFailed
 from tests.broker.collector import Collector
 from tests.broker.stories import bulk, comes_true, control, in_time, insist, running
 from tests.proxy import proxy
-from tests.rabbitmq import fresh_parties, ready, running_broker, tls_url
+from tests.rabbitmq import fresh_parties, observer, ready, running_broker, tls_url
 
 QUICK = AmqpOptions(backoff_min_s=0.05, backoff_max_s=0.2)
 
@@ -213,7 +213,7 @@ def test_a_queue_that_delivers_nothing_although_it_holds_messages_is_noticed_and
     async def story() -> None:
         broker = running_broker()
         a, b = fresh_parties("a", "b")
-        watchful = AmqpOptions(backoff_min_s=0.05, backoff_max_s=0.1, probe_s=0.2)
+        watchful = AmqpOptions(backoff_min_s=0.05, backoff_max_s=0.1, probe_s=0.4)
         collector = Collector()
         # A consumer that came first holds the queue: ours is connected and is brought nothing.
         connection = await aio_pika.connect(broker.amqp_url(b))
@@ -240,7 +240,10 @@ def test_a_queue_that_delivers_nothing_although_it_holds_messages_is_noticed_and
                 await collector.count(3)
                 await recipient.connected()
                 settled = recipient.state.changes
-                await asyncio.sleep(1.0)
+                async with observer() as seen:
+                    # Each probe that follows another one shows that the first was answered.
+                    probe = topology.probe_key(b, a, "control")
+                    await comes_true(lambda: [key for key, _ in seen].count(probe) == 3)
                 assert recipient.state.changes == settled, "a healthy silent line must not be opened again"
                 assert collector.bodies == [b"0", b"1", b"2"]
 
@@ -250,7 +253,7 @@ def test_a_queue_that_delivers_nothing_although_it_holds_messages_is_noticed_and
 def test_a_reader_that_holds_all_it_may_is_not_taken_for_a_broken_line() -> None:
     async def story() -> None:
         a, b = fresh_parties("a", "b")
-        watchful = AmqpOptions(bulk_prefetch=2, probe_s=0.1)
+        watchful = AmqpOptions(bulk_prefetch=2, probe_s=0.3)
         holder = Collector(acknowledge=False)
         async with (
             running(transport(a, b), Collector()) as sender,
@@ -260,7 +263,10 @@ def test_a_reader_that_holds_all_it_may_is_not_taken_for_a_broken_line() -> None
             for number in range(4):
                 await sender.publish(bulk(a, b), b"%d" % number)
             await holder.count(2)
-            await asyncio.sleep(0.6)
+            async with observer() as seen:
+                await comes_true(lambda: len(seen) == 3)
+            # The idle control queue was asked, the full bulk queue was not.
+            assert {key for key, _ in seen} == {topology.probe_key(b, a, "control")}
             assert holder.bodies == [b"0", b"1"]
             assert recipient.state.changes == 1
             await holder.deliveries[0].ack()

@@ -19,9 +19,7 @@ patterns = st.lists(words | st.sampled_from(["*", "#", "#"]), max_size=6).map(".
 def says_the_specification(pattern: str, key: str) -> bool:
     """AMQP 0-9-1, 3.1.3.3, by way of a regular expression over words that each end in a dot."""
     parts = {"*": r"[^.]*\.", "#": r"([^.]*\.)*"}
-    expression = (
-        "".join(parts.get(word, re.escape(word) + r"\.") for word in pattern.split(".")) if pattern else ""
-    )
+    expression = "".join(parts.get(word, re.escape(word) + r"\.") for word in pattern.split(".")) if pattern else ""
     return re.fullmatch(expression, f"{key}." if key else "") is not None
 
 
@@ -88,9 +86,7 @@ def test_matching_agrees_with_a_real_rabbitmq() -> None:
     async def bindings_that_took(key_by_key: list[str]) -> dict[str, set[str]]:
         connection = await aio_pika.connect(running_broker().admin_amqp_url)
         async with connection, connection.channel() as channel:
-            exchange = await channel.declare_exchange(
-                "matching", aio_pika.ExchangeType.TOPIC, auto_delete=True
-            )
+            exchange = await channel.declare_exchange("matching", aio_pika.ExchangeType.TOPIC, auto_delete=True)
             queues = {}
             for pattern in PATTERNS:
                 queues[pattern] = await channel.declare_queue(exclusive=True)

@@ -1,0 +1,54 @@
+"""The data directory of a party: its places, and the lock that makes a daemon its only owner."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+
+class DirectoryLocked(Exception):
+    """Another daemon works on this data directory."""
+
+
+class DataDirectory:
+    """Paths of one party, locked from construction until `close`.
+
+    Raises:
+        DirectoryLocked: another process (or daemon of this one) has the lock.
+
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise DirectoryLocked(f"another daemon works on {root}: stop it first") from None
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file, where no other URL is configured."""
+        return self.root / "journal.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        """Segment files."""
+        return self.root / "blobs"
+
+    @property
+    def secrets(self) -> Path:
+        """Job secrets."""
+        return self.root / "secrets"
+
+    def close(self) -> None:
+        """Let the lock go."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,172 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.polynomial.chebyshev import chebpts1
+
+from learning import characters, links
+from paillier.budget import bit_budget
+
+UNIT = 2**24 * 32767
+
+
+def residuals(expansion, own, other, labels, f_u):
+    constant, coefficients = links.business_terms(expansion, own, labels, f_u)
+    values = links.provider_exponents(expansion, other)
+    total = links.combine(constant, coefficients, values, links.provider_addend(expansion, other, f_u))
+    exact = [
+        int(a) + sum(int(u) * int(v) for u, v in zip(us, vs, strict=True))
+        for a, us, vs in zip(constant, coefficients, values, strict=True)
+    ]
+    if expansion.task != "linear":
+        assert total.tolist() == exact
+    return total / (2.0**f_u * 32767), values
+
+
+def rows(seed, count=200, spread=3.0):
+    return np.random.default_rng(seed).normal(size=count) * spread
+
+
+@given(st.floats(-745, 745))
+def test_the_portable_exponential_is_the_exponential(x):
+    found = float(characters.exponential(np.array([x]))[0])
+    assert found == pytest.approx(math.exp(min(700.0, max(-700.0, x))), rel=1e-14)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([(0.25, 0.1), (1.0, 0.3), (2.0, 0.5), (4.0, 0.84), (4.76, 1.0), (9.5, 4.0)]),
+    st.floats(-30, 30),
+)
+def test_logistic_residuals_are_right_to_the_tolerance_for_any_business_score(seed, announced, shift):
+    bound, spread = announced
+    tolerance = 0.005
+    expansion = links.choose("logistic", bound=bound, spread=spread, tolerance=tolerance, label_bound=1.0)
+    own = np.full(2000, shift) + rows(seed, 2000, 0.1)
+    other = np.clip(rows(seed + 1, 2000, spread), -bound, bound)
+    labels = (rows(seed + 2, 2000) > 0).astype(float)
+    found, values = residuals(expansion, own, other, labels, 24)
+    error = found - (1 / (1 + np.exp(-(own + other))) - labels)
+    floor = links.LINK_TOLERANCE / (1 + math.pi / 8 * spread**2)
+    assert math.sqrt(float(np.mean(error**2))) < 2.0 * max(tolerance, floor)
+    assert np.abs(error).max() < 0.6
+    assert np.abs(found).max() <= links.residual_bound("logistic", 1.0)
+    assert values.min() >= 0
+    assert values.max() <= 65534
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.3, 20.0), st.floats(0.05, 0.5), st.floats(-15, 15))
+def test_no_point_of_the_interval_reaches_the_residual_bound(bound, share, own):
+    expansion = links.choose("logistic", bound=bound, spread=bound * share, tolerance=0.03, label_bound=1.0)
+    other = bound * chebpts1(301)
+    found, _ = residuals(expansion, np.full(301, own), other, np.ones(301), 24)
+    assert np.abs(found).max() < links.residual_bound("logistic", 1.0)
+
+
+def test_wider_scores_and_smaller_tolerances_take_more_terms():
+    def terms(bound, spread, tolerance):
+        return links.choose("logistic", bound=bound, spread=spread, tolerance=tolerance, label_bound=1.0).terms
+
+    assert terms(4.0, 0.84, 0.03) == 2
+    assert terms(4.0, 0.84, 0.0) == 4
+    assert terms(9.5, 4.0, 0.0) > terms(9.5, 4.0, 0.03)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.3, 3.0))
+def test_poisson_residuals_are_right_to_the_provider_s_rounding(seed, bound):
+    label_bound = 16.0
+    f_u = bit_budget(1000, 2048, links.residual_bound("poisson", label_bound)).f_u
+    expansion = links.choose("poisson", bound=bound, spread=0.0, tolerance=0.01, label_bound=label_bound)
+    own = rows(seed, 200, 0.5) - 1.0
+    other = np.minimum(rows(seed + 1, 200, bound / 3), bound)
+    labels = np.random.default_rng(seed).poisson(0.4, 200).clip(0, 16).astype(float)
+    found, values = residuals(expansion, own, other, labels, f_u)
+    allowed = np.exp(own + bound) * 0.5 / 32767 + 2.0**-f_u + 1e-9
+    assert (np.abs(found - (np.exp(own + other) - labels)) <= allowed).all()
+    assert values.min() >= 0
+    assert values.max() <= 32767
+
+
+def test_poisson_residuals_stay_in_their_bound_for_absurd_scores():
+    expansion = links.choose("poisson", bound=8.0, spread=0.0, tolerance=0.01, label_bound=4.0)
+    found, _ = residuals(expansion, np.full(3, 500.0), np.full(3, 900.0), np.array([0.0, 1.0, 4.0]), 17)
+    assert np.abs(found).max() <= links.residual_bound("poisson", 4.0)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1.0, 4.0, 2.0**20]))
+def test_linear_residuals_are_exact_in_units_of_the_label_bound(seed, label_bound):
+    expansion = links.choose("linear", bound=0.0, spread=0.0, tolerance=0.01, label_bound=label_bound)
+    own, other = rows(seed, 50, 0.5), rows(seed + 1, 50, 0.5)
+    labels = np.random.default_rng(seed).uniform(-1, 1, 50) * label_bound
+    found, values = residuals(expansion, own, other, labels, 22)
+    assert values.shape == (50, 0)
+    assert np.abs(found - (own + other - labels / label_bound)).max() < 2.0**-36
+
+
+@pytest.mark.parametrize("task", ["logistic", "poisson", "linear"])
+def test_the_first_iteration_needs_no_terms(task):
+    scores = np.zeros(50)
+    bound, spread = links.score_range(scores, task, 1)
+    expansion = links.choose(task, bound=bound, spread=spread, tolerance=0.03, label_bound=2.0)
+    labels = np.tile([0.0, 1.0], 25)
+    constant, coefficients = links.business_terms(expansion, scores, labels, 20)
+    mean = {"logistic": 0.5, "poisson": 1.0, "linear": 0.0}[task]
+    unit = 2.0 if task == "linear" else 1.0
+    assert coefficients.shape == (50, 0)
+    assert constant.tolist() == np.rint((mean - labels / unit) * 2**20 * 32767).astype(int).tolist()
+
+
+@given(st.integers(0, 2**32), st.integers(30, 5000))
+def test_at_least_10_scores_lie_beyond_the_announced_bound_or_it_is_rounded_up_past_them(seed, count):
+    scores = rows(seed, count)
+    bound, spread = links.score_range(scores, "logistic", 2)
+    ordered = np.sort(np.abs(scores))
+    quantile = ordered[-1 - max(10, count // 1000)]
+    assert max(0.25, quantile) <= bound <= max(0.25, quantile) * 1.2
+    assert np.sqrt(np.mean(scores**2)) <= spread * (1 + 1e-12)
+    assert math.log2(bound) * 4 == pytest.approx(round(math.log2(bound) * 4), abs=1e-9)
+    assert links.score_range(scores[::-1], "logistic", 2) == (bound, spread)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 29))
+def test_a_row_s_integers_do_not_depend_on_other_rows(seed, cut):
+    own, other = rows(seed, 30), rows(seed + 1, 30, 0.8)
+    labels = (own > 0).astype(float)
+    expansion = links.choose("logistic", bound=2.0, spread=0.84, tolerance=0.01, label_bound=1.0)
+    constant, coefficients = links.business_terms(expansion, own, labels, 24)
+    values = links.provider_exponents(expansion, other)
+    for part in (slice(0, cut), slice(cut, None)):
+        a, u = links.business_terms(expansion, own[part], labels[part], 24)
+        assert a.tobytes() == constant[part].tobytes()
+        assert u.tobytes() == coefficients[part].tobytes()
+        assert links.provider_exponents(expansion, other[part]).tobytes() == values[part].tobytes()
+
+
+@pytest.mark.parametrize("label_bound", [0.5, 1.0, 3.0, 16.0, 1000.0])
+@pytest.mark.parametrize("task", ["logistic", "poisson", "linear"])
+def test_every_residual_bound_leaves_the_same_residual_width(task, label_bound):
+    bound = links.residual_bound(task, label_bound)
+    budget = bit_budget(10_000, 2048, bound)
+    assert math.log2(bound).is_integer()
+    assert budget.f_u + math.log2(bound) == 25
+    assert budget.unit == 2**budget.f_u * 32767
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [("logistic", [0.0, 2.0]), ("poisson", [-1.0]), ("poisson", [9.0]), ("linear", [-9.0]), ("linear", [np.nan])],
+)
+def test_unfit_labels_are_refused(task, labels):
+    with pytest.raises(links.LinkError) as caught:
+        links.check_labels(task, np.array(labels), 8.0)
+    assert caught.value.code == "label_unfit"
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(links.LinkError):
+        links.residual_bound("gamma", 1.0)

@@ -1,0 +1,88 @@
+"""The whole loop in the clear on small data, against optima that scikit-learn finds on the joined columns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+
+from bench.simulate import Job, joined_parameters, run
+from learning import history as histories
+from learning import links, loop
+
+ROWS = 1500
+
+
+def data(seed=7, rows=ROWS):
+    generator = np.random.default_rng(seed)
+    common = generator.normal(size=(rows, 1))
+    business = generator.normal(size=(rows, 3)) + common + [0.0, 3.0, 0.0]
+    provider = generator.normal(size=(rows, 4)) + common
+    provider[:, 3] = provider[:, 3] > 0.5
+    z = business @ [0.5, -0.3, 0.2] + provider @ [0.8, -0.5, 0.1, 0.7]
+    return business, provider, z, generator
+
+
+def job(task, **more):
+    fields = {"l2": 1e-3, "small_sample": True, "release_noise": 0.0, **more}
+    return Job("synthetic", task, "y", **fields)
+
+
+def distance(outcome, intercept, coefficients):
+    best = np.array([intercept, *coefficients])
+    return np.linalg.norm(joined_parameters(outcome) - best) / np.linalg.norm(best)
+
+
+def test_logistic_reaches_the_optimum_of_scikit_learn():
+    business, provider, z, generator = data()
+    labels = (generator.uniform(size=ROWS) < 1 / (1 + np.exp(-z))).astype(float)
+    outcome = run(job("logistic"), business, provider, labels)
+    oracle = LogisticRegression(C=1 / (1e-3 * ROWS), tol=1e-10, max_iter=1000)
+    oracle.fit(np.hstack([business, provider]), labels)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_[0], oracle.coef_[0]) < 0.02
+
+
+def test_linear_reaches_the_optimum_of_scikit_learn():
+    business, provider, z, generator = data()
+    labels = 10 * z + generator.normal(size=ROWS)
+    outcome = run(job("linear", label_bound=128.0), business, provider, labels)
+    oracle = Ridge(alpha=1e-3 * ROWS, tol=1e-10).fit(np.hstack([business, provider]), labels)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_, oracle.coef_) < 0.01
+
+
+def test_poisson_reaches_the_optimum_of_scikit_learn():
+    business, provider, z, generator = data()
+    labels = generator.poisson(np.exp(0.4 * z - 0.5)).clip(0, 16).astype(float)
+    outcome = run(job("poisson", label_bound=16.0), business, provider, labels)
+    oracle = PoissonRegressor(alpha=1e-3, tol=1e-10, max_iter=1000).fit(np.hstack([business, provider]), labels)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_, oracle.coef_) < 0.02
+
+
+def test_release_noise_costs_little_and_the_caps_hold():
+    business, provider, z, generator = data(rows=4000)
+    labels = (generator.uniform(size=4000) < 1 / (1 + np.exp(-z))).astype(float)
+    exact = run(job("logistic"), business, provider, labels)
+    noisy = run(job("logistic", small_sample=False, release_noise=1 / 32), business, provider, labels)
+    assert noisy.converged
+    assert noisy.iterations * 4 <= 4000 // 16
+    reference = joined_parameters(exact)
+    assert np.linalg.norm(joined_parameters(noisy) - reference) < 0.02 * np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize("task", ["logistic", "linear", "poisson"])
+def test_row_order_changes_no_bit_of_a_model(task):
+    business, provider, z, generator = data(rows=400)
+    labels = (z > 0).astype(float)
+    order = generator.permutation(400)
+    first = run(job(task, max_iterations=6), business, provider, labels)
+    second = run(job(task, max_iterations=6), business[order], provider[order], labels[order])
+    assert dataclasses.astuple(first) == dataclasses.astuple(second)
+
+
+def test_the_default_tolerance_and_noise_are_named_once():
+    assert Job("", "logistic", "y", 0.0).tolerance == loop.DEFAULT_TOLERANCE
+    assert Job("", "logistic", "y", 0.0).release_noise == histories.DEFAULT_RELEASE_NOISE
+    assert links.residual_bound("logistic", 1.0) == 2.0

@@ -1,0 +1,110 @@
+"""Two parties over an embedded broker, for tests that look at whole daemons."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from broker.embedded import EmbeddedBroker, EmbeddedTransport, Faults
+from messages.identity import Identity
+
+from services.crash import Crash, no_crash
+from services.daemon import Daemon, DaemonConfig
+from services.jobs import JobView
+from services.limits import Timing
+from tests.services import toy
+
+TIMING = Timing(
+    silence_first=0.15,
+    silence_last=0.6,
+    receipt_delay=0.002,
+    retry_first=0.01,
+    retry_last=0.05,
+    watch=0.05,
+    disk=0.02,
+)
+
+PARTNER = {"shop": "bank", "bank": "shop"}
+
+
+@functools.cache
+def identity(name: str) -> Identity:
+    return Identity.generate(name)
+
+
+def config(directory: Path, name: str, **fields: Any) -> DaemonConfig:
+    peer = PARTNER[name]
+    base = DaemonConfig(
+        identity=identity(name),
+        peers={peer: identity(peer).public},
+        data_directory=directory / name,
+        roles=toy.ROLES,
+        functions="tests.services.toy_tasks",
+        expiry_of=toy.expiry_of,
+        timing=TIMING,
+    )
+    return replace(base, **fields)
+
+
+def is_crash(error: BaseException) -> bool:
+    """Whether all that ended a daemon was its crash hook."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_crash(part) for part in error.exceptions)
+    return isinstance(error, Crash)
+
+
+@asynccontextmanager
+async def running(daemon: Daemon) -> AsyncIterator[Daemon]:
+    """A daemon that runs inside the block; what ends it early ends the block."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(daemon.run())
+        begun = group.create_task(daemon.started())
+        await asyncio.wait((task, begun), return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+
+
+@dataclass
+class Town:
+    """A broker and the two parties' directories; daemons come and go."""
+
+    directory: Path
+    faults: Faults | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.broker = EmbeddedBroker(tuple(PARTNER), faults=self.faults)
+
+    def daemon(self, name: str, crash: Callable[[str], None] = no_crash, **fields: Any) -> Daemon:
+        transport = EmbeddedTransport(self.broker, name, [PARTNER[name]])
+        return Daemon(config(self.directory, name, crash=crash, **{**self.fields, **fields}), transport)
+
+    @asynccontextmanager
+    async def both(self, **fields: Any) -> AsyncIterator[tuple[Daemon, Daemon]]:
+        async with running(self.daemon("shop", **fields)) as shop, running(self.daemon("bank", **fields)) as bank:
+            yield shop, bank
+
+
+async def ended(daemon: Daemon, job: str) -> JobView:
+    """Wait for the end of a job that may not have arrived yet."""
+    while True:
+        if any(view.job == job for view in await daemon.jobs()):
+            return await daemon.wait(job)
+        await asyncio.sleep(0.01)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition (a function, or one that gives an awaitable) holds; the test's time limit ends it."""
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        await asyncio.sleep(0.005)
