@@ -81,9 +81,7 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
         for matrix, first in ((business, True), (provider, False))
     ]
     local = [
-        histories.begin(
-            side, task=job.task, l2=job.l2, label_bound=job.label_bound, release_noise=job.release_noise
-        )
+        histories.begin(side, task=job.task, l2=job.l2, label_bound=job.label_bound, release_noise=job.release_noise)
         for side in sides
     ]
     widths = [len(s.scales) for s in sides]

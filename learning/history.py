@@ -4,8 +4,11 @@ The preconditioner is the inverse of `C = c X^T D X / n + lambda I = L L^T` over
 c = 1/4 (logistic) or 1. D is what the logistic curvature is expected to be before anything is known of the
 labels: a score with variance h has curvature `1/4 / sqrt(1 + pi/8 h)` on average (MacKay 1992), and a row's
 score varies with the size h of its columns; so rows of outliers do not dominate C as they do not dominate the
-true curvature. C depends on own columns alone. Gradients are kept whitened, `L^-1 g`: their inner products
-are those of `g^T P g`, in the units of which release noise and tolerance are judged.
+true curvature. The diagonal of C is raised by what release noise makes unknowable, so that columns that nearly
+determine each other do not get a step made of noise. C depends on own columns alone.
+
+Gradients are kept whitened, `L^-1 g`: their inner products are those of `g^T P g`, in the units in which
+release noise and tolerance are judged.
 """
 
 import math
@@ -23,10 +26,10 @@ from learning.reductions import WEIGHT_BITS, weighted_gram
 
 Vector = NDArray[np.float64]
 
-NOISE_DEVIATIONS: Final = 3.0
+NOISE_DEVIATIONS: Final = 4.0
 DEFAULT_RELEASE_NOISE: Final = 1 / 32
 PRODUCT_BITS: Final = 24
-NOISE_RIDGE: Final = 0.0
+NOISE_RIDGE: Final = 40.0
 
 
 class HistoryError(ValueError):
@@ -157,7 +160,7 @@ def append_gradient(
     rows of the iteration. The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
     and the expected square of the release noise in a gradient, measured alike (it depends on own columns only),
     all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
-    noise explains (3 standard deviations). Raises HistoryError for another number of sums.
+    noise explains (4 standard deviations). Raises HistoryError for another number of sums.
     """
     columns = len(history.scales)
     if len(total) != columns:

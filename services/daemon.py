@@ -21,9 +21,8 @@ from broker.transport import Transport
 from messages import schemas
 from messages.identity import Identity, PublicIdentity
 from protocol.effects import BlobRef
-from services import blobs as blob_files
 from services import jobs, outbox, parking
-from services.blobs import BlobMissing, BlobStore, Location
+from services.blobs import BlobStore
 from services.crash import CrashHook, no_crash
 from services.data_directory import DataDirectory
 from services.envelopes import Envelopes
@@ -42,6 +41,7 @@ from services.receiving import Receiving
 from services.relay import Relay, RelayCounts
 from services.roles import Role
 from services.runner import JobExists, JobUnknown, Runner
+from services.segments import BlobMissing, Location, read
 from services.stepping import Stepper
 from services.worker import Setup
 
@@ -73,7 +73,7 @@ class DaemonConfig:
         roles: the machines, by name of role.
         answering_role: the role taken in jobs that a partner proposes; empty: none are taken.
         functions: dotted name of the module whose `FUNCTIONS` maps names to compute functions.
-        workers: worker processes.
+        workers: worker processes; 0 runs tasks on a thread of the daemon, for simulations.
         settings: for compute functions; travels to the workers only.
         journal_url: SQLAlchemy URL; empty: SQLite in the data directory.
         expiry_of: the expiry in a contract's bytes, seconds since 1970, 0 for none; must not raise.
@@ -152,6 +152,7 @@ class Daemon:
             self._blobs,
             timing=config.timing,
             chance=random.Random(),  # noqa: S311 - it only spreads waits
+            broken=self._runner.freeze,
             crash=config.crash,
         )
         self._executor = self._make_executor(config)
@@ -399,9 +400,7 @@ class Daemon:
 
     async def result(self, job: str, ref: BlobRef) -> bytes:
         """The bytes of a result (or any blob) of a job. Raises BlobMissing, BlobDamaged."""
-        return await self._journal.read(
-            lambda connection: blob_files.read(self._blobs.locate(connection, job, ref.sha256))
-        )
+        return await self._journal.read(lambda connection: read(self._blobs.locate(connection, job, ref.sha256)))
 
     async def statistics(self, job: str = "") -> dict[str, int]:
         """Counters of a job, or of the daemon."""

@@ -14,15 +14,16 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from services import worker
-from services.blobs import Location
 from services.crash import CrashHook
 from services.limits import BULK_BODY_BYTES_MAX, BULK_WINDOW_BYTES
 from services.notices import ReadyTask
-from services.worker import Setup, TaskCall, TaskReply
+from services.segments import Location
+from services.worker import Setup, TaskCall, TaskReply, Worker
 
 log = structlog.get_logger("executor")
 
@@ -48,7 +49,22 @@ class _Queue:
         return None
 
 
-class _Slot:
+class _Slot(Protocol):
+    """A place where one task at a time runs. `process`: its process id, 0 without one."""
+
+    process: int
+
+    async def run(self, call: TaskCall) -> TaskReply:
+        """Run a task; a process that dies is a failed task."""
+
+    def forget(self, job: str) -> None:
+        """Drop what is remembered of a job."""
+
+    def kill(self) -> None:
+        """End the process at once; its task had not left the house."""
+
+
+class _ProcessSlot:
     """One worker process, made anew when it dies."""
 
     def __init__(self, setup: Setup) -> None:
@@ -57,7 +73,6 @@ class _Slot:
         self.process = 0
 
     async def run(self, call: TaskCall) -> TaskReply:
-        """Run a task. A process that dies is a failed task and a new process next time."""
         loop = asyncio.get_running_loop()
         try:
             pool = await self._ready()
@@ -77,7 +92,6 @@ class _Slot:
         return self._pool
 
     def forget(self, job: str) -> None:
-        """Let the process drop what it remembers of a job."""
         if self._pool is not None:
             try:
                 self._pool.submit(worker.forget, job)
@@ -85,7 +99,6 @@ class _Slot:
                 log.debug("no process to tell", job=job)
 
     def kill(self) -> None:
-        """End the process at once; its task had not left the house."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
@@ -97,11 +110,28 @@ class _Slot:
             self.process = 0
 
 
+class _ThreadSlot:
+    """Runs tasks on a thread of the daemon: for simulations, where processes cost more than tasks."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._worker = Worker(setup)
+        self.process = 0
+
+    async def run(self, call: TaskCall) -> TaskReply:
+        return await asyncio.to_thread(self._worker.run, call)
+
+    def forget(self, job: str) -> None:
+        self._worker.forget(job)
+
+    def kill(self) -> None:
+        """Nothing to end."""
+
+
 class Executor:
     """See the module docstring.
 
     Args:
-        workers: number of worker processes.
+        workers: number of worker processes; 0 runs tasks on a thread.
         started: told before a task runs.
         ended: takes a reply to the journal; answers False when the task is to be run again.
         locate: where the inputs of a task lie.
@@ -120,7 +150,7 @@ class Executor:
         secret_of: Callable[[str], Path],
         crash: CrashHook,
     ) -> None:
-        self._slots = [_Slot(setup) for _ in range(workers)]
+        self._slots: list[_Slot] = [_ProcessSlot(setup) for _ in range(workers)] or [_ThreadSlot(setup)]
         self._started = started
         self._ended = ended
         self._locate = locate
@@ -128,7 +158,7 @@ class Executor:
         self._crash = crash
         self._queues: dict[str, _Queue] = {}
         self._turn: deque[str] = deque()
-        self._replies: asyncio.Queue[tuple[ReadyTask, TaskReply]] = asyncio.Queue(workers)
+        self._replies: asyncio.Queue[tuple[ReadyTask, TaskReply]] = asyncio.Queue(len(self._slots))
         self._alarm = asyncio.Event()
 
     @property

@@ -137,7 +137,7 @@ class Receiving:
         try:
             self._outbox.take_receipt(connection, record, applied, credit, self._clock(), notices)
         except ReceiptAhead as error:
-            self._stepper.freeze(record, str(error), notices)
+            self._stepper.freeze(record, "receipt_ahead", str(error), notices)
             return "receipt_ahead"
         return ""
 

@@ -7,6 +7,7 @@ it send bulk again by itself; only an answer does. Nothing here is an event of a
 import asyncio
 import functools
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,7 +16,6 @@ from sqlalchemy import Connection
 from broker.transport import PublishCode, PublishFailed, Transport
 from messages import codec, schemas
 from messages.envelope import assemble
-from services import blobs as blob_files
 from services import jobs, outbox
 from services.blobs import BlobStore
 from services.crash import CrashHook
@@ -23,6 +23,7 @@ from services.envelopes import Envelopes
 from services.journal import Journal
 from services.limits import CREDIT_WINDOW, Timing
 from services.outbox import Outgoing
+from services.segments import BlobDamaged, BlobMissing, read
 
 log = structlog.get_logger("relay")
 
@@ -64,7 +65,7 @@ class RelayCounts:
 
 
 class Relay:
-    """See the module docstring. `chance` jitters the waits."""
+    """See the module docstring. `chance` jitters the waits; `broken` is told of a job whose messages are damaged."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Relay:
         *,
         timing: Timing,
         chance: random.Random,
+        broken: Callable[[str, str], Awaitable[None]],
         crash: CrashHook,
     ) -> None:
         self._journal = journal
@@ -83,6 +85,7 @@ class Relay:
         self._blobs = blobs
         self._timing = timing
         self._chance = chance
+        self._broken = broken
         self._crash = crash
         self._lines: dict[str, _Line] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -206,7 +209,11 @@ class Relay:
         await self.say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
 
     async def _publish_message(self, line: _Line, message: Outgoing) -> None:
-        data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
+        try:
+            data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
+        except BlobDamaged as error:
+            await self._broken(line.job, f"message {message.sequence} cannot be sent again: {error}")
+            return
         if data is None:
             return
         self._crash("relay.before_publish")
@@ -231,8 +238,8 @@ class Relay:
         body = message.body
         if message.bulk:
             try:
-                body = blob_files.read(self._blobs.locate(connection, job, message.sha256))
-            except blob_files.BlobMissing:
+                body = read(self._blobs.locate(connection, job, message.sha256))
+            except BlobMissing:
                 return None
         return assemble(message.header, message.signature, body)
 

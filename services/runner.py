@@ -209,6 +209,19 @@ class Runner:
 
         self._tell(await self._journal.write(unit))
 
+    async def freeze(self, job: str, reason: str) -> None:
+        """Stop a job whose stored messages are damaged; nothing more is said to its partner."""
+
+        def unit(connection: Connection) -> Notices:
+            notices = Notices()
+            record = jobs.load(connection, job)
+            if record is not None and record.status != Status.FROZEN.value:
+                self._stepper.freeze(record, "blob_damaged", reason, notices)
+                jobs.save(connection, record)
+            return notices
+
+        self._tell(await self._journal.write(unit))
+
     # -- compute tasks --------------------------------------------------------------------------------------
 
     async def task_started(self, task: ReadyTask) -> None:

@@ -48,4 +48,3 @@ def read(location: Location) -> bytes:
     if len(data) != location.size or hashlib.sha256(data).digest() != location.sha256:
         raise BlobDamaged(f"segment {location.path} is damaged at byte {location.offset}")
     return data
-

@@ -30,7 +30,7 @@ from protocol.effects import (
     UnexpectedEventError,
 )
 from services import chain, jobs
-from services.blobs import BlobMissing, BlobStore
+from services.blobs import BlobStore
 from services.envelopes import Unsendable
 from services.jobs import JobRecord, Status
 from services.journal_schema import progress, tasks
@@ -38,6 +38,7 @@ from services.limits import TASKS_PER_JOB_MAX
 from services.notices import Notices, ReadyTask
 from services.outbox import Outbox
 from services.roles import Role
+from services.segments import BlobMissing
 
 log = structlog.get_logger("jobs")
 
@@ -273,10 +274,10 @@ class Stepper:
         self._outbox.send(connection, record, message, self._clock(), notices)
         self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
 
-    def freeze(self, record: JobRecord, reason: str, notices: Notices) -> None:
-        """Stop a job for good without another word to the partner: this journal is an old copy."""
+    def freeze(self, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
+        """Stop a job for good without another word to the partner: what is on disk cannot be trusted."""
         record.status = Status.FROZEN.value
-        record.reason_code, record.reason = "receipt_ahead", reason
+        record.reason_code, record.reason = code, reason
         record.updated_at = self._clock()
         notices.ended.append(record.job)
         notices.silenced.append(record.job)

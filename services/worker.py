@@ -21,10 +21,10 @@ import structlog
 
 from messages.identity import Identity, PublicIdentity
 from protocol.effects import EVENT_BYTES_MAX
-from services.blobs import BlobDamaged, Location, read
 from services.compute import ComputeFunction, TaskContext, TaskRefused, TaskResult
 from services.job_secrets import read_secret
 from services.limits import JOB_CACHES_MAX
+from services.segments import BlobDamaged, Location, read
 
 _PR_SET_PDEATHSIG: Final = 1
 _REASON_MAX: Final = 1_000
@@ -67,28 +67,72 @@ class TaskReply:
     reason: str = ""
 
 
-@dataclass(slots=True)
-class _Worker:
-    setup: Setup
-    identity: Identity
-    peers: Mapping[str, PublicIdentity]
-    functions: Mapping[str, ComputeFunction]
-    caches: OrderedDict[str, dict[str, Any]]
+class Worker:
+    """Runs tasks, one at a time, and keeps the caches of a few jobs."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._identity = Identity.from_bytes(setup.identity)
+        self._peers = {name: PublicIdentity.from_json(text) for name, text in setup.peers.items()}
+        self._functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
+        self._caches: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def forget(self, job: str) -> None:
+        """Drop what is remembered of a job: its tables and keys."""
+        self._caches.pop(job, None)
+
+    def run(self, call: TaskCall) -> TaskReply:
+        """Run one task. Never raises: what went wrong is in the reply, without any value."""
+        function = self._functions.get(call.function)
+        if function is None:
+            return TaskReply("refused", code="function_unknown", reason=f"there is no function {call.function}")
+        try:
+            inputs = tuple(read(location) for location in call.inputs)
+            arguments = msgspec.msgpack.decode(call.arguments, type=dict[str, Any])
+            return _reply(call, function(self._context(call), arguments, inputs))
+        except TaskRefused as refused:
+            return TaskReply("refused", code=refused.code, reason=refused.reason[:_REASON_MAX])
+        except BlobDamaged:
+            return TaskReply("refused", code="blob_damaged", reason=f"an input of {call.task} is damaged on disk")
+        except Exception as error:
+            # Its text may hold private values: type and place have to do.
+            structlog.get_logger("worker").error(
+                "task failed", job=call.job, task=call.task, error=type(error).__name__, at=_places(error)
+            )
+            reason = f"{call.task} failed: {type(error).__name__}"
+            return TaskReply("failed", code="task_failed", reason=reason)
+
+    def _context(self, call: TaskCall) -> TaskContext:
+        cache = self._caches.setdefault(call.job, {})
+        self._caches.move_to_end(call.job)
+        while len(self._caches) > JOB_CACHES_MAX:
+            self._caches.popitem(last=False)
+        return TaskContext(
+            job=call.job,
+            party=self._identity.name,
+            partner=self._peers[call.partner],
+            data_directory=self._setup.data_directory,
+            job_secret=read_secret(call.secret),
+            identity=self._identity,
+            settings=self._setup.settings,
+            cache=cache,
+            log=structlog.get_logger("task").bind(job=call.job, task=call.task, function=call.function),
+        )
 
 
-_state: list[_Worker] = []
+# -- the process ------------------------------------------------------------------------------------------
+
+_worker: list[Worker] = []
 
 
 def start(setup: Setup) -> None:
-    """Initialise the process: bound to the daemon's life first, before anything that takes time."""
+    """Initialise a worker process: bound to the daemon's life first, before anything that takes time."""
     _die_with(setup.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One task a process: libraries must not start threads of their own on top.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
-    functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
-    peers = {name: PublicIdentity.from_json(text) for name, text in setup.peers.items()}
-    _state[:] = [_Worker(setup, Identity.from_bytes(setup.identity), peers, functions, OrderedDict())]
+    _worker[:] = [Worker(setup)]
 
 
 def _die_with(parent: int) -> None:
@@ -106,52 +150,14 @@ def process_id() -> int:
     return os.getpid()
 
 
-def forget(job: str) -> None:
-    """Drop what this process remembers of a job: its tables and keys."""
-    _state[0].caches.pop(job, None)
-
-
 def run(call: TaskCall) -> TaskReply:
-    """Run one task. Never raises: what went wrong is in the reply, without any value."""
-    worker = _state[0]
-    try:
-        function = worker.functions[call.function]
-    except KeyError:
-        return TaskReply("refused", code="function_unknown", reason=f"there is no function {call.function}")
-    try:
-        inputs = tuple(read(location) for location in call.inputs)
-        arguments = msgspec.msgpack.decode(call.arguments, type=dict[str, Any])
-        result = function(_context(worker, call), arguments, inputs)
-        return _reply(call, result)
-    except TaskRefused as refused:
-        return TaskReply("refused", code=refused.code, reason=refused.reason[:_REASON_MAX])
-    except BlobDamaged:
-        return TaskReply("refused", code="blob_damaged", reason=f"an input of {call.task} is damaged on disk")
-    except Exception as error:
-        # Its text may hold private values: type and place have to do.
-        reason = f"{call.task} failed: {type(error).__name__}"
-        structlog.get_logger("worker").error(
-            "task failed", job=call.job, task=call.task, error=type(error).__name__, at=_places(error)
-        )
-        return TaskReply("failed", code="task_failed", reason=reason)
+    """Run a task in this process."""
+    return _worker[0].run(call)
 
 
-def _context(worker: _Worker, call: TaskCall) -> TaskContext:
-    cache = worker.caches.setdefault(call.job, {})
-    worker.caches.move_to_end(call.job)
-    while len(worker.caches) > JOB_CACHES_MAX:
-        worker.caches.popitem(last=False)
-    return TaskContext(
-        job=call.job,
-        party=worker.identity.name,
-        partner=worker.peers[call.partner],
-        data_directory=worker.setup.data_directory,
-        job_secret=read_secret(call.secret),
-        identity=worker.identity,
-        settings=worker.setup.settings,
-        cache=cache,
-        log=structlog.get_logger("task").bind(job=call.job, task=call.task, function=call.function),
-    )
+def forget(job: str) -> None:
+    """Forget a job in this process."""
+    _worker[0].forget(job)
 
 
 def _reply(call: TaskCall, result: TaskResult) -> TaskReply:

@@ -28,7 +28,7 @@ def minimise(gradient_of, size, iterations, *, tolerance=1e-7, noise=0.0, announ
         half = size // 2
         rows = [[rounded(float(o[p] @ g[p])) for o in gradients] for p in (slice(0, half), slice(half, None))]
         row = [a + b for a, b in zip(*rows, strict=True)]
-        largest = max(0.0, float(np.abs(g).max()) - 3 * noise)
+        largest = max(0.0, float(np.abs(g).max()) - 4 * noise)
         state, step = loop.advance(
             state, [*row, (noise if announced is None else announced) ** 2 * size], largest, last=m == iterations - 1
         )

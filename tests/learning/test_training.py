@@ -72,6 +72,17 @@ def test_release_noise_costs_little_and_the_caps_hold():
     assert np.linalg.norm(joined_parameters(noisy) - reference) < 0.02 * np.linalg.norm(reference)
 
 
+def test_release_noise_does_not_drive_equal_columns_apart():
+    business, provider, z, generator = data(rows=2000)
+    provider = np.column_stack([provider, provider[:, 0]]) * 1e6
+    labels = (generator.uniform(size=2000) < 1 / (1 + np.exp(-z))).astype(float)
+    outcome = run(job("logistic", release_noise=1 / 32), business, provider, labels)
+    coefficients = np.array(outcome.provider.coefficients) * 1e6
+    assert outcome.converged
+    assert coefficients[0] + coefficients[4] == pytest.approx(0.8, abs=0.2)
+    assert np.abs(coefficients).max() < 5.0
+
+
 @pytest.mark.parametrize("task", ["logistic", "linear", "poisson"])
 def test_row_order_changes_no_bit_of_a_model(task):
     business, provider, z, generator = data(rows=400)

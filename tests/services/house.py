@@ -10,7 +10,6 @@ from typing import Any
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport, Faults
 from messages.identity import Identity
-
 from services.crash import Crash, no_crash
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import structlog
+
 from messages import codec
 from messages.identity import Identity
 from protocol.effects import (
@@ -22,10 +23,10 @@ from protocol.effects import (
     Compute,
     Computed,
     ComputeFailed,
+    Consumed,
     ControlReceived,
     Finish,
     Release,
-    Consumed,
     Send,
     SendBulk,
     Started,
@@ -92,7 +93,10 @@ class Pair:
         """Until nothing is left to do."""
         while True:
             choices = [
-                (side, what) for side in self.sides for what in ("inbox", "task") if (side.inbox if what == "inbox" else side.tasks)
+                (side, what)
+                for side in self.sides
+                for what in ("inbox", "task")
+                if (side.inbox if what == "inbox" else side.tasks)
             ]
             if not choices:
                 return
@@ -123,9 +127,7 @@ class Pair:
                 side.bodies.append((effect.kind, data))
                 ref = other.store(data, effect.body.rows)
                 side.drop(effect.body)
-                other.inbox.append(
-                    BulkReceived(kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref)
-                )
+                other.inbox.append(BulkReceived(kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref))
             case Compute():
                 side.tasks.append(effect)
             case Consumed(body=body) | Release(body=body):
@@ -153,9 +155,7 @@ class Pair:
         except TaskRefused as refused:
             self._apply(
                 side,
-                ComputeFailed(
-                    task=task.task, function=task.function, reason_code=refused.code, reason=refused.reason
-                ),
+                ComputeFailed(task=task.task, function=task.function, reason_code=refused.code, reason=refused.reason),
             )
             return
         refs = tuple(side.store(data, rows) for data, rows in result.blobs)

@@ -1,15 +1,7 @@
 """Both machines with their real compute functions: a whole job in one process, in any order of events."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
-from messages.identity import Identity
-from protocol.contract import encode_contract, job_id
 from services.tables import Table
-
-from tests.protocol.test_contract import contract
-from tests.services.pair import Pair, Side
 
 
 def table(rows: int, columns: int, seed: int, *, label: bool) -> Table:
@@ -18,6 +10,4 @@ def table(rows: int, columns: int, seed: int, *, label: bool) -> Table:
     values = generator.normal(size=(rows, columns))
     identifiers = [f"person-{number:05d}" for number in range(rows)]
     chosen = (values.sum(axis=1) + generator.logistic(size=rows) > 0).astype(float) if label else None
-    return Table(
-        identifiers=identifiers, columns=tuple(f"c{j}" for j in range(columns)), values=values, label=chosen
-    )
+    return Table(identifiers=identifiers, columns=tuple(f"c{j}" for j in range(columns)), values=values, label=chosen)

@@ -7,8 +7,8 @@ business sums what came back and starts the next iteration. Both keep the totals
 from typing import Any
 
 import msgspec
-from messages import codec, schemas
 
+from messages import codec, schemas
 from protocol.effects import (
     AnyEffect,
     AnyEvent,
@@ -195,9 +195,7 @@ class Toy:
         state = change(state, bodies=bodies)
         if event.function == "answer":
             chunk = int(event.task.rsplit("/", 1)[1])
-            effects.append(
-                SendBulk(kind="residual.share", chunk=chunk, chunks=state.plan.chunks, body=event.blobs[0])
-            )
+            effects.append(SendBulk(kind="residual.share", chunk=chunk, chunks=state.plan.chunks, body=event.blobs[0]))
             if state.summed == state.plan.chunks:
                 data = state.total.to_bytes(8, "big")
                 effects.append(Send(message=schemas.CrossTerm(iteration=state.iteration, ciphertexts=data)))
