@@ -4,7 +4,7 @@ A list travels sorted by its bytes. That hides the owner's row order, and lets t
 increasing bytes across chunks, so that duplicates, repeats and reordering are refused at no cost. Both
 parties keep the rows whose token is in both lists, ordered by token: this is the common row order of a job.
 
-Arrays all along, no dictionaries: ten million items on each side stay below 1.5 GB.
+Arrays all along, no dictionaries: with ten million items on each side a step peaks at about 1.5 GB.
 """
 
 import hashlib

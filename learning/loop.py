@@ -7,7 +7,8 @@ one fixed order, with correctly rounded sums, so both parties derive bit-identic
 
 Release noise enters every gradient. Three rules keep the loop from following it: a curvature pair must stand
 out from the noise; a step is at most 4 times as long as the longer of the last two; and the last step starts
-from that average of all points whose gradients, with the noise they carry, cancel best.
+from that average of the points whose gradients, with the noise they carry, cancel best, and is no longer than
+what is left of them beyond the noise asks for.
 """
 
 import math
@@ -16,12 +17,12 @@ from typing import Final
 
 import msgspec
 
-DEFAULT_TOLERANCE: Final = 7e-4
+DEFAULT_TOLERANCE: Final = 5e-4
 CURVATURE_MIN: Final = 1e-10
 GROWTH_MAX: Final = 4.0
 STEEPER: Final = 2.0
 BACK_MIN: Final = 0.1
-SIGNIFICANCE: Final = 0.3
+SIGNIFICANCE: Final = 1.0
 NEAR: Final = 256.0
 ROUNDING: Final = 2.0**-22
 LINK_SHARE: Final = 0.1
@@ -228,7 +229,9 @@ def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average
         for share, other in zip(shares, points, strict=True):
             point = _plus(point, share, other)
     pairs = _pairs(plane, points, noise)
-    direction, shares_back = gradient, []
+    # Shrunk by what of the averaged gradient must be expected to be noise (James, Stein 1961).
+    trust = _trust(plane, gradient, noise) if average else 1.0
+    direction, shares_back = tuple(trust * value for value in gradient), []
     for s, _, y, curvature in reversed(pairs):
         share = _dot(plane.times(s), direction) / curvature
         shares_back.append(share)
@@ -241,6 +244,13 @@ def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average
     for (s, along, _, curvature), share in zip(pairs, reversed(shares_back), strict=True):
         direction = _plus(direction, share - _dot(along, direction) / curvature, s)
     return _minus(point, direction)
+
+
+def _trust(plane: _Plane, shares: Coefficients, noise: float) -> float:
+    """The share of a combination of gradients that its noise does not explain, in [0, 1]."""
+    square = plane.length(shares) ** 2
+    explained = noise * _dot(shares, shares)
+    return max(0.0, 1.0 - explained / square) if square > 0.0 else 0.0
 
 
 def _calmest(plane: _Plane, noise: float) -> Coefficients:

@@ -5,55 +5,48 @@ well trodden. Everything it knows is in its data directory.
 """
 
 import asyncio
+import os
 import random
 import signal
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from broker.transport import Transport
+from broker.transport import Transport, TransportState
 from messages import schemas
 from messages.identity import Identity, PublicIdentity
-from protocol.effects import BlobRef
-from services import jobs, outbox, parking
 from services.blobs import BlobStore
 from services.crash import CrashHook, no_crash
 from services.data_directory import DataDirectory
+from services.desk import DaemonStopped, Desk, PartnerUnknown
 from services.envelopes import Envelopes
 from services.executor import Executor
 from services.job_secrets import JobSecrets
-from services.jobs import JobView, Status
-from services.journal import Journal, sqlite_url
-from services.journal_schema import jobs as jobs_table
-from services.journal_schema import tasks as tasks_table
+from services.jobs import Status
+from services.journal import Journal, JournalUnavailable, sqlite_url
 from services.lag import LagMeter
-from services.limits import Timing
+from services.limits import QUESTIONS_WAITING_MAX, Timing
 from services.notices import Notices, Question, ReadyTask
 from services.outbox import Outbox
-from services.parking import ParkedView
 from services.receiving import Receiving
+from services.recovery import recover
 from services.relay import Relay, RelayCounts
 from services.roles import Role
 from services.runner import JobExists, JobUnknown, Runner
-from services.segments import BlobMissing, Location, read
+from services.segments import BlobMissing, Location
 from services.stepping import Stepper
 from services.worker import Setup
 
 log = structlog.get_logger("daemon")
 
+__all__ = ["Daemon", "DaemonConfig", "DaemonStopped", "JobExists", "JobUnknown", "PartnerUnknown"]
+
 Prober = Callable[[str, schemas.PeerProbe], Awaitable[schemas.PeerAnswer]]
-
-__all__ = ["Daemon", "DaemonConfig", "JobExists", "JobUnknown", "PartnerUnknown"]
-
-
-class PartnerUnknown(Exception):
-    """The daemon has no public identity of this partner."""
 
 
 def no_expiry(contract: bytes) -> float:
@@ -100,7 +93,7 @@ class DaemonConfig:
     crash: CrashHook = no_crash
 
 
-class Daemon:
+class Daemon(Desk):
     """One party. Construct it, then `await run()` in a task; `started()` waits until it has recovered.
 
     Raises:
@@ -110,63 +103,59 @@ class Daemon:
 
     def __init__(self, config: DaemonConfig, transport: Transport) -> None:
         self._config = config
-        self._transport = transport
         self._directory = DataDirectory(config.data_directory)
-        self._blobs = BlobStore(self._directory.blobs, crash=config.crash)
-        self._journal = Journal(
+        blobs = BlobStore(self._directory.blobs, crash=config.crash)
+        journal = Journal(
             config.journal_url or sqlite_url(self._directory.journal),
             config.identity.name,
-            before_commit=self._blobs.sync,
-            after_commit=self._blobs.sweep,
+            before_commit=blobs.sync,
+            after_commit=blobs.sweep,
         )
         self._secrets = JobSecrets(self._directory.secrets)
-        self._envelopes = Envelopes(config.identity, config.peers)
-        box = Outbox(self._envelopes, self._blobs)
-        stepper = Stepper(config.identity.name, config.roles, box, self._blobs, config.clock)
+        envelopes = Envelopes(config.identity, config.peers)
+        outbox = Outbox(envelopes, blobs)
+        stepper = Stepper(config.identity.name, config.roles, outbox, blobs, config.clock)
         receiving = Receiving(
-            self._envelopes,
-            self._blobs,
-            box,
+            envelopes,
+            blobs,
+            outbox,
             stepper,
             self._secrets,
             answering_role=config.answering_role,
             expiry_of=config.expiry_of,
             clock=config.clock,
         )
-        self._runner = Runner(
-            self._journal,
+        runner = Runner(
+            journal,
             transport,
             receiving,
             stepper,
-            self._blobs,
+            blobs,
             self._secrets,
             tell=self._tell,
             clock=config.clock,
             timing=config.timing,
             crash=config.crash,
         )
-        self._relay = Relay(
-            self._journal,
+        relay = Relay(
+            journal,
             transport,
-            self._envelopes,
-            self._blobs,
+            envelopes,
+            blobs,
             timing=config.timing,
             chance=random.Random(),  # noqa: S311 - it only spreads waits
-            broken=self._runner.freeze,
+            broken=runner.freeze,
             crash=config.crash,
         )
+        super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of)
         self._executor = self._make_executor(config)
         self.lag = LagMeter()
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
-        self._ended: asyncio.Queue[str] = asyncio.Queue()
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
-        self._answers: dict[str, asyncio.Future[schemas.PeerAnswer]] = {}
-        self._questions: asyncio.Queue[Question] = asyncio.Queue(16)
+        self._finished: asyncio.Queue[str] = asyncio.Queue()
+        self._questions: asyncio.Queue[Question] = asyncio.Queue(QUESTIONS_WAITING_MAX)
 
     def _make_executor(self, config: DaemonConfig) -> Executor:
-        import os
-
         setup = Setup(
             parent=os.getpid(),
             functions=config.functions,
@@ -204,6 +193,8 @@ class Daemon:
             await self._recover()
             await self._run_parts()
         finally:
+            self.close()
+            self._started.set()
             self._executor.kill()
             await asyncio.to_thread(self._journal.close)
             self._blobs.close()
@@ -218,7 +209,7 @@ class Daemon:
             self._executor.run(),
             self.lag.run(),
             self._watch(),
-            self._clear_ended(),
+            self._clear_finished(),
             self._answer_questions(),
         )
         async with asyncio.TaskGroup() as group:
@@ -234,45 +225,29 @@ class Daemon:
         self._stop.set()
 
     async def started(self) -> None:
-        """Wait until the daemon has recovered and runs."""
+        """Wait until the daemon has recovered and runs. Raises DaemonStopped if it never does."""
         await self._started.wait()
+        if self._over:
+            raise DaemonStopped("the daemon stopped")
 
     async def _recover(self) -> None:
-        def unit(connection: Connection) -> tuple[list[jobs.JobRecord], list[ReadyTask], list[str], int]:
-            names = connection.scalars(select(jobs_table.c.job).order_by(jobs_table.c.created_at)).all()
-            records = [found for name in names if (found := jobs.load(connection, name)) is not None]
-            running = {record.job: record for record in records if record.running}
-            rows = connection.execute(select(tasks_table).order_by(tasks_table.c.id)).all()
-            ready = [
-                ReadyTask(
-                    order=row.id,
-                    job=row.job,
-                    partner=running[row.job].partner,
-                    task=row.task,
-                    function=row.function,
-                    arguments=row.arguments,
-                    inputs=jobs.decode_refs(row.inputs),
-                    sends_bulk=row.sends_bulk,
-                )
-                for row in rows
-                if row.job in running
-            ]
-            return records, ready, outbox.jobs_with_outbox(connection), self._blobs.recover(connection)
-
-        records, ready, sending, stray = await self._journal.write(unit)
-        by_name = {record.job: record for record in records}
-        running = [record.job for record in records if record.running]
-        await asyncio.to_thread(self._secrets.sweep, running)
-        for task in ready:
+        found = await self._journal.write(lambda connection: recover(connection, self._blobs))
+        kept = [record.job for record in found.records if record.status != Status.FINISHED.value]
+        await asyncio.to_thread(self._secrets.sweep, kept)
+        for task in found.tasks:
             self._executor.put(task)
-        for record in records:
+        for record in found.records:
             if record.running:
                 self._executor.unreceipted(record.job, record.unreceipted_bytes)
-        for job in sending:
-            record = by_name[job]
-            if record.status != Status.FROZEN.value:
-                self._relay.resume(job, record.partner, sent=record.sent, receipted=record.receipted)
-        log.info("recovered", jobs=len(running), tasks=len(ready), outboxes=len(sending), segments_removed=stray)
+            if record.job in found.sending and record.status != Status.FROZEN.value:
+                self._relay.resume(record.job, record.partner, sent=record.sent, receipted=record.receipted)
+        log.info(
+            "recovered",
+            jobs=len(kept),
+            tasks=len(found.tasks),
+            outboxes=len(found.sending),
+            segments_removed=found.segments_removed,
+        )
 
     async def _watch(self) -> None:
         seen = self._transport.state.changes
@@ -283,7 +258,10 @@ class Daemon:
                 if seen:
                     self._relay.reconnected()
                 seen = changes
-            await self._runner.expire()
+            try:
+                await self._runner.expire()
+            except JournalUnavailable:
+                log.warning("expiries are looked for later")
 
     # -- notices --------------------------------------------------------------------------------------------
 
@@ -302,25 +280,25 @@ class Daemon:
         for job in notices.silenced:
             self._relay.drop(job)
         for job in notices.ended:
-            self._ended.put_nowait(job)
             self._executor.drop(job)
+            if job in notices.silenced:
+                self.ended(job)
+            else:
+                self._finished.put_nowait(job)
         for question in notices.questions:
             self._take_question(question)
 
-    async def _clear_ended(self) -> None:
+    async def _clear_finished(self) -> None:
+        """Erase the secrets of finished jobs. A frozen job keeps its own: the right journal may come back."""
         while True:
-            job = await self._ended.get()
+            job = await self._finished.get()
             self._config.crash("finish.committed")
             await asyncio.to_thread(self._secrets.erase, job)
-            for waiter in self._waiters.pop(job, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.ended(job)
 
     def _take_question(self, question: Question) -> None:
         if isinstance(question.message, schemas.PeerAnswer):
-            waiter = self._answers.pop(f"{question.sender}/{question.job}", None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(question.message)
+            self.answered(question)
         elif not self._questions.full():
             # A partner that floods gets some of its answers, which is all a probe is worth.
             self._questions.put_nowait(question)
@@ -328,9 +306,14 @@ class Daemon:
     async def _answer_questions(self) -> None:
         while True:
             question = await self._questions.get()
-            if self._config.answer_probe is not None and isinstance(question.message, schemas.PeerProbe):
+            if self._config.answer_probe is None or not isinstance(question.message, schemas.PeerProbe):
+                continue
+            try:
                 answer = await self._config.answer_probe(question.sender, question.message)
                 await self._relay.say(question.job, question.sender, answer)
+            except Exception as error:
+                # Nothing depends on a probe, so nothing may end because of one.
+                log.error("probe not answered", partner=question.sender, error=type(error).__name__)
 
     async def _locate(self, task: ReadyTask) -> tuple[Location, ...]:
         def unit(connection: Connection) -> tuple[Location, ...]:
@@ -341,93 +324,7 @@ class Daemon:
         except BlobMissing as error:
             raise LookupError(str(error)) from None
 
-    # -- for operators --------------------------------------------------------------------------------------
-
-    async def submit(
-        self,
-        job: str,
-        partner: str,
-        *,
-        contract: bytes,
-        blobs: Sequence[tuple[bytes, int]] = (),
-        facts: bytes = b"",
-        role: str = "business",
-    ) -> None:
-        """Start a job: the machine of `role` gets `Started(contract, refs of blobs, facts)`.
-
-        Raises:
-            PartnerUnknown: no such peer.
-            JobExists: the identifier was used before.
-            JournalUnavailable: nothing happened.
-
-        """
-        if partner not in self._config.peers:
-            raise PartnerUnknown(f"{partner} is no peer of {self._config.identity.name}")
-        await self._runner.submit(
-            job,
-            role,
-            partner,
-            contract=contract,
-            blobs=blobs,
-            facts=facts,
-            expires_at=self._config.expiry_of(contract),
-        )
-
-    async def cancel(self, job: str, reason: str) -> None:
-        """End a job by decision of the operator. Raises JobUnknown."""
-        await self._runner.cancel(job, reason)
-
-    async def jobs(self) -> list[JobView]:
-        """All jobs, oldest first."""
-        return await self._journal.read(jobs.views)
-
-    async def job(self, job: str) -> JobView:
-        """One job with its progress. Raises JobUnknown."""
-        found = await self._journal.read(lambda connection: jobs.view(connection, job))
-        if found is None:
-            raise JobUnknown(f"there is no job {job}")
-        return found
-
-    async def wait(self, job: str) -> JobView:
-        """Wait until a job has ended or is frozen. Raises JobUnknown."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(job, []).append(waiter)
-        found = await self.job(job)
-        if found.status == Status.RUNNING.value:
-            await waiter
-            return await self.job(job)
-        return found
-
-    async def result(self, job: str, ref: BlobRef) -> bytes:
-        """The bytes of a result (or any blob) of a job. Raises BlobMissing, BlobDamaged."""
-        return await self._journal.read(lambda connection: read(self._blobs.locate(connection, job, ref.sha256)))
-
-    async def statistics(self, job: str = "") -> dict[str, int]:
-        """Counters of a job, or of the daemon."""
-        return await self._journal.read(lambda connection: jobs.statistics(connection, job))
-
-    async def parked(self, limit: int = 100) -> list[ParkedView]:
-        """The newest parked deliveries."""
-        return await self._journal.read(lambda connection: parking.parked_rows(connection, limit))
-
-    async def parked_codes(self) -> dict[str, int]:
-        """How often each reason for parking came up."""
-        return await self._journal.read(parking.parked_codes)
-
-    async def probe(self, partner: str, message: schemas.PeerProbe, *, timeout_s: float) -> schemas.PeerAnswer:
-        """Ask a partner whether it is there. Raises TimeoutError, PartnerUnknown."""
-        if partner not in self._config.peers:
-            raise PartnerUnknown(f"{partner} is no peer of {self._config.identity.name}")
-        name = f"probe-{uuid.uuid4().hex}"
-        waiter: asyncio.Future[schemas.PeerAnswer] = asyncio.get_running_loop().create_future()
-        self._answers[f"{partner}/{name}"] = waiter
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._transport.connected()
-                await self._relay.say(name, partner, message)
-                return await waiter
-        finally:
-            self._answers.pop(f"{partner}/{name}", None)
+    # -- for the console and tests ----------------------------------------------------------------------------
 
     @property
     def relay_counts(self) -> RelayCounts:
@@ -440,6 +337,16 @@ class Daemon:
         return self._executor.processes
 
     @property
+    def tasks_waiting(self) -> Mapping[str, int]:
+        """How many tasks of each job wait for a worker."""
+        return self._executor.waiting
+
+    @property
+    def transport_state(self) -> TransportState:
+        """Whether the broker is there, and what is missing."""
+        return self._transport.state
+
+    @property
     def journal(self) -> Journal:
-        """The journal, for reads by the console, audit and tests."""
+        """The journal, for reads by console and audit."""
         return self._journal

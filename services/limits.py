@@ -40,6 +40,7 @@ PARKED_EXCERPT_BYTES: Final = 4_096
 TRANSACTION_ITEMS_MAX: Final = 32
 TRANSACTION_SECONDS_MAX: Final = 0.010
 DELIVERIES_WAITING_MAX: Final = 32
+QUESTIONS_WAITING_MAX: Final = 16
 
 SEGMENT_BYTES_MAX: Final = 16 * 2**20
 """A segment file is closed from this size on. It is deleted when nothing in it is referred to."""

@@ -102,7 +102,7 @@ class Outbox:
             )
         )
         record.unreceipted_bytes += size
-        notices.unreceipted[record.job] = record.unreceipted_bytes
+        _gauge(record, notices)
         self.number_bulk(connection, record, at, notices)
         self._tell(record, notices)
 
@@ -173,7 +173,7 @@ class Outbox:
                 record.unreceipted_bytes -= row.bytes
         connection.execute(delete(outbox).where(*where))
         record.receipted = applied
-        notices.unreceipted[record.job] = record.unreceipted_bytes
+        _gauge(record, notices)
 
     def drop_unnumbered(self, connection: Connection, record: JobRecord, notices: Notices) -> None:
         """Forget bulk that never got a sequence: the job is over."""
@@ -181,7 +181,7 @@ class Outbox:
         rows = connection.execute(select(outbox.c.bytes).where(*where)).all()
         record.unreceipted_bytes -= sum(row.bytes for row in rows)
         connection.execute(delete(outbox).where(*where))
-        notices.unreceipted[record.job] = record.unreceipted_bytes
+        _gauge(record, notices)
 
     def bulk_references(self, connection: Connection, job: str) -> dict[bytes, int]:
         """How often the outbox refers to each blob."""
@@ -221,3 +221,9 @@ def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing 
 def jobs_with_outbox(connection: Connection) -> list[str]:
     """Jobs that have messages without a receipt."""
     return list(connection.scalars(select(outbox.c.job).distinct().order_by(outbox.c.job)))
+
+
+def _gauge(record: JobRecord, notices: Notices) -> None:
+    """Tell the executor how much bulk is without a receipt; of a job that is over it has forgotten everything."""
+    if record.running:
+        notices.unreceipted[record.job] = record.unreceipted_bytes

@@ -76,7 +76,7 @@ class Relay:
         *,
         timing: Timing,
         chance: random.Random,
-        broken: Callable[[str, str], Awaitable[None]],
+        broken: Callable[[str, str, str], Awaitable[None]],
         crash: CrashHook,
     ) -> None:
         self._journal = journal
@@ -202,6 +202,7 @@ class Relay:
             line.wait = min(self._jittered(self._timing.silence_last), line.wait * 2)
 
     async def _ask(self, line: _Line) -> None:
+        await self._transport.connected()
         sent = await self._journal.read(lambda connection: _sent(connection, line.job))
         line.ask_now = False
         line.asked = True
@@ -212,7 +213,7 @@ class Relay:
         try:
             data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
         except BlobDamaged as error:
-            await self._broken(line.job, f"message {message.sequence} cannot be sent again: {error}")
+            await self._broken(line.job, "blob_damaged", f"message {message.sequence} cannot be sent again: {error}")
             return
         if data is None:
             return
@@ -254,6 +255,9 @@ class Relay:
                 if failure.code is PublishCode.DISCONNECTED:
                     await self._transport.connected()
                     line.ask_now = True
+                    return False
+                if failure.code is PublishCode.OVERSIZED:
+                    await self._broken(line.job, "message_oversized", f"a message is too large for the broker: {failure.detail}")
                     return False
                 log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
                 await asyncio.sleep(self._jittered(wait))

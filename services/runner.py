@@ -6,6 +6,7 @@ expiries take the same way. The runner keeps nothing in memory that the journal 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 from sqlalchemy import Connection, delete, select, update
@@ -209,14 +210,14 @@ class Runner:
 
         self._tell(await self._journal.write(unit))
 
-    async def freeze(self, job: str, reason: str) -> None:
-        """Stop a job whose stored messages are damaged; nothing more is said to its partner."""
+    async def freeze(self, job: str, code: str, reason: str) -> None:
+        """Stop a job whose stored messages cannot be sent; nothing more is said to its partner."""
 
         def unit(connection: Connection) -> Notices:
             notices = Notices()
             record = jobs.load(connection, job)
             if record is not None and record.status != Status.FROZEN.value:
-                self._stepper.freeze(record, "blob_damaged", reason, notices)
+                self._stepper.freeze(record, code, reason, notices)
                 jobs.save(connection, record)
             return notices
 
@@ -236,7 +237,9 @@ class Runner:
                 connection.execute(update(tasks_table).where(*where).values(started=True))
                 jobs.count(connection, task.job, "tasks_run")
 
-        await self._journal.write(unit)
+        # Only a statistic: the reply is committed whether this was or not.
+        with suppress(JournalUnavailable):
+            await self._journal.write(unit)
 
     async def task_ended(self, task: ReadyTask, reply: TaskReply) -> bool:
         """Commit a task's reply as an event. False: it failed and is to be run again."""

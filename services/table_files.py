@@ -54,7 +54,7 @@ class TableFile:
     def rows(self, indices: NDArray[np.intp]) -> str:
         """Row indices in words: "data row 3 (line 4)", counted from 1, at most five of them."""
         named = [int(index) + 1 for index in indices[:_ROWS_NAMED_MAX]]
-        lines = {} if self.text is None else _lines_of(self.text, named[-1])
+        lines = {} if self.text is None else _lines_of(self.text, named)
         words = [f"{row} (line {lines[row]})" if row in lines else str(row) for row in named]
         more = f" and {len(indices) - len(named)} more" if len(indices) > len(named) else ""
         return f"data row{'s' if len(indices) > 1 else ''} {', '.join(words)}{more}"
@@ -153,13 +153,14 @@ def _data_records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
         yield row, line, record
 
 
-def _lines_of(data: bytes, last_row: int) -> dict[int, int]:
-    """The line that each data row up to `last_row` starts in; those after a malformed record are left out."""
-    lines = {}
+def _lines_of(data: bytes, rows: list[int]) -> dict[int, int]:
+    """The lines that the given data rows (increasing) start in; without those after a malformed record."""
+    wanted, lines = set(rows), {}
     with contextlib.suppress(csv.Error, UnicodeDecodeError):
         for row, line, _ in _data_records(data):
-            lines[row] = line
-            if row == last_row:
+            if row in wanted:
+                lines[row] = line
+            if row == rows[-1]:
                 break
     return lines
 

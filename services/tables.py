@@ -26,7 +26,7 @@ Matrix = NDArray[np.float64]
 _COLUMNS_NAMED_MAX: Final = 20
 _TASKS: Final = ("logistic", "linear", "poisson")
 _MISSING_WORDS: Final = ("", "na", "n/a", "null", "none", "?")
-_EXACT_INTEGER_MAX: Final = 2**53
+_EXACT_INTEGER_MAX: Final = 2**53 - 1
 
 _IMPUTE: Final = "fill in the missing cells or remove these rows"
 
@@ -184,9 +184,9 @@ def _numbers(file: TableFile, name: str) -> Vector:
     _refuse_rows(file, name, series.is_null(), ("value_missing", "no value", _IMPUTE))
     numbers = series.cast(pl.Float64)
     if series.dtype.is_integer():
-        # float64 holds every integer up to 2^53 only.
-        inexact = (series > _EXACT_INTEGER_MAX) | (series < -_EXACT_INTEGER_MAX)
-        _refuse_rows(file, name, inexact, ("value_inexact", "an integer beyond 2^53", "scale the column"))
+        # From 2^53 on, neighbouring integers share one float64.
+        inexact = numbers.abs() > _EXACT_INTEGER_MAX
+        _refuse_rows(file, name, inexact, ("value_inexact", "an integer of 2^53 or more", "scale the column"))
     _refuse_rows(file, name, ~numbers.is_finite(), ("value_not_finite", "NaN or infinity", _IMPUTE))
     return numbers.to_numpy()
 

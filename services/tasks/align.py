@@ -30,7 +30,10 @@ def mask(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     """Map a chunk of own identifiers to the curve and mask them. Blob: points, 32 bytes each, in row order."""
     snapshot = unpack_snapshot(inputs[0])
     first, items = arguments["first"], arguments["items"]
-    chosen = identifiers.normalise(snapshot.identifiers[first : first + items], arguments["schema"])
+    try:
+        chosen = identifiers.normalise(snapshot.identifiers[first : first + items], arguments["schema"])
+    except identifiers.IdentifierError as error:
+        raise TaskRefused(error.code, f"rows from {first + 1} on: {error}") from None
     points = curve.mask_many(curve.map_many(chosen), _scalar(context, arguments))
     return TaskResult({}, ((points.tobytes(), len(chosen)),))
 
@@ -42,7 +45,10 @@ def _points(data: bytes) -> NDArray[np.uint8]:
 def sort(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Sort all masked points by their bytes. Blobs: the list, and the own row behind each place in it."""
     del context, arguments
-    points, order = sets.sorted_list(_points(b"".join(inputs)))
+    try:
+        points, order = sets.sorted_list(_points(b"".join(inputs)))
+    except sets.ListError as error:
+        raise TaskRefused(error.code, str(error)) from None
     return TaskResult(
         {"commitment": sets.commitment(points)},
         ((points.tobytes(), len(points)), (order.astype("<i8").tobytes(), len(order))),
@@ -104,7 +110,10 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     committed = hashlib.sha256(b"".join(inputs[2 + own + partner :])).digest()
     if committed != arguments["commitment"]:
         raise TaskRefused("align_commitment", f"the list of {context.partner.name} is not the one it committed to")
-    found = sets.match(own_tokens, order, partner_tokens)
+    try:
+        found = sets.match(own_tokens, order, partner_tokens)
+    except sets.ListError as error:
+        raise TaskRefused(error.code, str(error)) from None
     allowed = _release_rules(context, arguments, [identifiers_of_all[row] for row in found.own_rows])
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed},

@@ -1,0 +1,47 @@
+"""The command line. Exit codes: 0 done; 1 the job failed; 2 bad input or configuration; 3 the partner, the
+broker or the daemon cannot be reached; 4 cancelled; 5 declined; 130 interrupted.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from services import __version__
+from services.cli import benches, brokers, daemons, identities, locals_
+from services.cli.failures import guarded
+
+app = typer.Typer(
+    name="warren",
+    help="Joint model training between organisations that must not show each other their data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input or configuration, 3 not reachable, 4 cancelled, 5 declined.",
+)
+app.add_typer(identities.identity, name="identity")
+app.add_typer(identities.peer, name="peer")
+app.add_typer(brokers.app, name="broker")
+app.add_typer(benches.app, name="bench")
+for command in (*daemons.COMMANDS, *locals_.COMMANDS):
+    app.command(name=command.__name__.rstrip("_"))(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"warren {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Joint model training between organisations that must not show each other their data."""
+    del version
+
+
+def main() -> None:
+    """The entry point `warren`."""
+    sys.exit(guarded(app))

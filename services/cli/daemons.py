@@ -1,0 +1,177 @@
+"""`warren serve` and the commands for a running daemon."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.failures import DONE, FAILED, OUTCOMES, errors
+from services.cli.progress import ProgressView
+from services.control import ConsoleClient
+from services.job_file import load_job
+from services.local import wait_for
+from services.logs import LogBook, configure
+from services.party import load_party
+from services.party_process import run_party
+
+out = Console(highlight=False)
+
+PartyOption = Annotated[Path, typer.Option("--party", "-p", help="party.toml of the running daemon.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
+PARTY = Path("party.toml")
+
+
+def _client(party: Path) -> ConsoleClient:
+    return ConsoleClient(load_party(party).data_directory)
+
+
+def serve(party: Annotated[Path, typer.Argument(help="party.toml")] = PARTY) -> None:
+    """Run the daemon of one party until SIGTERM."""
+    loaded = load_party(party)
+    loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    book = LogBook()
+    configure(book)
+    asyncio.run(run_party(loaded, book, handle_signals=True))
+
+
+def _job(path: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(load_job(path))
+    return fields
+
+
+def check(
+    job: Annotated[Path, typer.Argument(help="job.toml")],
+    party: PartyOption = PARTY,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the partner's answer.")] = 20.0,
+    as_json: Json = False,
+) -> int:
+    """Is the partner there, would it accept the contract, and what will the job cost?"""
+    with _client(party) as client:
+        answer = client.ask("check", job=_job(job), where=str(job), timeout_s=timeout)
+    if as_json:
+        out.print_json(json.dumps(answer))
+    else:
+        theirs, cost = answer["partner"], answer["estimate"]
+        table = Table(box=None, show_header=False)
+        table.add_row("partner", f"reachable, warren {theirs['software_version']}, back end {theirs['backend']}")
+        verdict = "would accept" if theirs["acceptable"] else f"would decline: {theirs['reason']}"
+        table.add_row("contract", verdict)
+        table.add_row("rows", f"{answer['own']['rows']:,} here, {theirs['rows']:,} at the partner")
+        table.add_row("columns", f"{answer['own']['columns']} here, {theirs['columns']} at the partner")
+        table.add_row("bytes", f"{cost['bytes_to_partner']:,.0f} sent, {cost['bytes_from_partner']:,.0f} received")
+        table.add_row("time", f"about {cost['seconds']:,.0f} s on one core a side")
+        table.add_row("disk", f"{cost['disk_bytes_here']:,.0f} bytes here, {cost['disk_bytes_at_partner']:,.0f} there")
+        table.add_row("free disk", f"{theirs['free_bytes']:,} bytes at the partner")
+        out.print(table)
+    return DONE if answer["partner"]["acceptable"] else FAILED
+
+
+def submit(
+    job: Annotated[Path, typer.Argument(help="job.toml")],
+    party: PartyOption = PARTY,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show progress.")] = False,
+) -> int:
+    """Submit a job to the running daemon of the business."""
+    with _client(party) as client:
+        name = client.ask("submit", job=_job(job), where=str(job))["job"]
+        out.print(name)
+        if not wait:
+            return DONE
+        with ProgressView() as watch:
+            view = wait_for(client, name, watch)
+    return _ending(view)
+
+
+def _ending(view: dict[str, Any]) -> int:
+    if view["outcome"] == "done":
+        out.print(f"done; results in {view['results']}")
+    else:
+        errors.print(f"[bold red]{view['outcome'] or view['status']}[/] ({view['reason_code']}): {view['reason']}")
+    return OUTCOMES.get(view["outcome"], FAILED)
+
+
+def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
+    """All jobs of this party."""
+    with _client(party) as client:
+        found = client.ask("jobs")
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    table = Table("job", "role", "partner", "status", "stage", "iteration", "waits for", "last event", box=None)
+    for view in found:
+        progress = view["progress"] or {}
+        ago = f"{time.time() - view['updated_at']:.0f} s ago"
+        table.add_row(
+            view["job"],
+            view["role"],
+            view["partner"],
+            view["outcome"] or view["status"],
+            progress.get("stage", ""),
+            str(progress.get("iteration", "")),
+            progress.get("waits_for", ""),
+            ago,
+        )
+    out.print(table)
+
+
+def job(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The job's identifier.")],
+    party: PartyOption = PARTY,
+    as_json: Json = False,
+) -> int:
+    """One job: where it stands, whom it waits for and since when, what it counted."""
+    with _client(party) as client:
+        view = client.ask("job", id=name)
+    if as_json:
+        out.print_json(json.dumps(view))
+    else:
+        table = Table(box=None, show_header=False)
+        for key in ("job", "role", "partner", "status", "outcome", "reason_code", "reason", "results", "length", "head"):
+            if view[key] != "":
+                table.add_row(key, str(view[key]))
+        for key, value in {**(view["progress"] or {}), **view["seconds"], **view["statistics"]}.items():
+            table.add_row(key, f"{value:.3f}" if isinstance(value, float) else str(value))
+        out.print(table)
+    return DONE if view["status"] == "running" else OUTCOMES.get(view["outcome"], FAILED)
+
+
+def cancel(
+    name: Annotated[str, typer.Argument(metavar="ID")],
+    party: PartyOption = PARTY,
+    reason: Annotated[str, typer.Option(help="What the partner is told.")] = "",
+) -> None:
+    """End a job at both parties."""
+    with _client(party) as client:
+        client.ask("cancel", id=name, reason=reason)
+    out.print(f"{name} is being cancelled")
+
+
+def logs(name: Annotated[str, typer.Argument(metavar="ID")], party: PartyOption = PARTY) -> None:
+    """The newest log lines of a job."""
+    with _client(party) as client:
+        for line in client.ask("logs", id=name):
+            print(json.dumps(line))  # noqa: T201
+
+
+def parked(party: PartyOption = PARTY, as_json: Json = False) -> None:
+    """Deliveries that were not applied, and why."""
+    with _client(party) as client:
+        found = client.ask("parked")
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    table = Table("when", "code", "sender", "claimed", "routing key", "bytes", box=None)
+    for row in found["rows"]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["at"]))
+        table.add_row(when, row["code"], row["sender"], row["claimed"], row["routing_key"], str(row["bytes"]))
+    out.print(table)
+    out.print(", ".join(f"{code}: {count}" for code, count in found["codes"].items()) or "nothing is parked")
+
+
+COMMANDS = (serve, check, submit, jobs, job, cancel, logs, parked)

@@ -1,0 +1,79 @@
+"""`warren identity` and `warren peer`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from messages.identity import Identity
+from rich.console import Console
+from rich.table import Table
+
+from services.party import ConfigError, read_identity, read_peers, read_public, write_private
+
+identity = typer.Typer(help="This party's own keys.", no_args_is_help=True)
+peer = typer.Typer(help="The partners this party knows.", no_args_is_help=True)
+out = Console(highlight=False)
+
+Peers = Annotated[Path, typer.Option("--peers", help="Directory of the peers' public identity files.")]
+
+
+@identity.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where the two files go.")] = Path("identity"),
+    name: Annotated[str, typer.Option("--name", help="The party's name: a-z, 0-9 and -, at most 40.")] = "",
+) -> None:
+    """Make an identity: a private file (mode 0600, never leaves) and a public one (for the partners)."""
+    if not name:
+        raise ConfigError("--name: every party needs a name, such as --name bank")
+    fresh = Identity.generate(name)
+    private, public = directory / f"{name}.private.json", directory / f"{name}.public.json"
+    write_private(private, fresh.to_bytes())
+    public.write_text(fresh.public.to_json(), encoding="utf-8")
+    out.print(f"private identity  {private}  (keep it; nobody else needs it)")
+    out.print(f"public identity   {public}  (give it to your partners)")
+    out.print(f"fingerprint       [bold]{fresh.public.fingerprint}[/]  (compare it by telephone)")
+
+
+@identity.command()
+def show(file: Annotated[Path, typer.Argument(help="A private or public identity file.")]) -> None:
+    """Show a party's name and fingerprint."""
+    found = read_identity(file).public if ".private." in file.name else read_public(file)
+    out.print(f"{found.name}  {found.fingerprint}")
+
+
+@peer.command()
+def add(file: Annotated[Path, typer.Argument(help="The partner's public file.")], peers: Peers = Path("peers")) -> None:
+    """Add a partner. Compare the fingerprint with the partner by telephone before the first job."""
+    found = read_public(file)
+    known = read_peers(peers)
+    if found.name in known:
+        if known[found.name] == found:
+            out.print(f"{found.name} is known already")
+            return
+        raise ConfigError(
+            f"{peers}: {found.name} is known with other keys ({known[found.name].fingerprint}); if the partner "
+            f"really has a new identity, run `warren peer remove {found.name}` first"
+        )
+    peers.mkdir(parents=True, exist_ok=True)
+    (peers / f"{found.name}.public.json").write_text(found.to_json(), encoding="utf-8")
+    out.print(f"added {found.name}: compare by telephone  [bold]{found.fingerprint}[/]")
+
+
+@peer.command(name="list")
+def list_(peers: Peers = Path("peers")) -> None:
+    """All partners and their fingerprints."""
+    table = Table("name", "fingerprint", box=None)
+    for found in read_peers(peers).values():
+        table.add_row(found.name, found.fingerprint)
+    out.print(table)
+
+
+@peer.command()
+def remove(name: str, peers: Peers = Path("peers")) -> None:
+    """Forget a partner; its messages are parked from the daemon's next start on."""
+    for path in sorted(peers.glob("*.json")):
+        if read_public(path).name == name:
+            path.unlink()
+            out.print(f"removed {name}")
+            return
+    raise ConfigError(f"{peers}: there is no peer {name!r}; `warren peer list` shows them")

@@ -1,0 +1,94 @@
+"""Where a job stands, for people: live on a terminal, a line at a time elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+LINE_PERIOD_S = 5.0
+STAGES = {
+    "propose": "proposing the contract",
+    "admit": "deciding on the contract",
+    "align": "aligning samples",
+    "encrypt_features": "encrypting features",
+    "train": "training",
+    "finish": "writing target parameters",
+}
+
+
+class Rate:
+    """Rows per second of the present stage and iteration, and the time that is left of it."""
+
+    def __init__(self) -> None:
+        self._place: tuple[str, int] = ("", -1)
+        self._began = (0.0, 0)
+
+    def update(self, stage: str, iteration: int, done: int, now: float) -> float:
+        """Rows per second since this stage and iteration began."""
+        if (stage, iteration) != self._place:
+            self._place, self._began = (stage, iteration), (now, done)
+        seconds = now - self._began[0]
+        return (done - self._began[1]) / seconds if seconds > 0.2 else 0.0
+
+
+def describe(view: dict[str, Any], rate: float) -> tuple[str, str]:
+    """(what is done, what is waited for) of a job's view."""
+    progress = view.get("progress") or {}
+    stage = STAGES.get(progress.get("stage", ""), progress.get("stage", "") or "starting")
+    if progress.get("iteration"):
+        stage += f", iteration {progress['iteration']} of at most {progress['iterations']}"
+    details = []
+    done, total = progress.get("done", 0), progress.get("total", 0)
+    if total:
+        details.append(f"{done} of {total} rows")
+    if rate > 0:
+        left = (total - done) / rate
+        details.append(f"{rate:,.0f} rows/s, {left:.0f} s left")
+    if waits := progress.get("waits_for"):
+        since = max(0.0, view["now"] - progress.get("since", view["now"]))
+        details.append(f"waiting for {waits} since {since:.0f} s")
+    if not view.get("transport", {}).get("up", True):
+        details.append(f"no broker: {view['transport']['detail']}")
+    return stage, "; ".join(details)
+
+
+class ProgressView:
+    """Call it with every view of a job."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=4) if sys.stderr.isatty() else None
+        self._rate = Rate()
+        self._last = ("", 0.0)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, view: dict[str, Any]) -> None:
+        """Show a view."""
+        progress = view.get("progress") or {}
+        done, total = progress.get("done", 0), progress.get("total", 0)
+        now = time.monotonic()
+        rate = self._rate.update(progress.get("stage", ""), progress.get("iteration", 0), done, now)
+        stage, details = describe(view, rate)
+        if self._live is None:
+            if stage != self._last[0] or now - self._last[1] > LINE_PERIOD_S:
+                self._last = (stage, now)
+                self._console.print(f"{stage}  {details}", soft_wrap=True)
+            return
+        table = Table.grid(padding=(0, 2))
+        table.add_row(stage, ProgressBar(total=total or 1, completed=done, width=30), details)
+        self._live.update(table)

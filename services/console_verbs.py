@@ -1,0 +1,167 @@
+"""What the console can do: the verbs behind `warren submit`, `check`, `jobs`, `job`, `cancel`, `logs`, `parked`."""
+
+import asyncio
+import json
+import os
+import resource
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from messages import schemas
+from protocol.contract import ContractError, encode_contract, job_id
+from services import __version__
+from services.control import ConsoleError, Verb
+from services.daemon import Daemon
+from services.desk import PartnerUnknown
+from services.estimate import estimate
+from services.job_file import JobFile, business_table, job_from, make_contract
+from services.logs import LogBook
+from services.party import ConfigError, Party
+from services.runner import JobUnknown
+from services.serve import cpu_seconds, view_of
+from services.snapshot import pack_snapshot
+from services.tables import Table, TableError
+from services.timings import stage_seconds
+
+PROBE_TIMEOUT_S = 20.0
+
+
+class Verbs:
+    """The verbs of one daemon."""
+
+    def __init__(self, party: Party, daemon: Daemon, book: LogBook) -> None:
+        self._party = party
+        self._daemon = daemon
+        self._book = book
+
+    def table(self) -> dict[str, Verb]:
+        """Verb names and what answers them."""
+        return {
+            "submit": self.submit,
+            "check": self.check,
+            "jobs": self.jobs,
+            "job": self.job,
+            "cancel": self.cancel,
+            "logs": self.logs,
+            "parked": self.parked,
+            "status": self.status,
+        }
+
+    async def _prepare(self, request: dict[str, Any]) -> tuple[bytes, Table, str, bytes, JobFile]:
+        try:
+            job = job_from(request["job"], request.get("where", "job"))
+            partner = job.partner.split("/", maxsplit=1)[0]
+            if partner not in self._party.peers:
+                raise ConfigError(
+                    f"key partner: {partner!r} is no peer of {self._party.file.name}; add its public identity "
+                    "with `warren peer add FILE`"
+                )
+            table = await asyncio.to_thread(business_table, self._party, job)
+            salt = secrets.token_bytes(32)
+            contract = await asyncio.to_thread(
+                make_contract, job, table, self._party.identity.public, self._party.peers[partner], salt=salt
+            )
+        except (ConfigError, TableError, ContractError) as error:
+            raise ConsoleError("bad_input", str(error)) from None
+        return encode_contract(contract), table, partner, salt, job
+
+    async def submit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Read and snapshot the data set, make the contract, start the job."""
+        contract, table, partner, salt, _ = await self._prepare(request)
+        name = job_id(contract)
+        snapshot = await asyncio.to_thread(pack_snapshot, table)
+        facts = msgspec.msgpack.encode({"salt": salt})
+        await self._daemon.submit(
+            name, partner, contract=contract, blobs=((snapshot, len(table.identifiers)),), facts=facts
+        )
+        return {"job": name}
+
+    async def check(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask the partner whether it is there and would accept; estimate what the job costs."""
+        contract, table, partner, _, job = await self._prepare(request)
+        try:
+            answer = await self._daemon.probe(
+                partner,
+                schemas.PeerProbe(contract=contract),
+                timeout_s=float(request.get("timeout_s", PROBE_TIMEOUT_S)),
+            )
+        except TimeoutError:
+            state = self._daemon.transport_state
+            raise ConsoleError(
+                "unreachable",
+                f"{partner} does not answer ({'its daemon is not running' if state.up else state.detail})",
+            ) from None
+        except PartnerUnknown as error:
+            raise ConsoleError("bad_input", str(error)) from None
+        return {
+            "partner": msgspec.to_builtins(answer),
+            "own": {"software_version": __version__, "rows": len(table.identifiers), "columns": len(table.columns)},
+            "estimate": estimate(job, len(table.identifiers), len(table.columns), answer.rows, answer.columns),
+        }
+
+    async def jobs(self, request: dict[str, Any]) -> list[dict[str, object]]:
+        """All jobs of this party."""
+        del request
+        return [view_of(view) for view in await self._daemon.jobs()]
+
+    async def job(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One job: where it stands, counters, stage times, where its results are."""
+        try:
+            view = await self._daemon.job(request["id"])
+        except JobUnknown as error:
+            raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
+        results = self._party.data_directory / "results" / view.job
+        state = self._daemon.transport_state
+        return {
+            **view_of(view),
+            "statistics": await self._daemon.statistics(view.job),
+            "seconds": await self._daemon.journal.read(lambda connection: stage_seconds(connection, view.job)),
+            "results": str(results) if results.exists() else "",
+            "transport": {"up": state.up, "detail": state.detail},
+            "now": time.time(),
+        }
+
+    async def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
+        """End a job."""
+        try:
+            await self._daemon.cancel(request["id"], request.get("reason", "") or "no reason given")
+        except JobUnknown as error:
+            raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
+        return {"job": request["id"]}
+
+    async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """The newest log lines of a job."""
+        return self._book.lines(request["id"])
+
+    async def parked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The newest parked deliveries, and how many there are of each code."""
+        rows = await self._daemon.parked(int(request.get("limit", 50)))
+        return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
+
+    async def status(self, request: dict[str, Any]) -> dict[str, Any]:
+        """CPU seconds, event-loop lag, transport."""
+        del request
+        state = self._daemon.transport_state
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "pid": os.getpid(),
+            "own_cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "cpu_seconds": cpu_seconds(self._daemon),
+            "lag_worst_s": self._daemon.lag.worst,
+            "workers": list(self._daemon.worker_processes),
+            "transport": {"up": state.up, "detail": state.detail},
+        }
+
+
+def read_results(directory: Path) -> tuple[bytes, bytes]:
+    """(parameters.json, history.json) of a results directory."""
+    return (directory / "parameters.json").read_bytes(), (directory / "history.json").read_bytes()
+
+
+def as_json(value: object) -> str:
+    """Plain values as one JSON text."""
+    return json.dumps(value, default=str)

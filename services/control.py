@@ -1,0 +1,146 @@
+"""The console: a Unix socket of mode 0600 in the data directory, for the commands of the daemon's own operator.
+
+One JSON object a line in, one a line out: `{"verb": ..., arguments}` -> `{"ok": ...}` or
+`{"error": {"code", "message"}}`. Nothing else of a daemon listens.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger("console")
+
+SOCKET_NAME = "control.sock"
+LINE_BYTES_MAX = 2**24
+SOCKET_PATH_BYTES_MAX = 100
+
+Verb = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class ConsoleError(Exception):
+    """What the daemon answered instead of a result; `code` says of which kind."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConsoleUnreachable(ConsoleError):
+    """No daemon listens in this data directory."""
+
+
+def socket_path(data_directory: Path) -> Path:
+    """Where the console is; a long data directory gets a short link to it in the temporary directory."""
+    path = data_directory.resolve() / SOCKET_NAME
+    if len(str(path).encode()) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    link = Path(tempfile.gettempdir()) / f"warren-{abs(hash_of(str(data_directory.resolve()))):x}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(data_directory.resolve())
+    return link / SOCKET_NAME
+
+
+def hash_of(text: str) -> int:
+    """A number that is the same in every process (Python's own hash is not)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+class Console:
+    """The daemon's side: answers verbs until cancelled."""
+
+    def __init__(self, data_directory: Path, verbs: dict[str, Verb]) -> None:
+        self._path = socket_path(data_directory)
+        self._verbs = verbs
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        self._path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_BYTES_MAX)
+        self._path.chmod(0o600)
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                answer = await self._answer(line)
+                writer.write(json.dumps(answer, default=_plain).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError, asyncio.LimitOverrunError):
+            log.debug("a console connection ended early")
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            verb = self._verbs[request.pop("verb")]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return {"error": {"code": "bad_request", "message": "the console does not know this command"}}
+        try:
+            return {"ok": await verb(request)}
+        except ConsoleError as error:
+            return {"error": {"code": error.code, "message": str(error)}}
+        except Exception as error:
+            log.exception("a console command failed")
+            return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+class ConsoleClient:
+    """The command line's side: one connection, one request at a time."""
+
+    def __init__(self, data_directory: Path) -> None:
+        """Connect. Raises ConsoleUnreachable."""
+        self._path = socket_path(data_directory)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(self._path))
+        except OSError:
+            self._socket.close()
+            raise ConsoleUnreachable(
+                "unreachable", f"no daemon runs on {data_directory}: start it with `warren serve party.toml`"
+            ) from None
+        self._file = self._socket.makefile("rwb")
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """The daemon's answer. Raises ConsoleError with the daemon's code and text."""
+        try:
+            self._file.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            self._file.flush()
+            line = self._file.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise ConsoleUnreachable("unreachable", "the daemon went away while it was asked")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ConsoleError(answer["error"]["code"], answer["error"]["message"])
+        return answer["ok"]
+
+    def close(self) -> None:
+        """End the connection."""
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> "ConsoleClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

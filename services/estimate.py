@@ -1,0 +1,37 @@
+"""What a job will cost, before anybody has computed anything: for `warren check`."""
+
+from learning.links import residual_bound
+from paillier.budget import bit_budget
+from services.job_file import JobFile
+
+CIPHERTEXTS_PER_ROW = {"logistic": 40, "poisson": 20, "linear": 12}
+"""Link terms of a row over a whole job, as measured on the example data sets (docs/performance.md)."""
+
+ENCRYPT_S = 0.00035
+EVALUATE_S = 0.0006
+ALIGN_S = 0.00025
+
+
+def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_columns: int) -> dict[str, float]:
+    """Bytes each way, seconds and disk of both sides, if all rows of the smaller table match.
+
+    2048-bit figures of the reference back end on one core a side; longer keys scale with the cube of their length.
+    """
+    aligned = max(1, min(rows, partner_rows))
+    budget = bit_budget(aligned, job.key_bits, residual_bound(job.task, job.label_bound or 1.0))
+    cipher = job.key_bits // 4
+    per_row_own = -(-(columns + 1) // budget.columns_per_ciphertext)
+    per_row_partner = -(-max(1, partner_columns) // budget.columns_per_ciphertext)
+    terms = CIPHERTEXTS_PER_ROW[job.task]
+    slower = (job.key_bits / 2048) ** 3
+    sent = aligned * cipher * (per_row_own + terms) + 48 * (rows + partner_rows)
+    received = aligned * cipher * per_row_partner + 48 * (rows + partner_rows)
+    received += job.max_iterations * aligned // budget.rows_per_ciphertext * cipher
+    seconds = aligned * terms * (ENCRYPT_S + EVALUATE_S / 4) * slower + ALIGN_S * (rows + partner_rows)
+    return {
+        "bytes_to_partner": float(sent),
+        "bytes_from_partner": float(received),
+        "seconds": seconds,
+        "disk_bytes_here": float(received + aligned * (columns + 10) * 8 + 3 * 16 * 2**20),
+        "disk_bytes_at_partner": float(aligned * cipher * per_row_own + 3 * 16 * 2**20),
+    }

@@ -1,0 +1,152 @@
+"""job.toml: what an operator asks for, and the contract that it becomes.
+
+```toml
+task = "logistic"                   # logistic, linear or poisson
+dataset = "loans"                   # a [[dataset]] of the own party.toml
+partner = "provider-a/customers"    # provider/data set
+l2 = 1e-4
+max_iterations = 30
+```
+"""
+
+import math
+import secrets
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from learning.loop import DEFAULT_TOLERANCE
+from messages.identity import PublicIdentity
+from protocol.contract import (
+    LEAKAGE_VERSION,
+    LOGIC_VERSION,
+    PROTOCOL_VERSION,
+    RELEASE_NOISE,
+    ContractError,
+    JobContract,
+    Mark,
+    check_contract,
+)
+from services.party import ConfigError, Party, read_toml
+from services.tables import Table, TableError, data_digest, read_table, schema_digest
+
+
+class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """job.toml as it stands in the file."""
+
+    task: Literal["logistic", "linear", "poisson"]
+    dataset: str
+    partner: str
+    label: str = ""
+    l2: float = 1e-4
+    max_iterations: int = 30
+    tolerance: float = DEFAULT_TOLERANCE
+    key_bits: int = 2048
+    release_noise: float = RELEASE_NOISE
+    label_bound: float = 0.0
+    identifier_schema: str = "exact.v1"
+    psi_quota: int = 10_000_000
+    marks: tuple[Mark, ...] = ()
+    chunk_rows_max: int = 540
+    expires_in_hours: float = 168.0
+
+
+def load_job(path: Path) -> JobFile:
+    """Read job.toml. Raises ConfigError naming file and key."""
+    return job_from(read_toml(path), str(path))
+
+
+def job_from(table: dict[str, Any], where: str) -> JobFile:
+    """A job from a parsed table. Raises ConfigError naming the key."""
+    try:
+        job = msgspec.convert(table, JobFile, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if job.partner.count("/") != 1:
+        raise ConfigError(f'{where}: key partner: {job.partner!r} is not "provider/data set"')
+    return job
+
+
+def business_table(party: Party, job: JobFile) -> Table:
+    """The business's table of a job. Raises ConfigError or TableError."""
+    datasets = party.datasets
+    if job.dataset not in datasets:
+        raise ConfigError(
+            f"key dataset: {party.file.name} has no data set {job.dataset!r}; party.toml names "
+            f"{', '.join(sorted(datasets)) or 'none'}"
+        )
+    entry = datasets[job.dataset]
+    label = job.label or entry["label"]
+    if not label:
+        raise ConfigError(f"data set {job.dataset} has no label column: name it as `label` in the job or data set")
+    return read_table(
+        Path(entry["source"]),
+        identifier=entry["id"],
+        label=label,
+        columns=entry["columns"] or None,
+        task=job.task,
+    )
+
+
+def label_bound(job: JobFile, table: Table) -> float:
+    """The bound on labels that the contract declares: a power of two, so that it tells little of them."""
+    if job.task == "logistic":
+        return 1.0
+    assert table.label is not None
+    largest = float(np.max(np.abs(table.label)))
+    if job.label_bound:
+        if job.label_bound < largest:
+            raise TableError("label_bound", f"a label is larger than the declared label_bound {job.label_bound:g}")
+        return job.label_bound
+    return 2.0 ** max(0, math.ceil(math.log2(max(largest, 1.0))))
+
+
+def make_contract(
+    job: JobFile, table: Table, business: PublicIdentity, provider: PublicIdentity, *, salt: bytes
+) -> JobContract:
+    """The contract of a job over a snapshot of `table`. Raises ConfigError when no policy could accept it.
+
+    `salt` keeps the digests from being guessed; the business keeps it.
+    """
+    provider_name, dataset = job.partner.split("/")
+    if provider.name != provider_name:
+        raise ConfigError(f"key partner: the identity given is {provider.name}'s")
+    try:
+        contract = JobContract(
+            protocol_version=PROTOCOL_VERSION,
+            logic_version=LOGIC_VERSION,
+            leakage_version=LEAKAGE_VERSION,
+            nonce=secrets.token_bytes(8),
+            business=business.name,
+            provider=provider.name,
+            business_key=business.digest(),
+            provider_key=provider.digest(),
+            business_dataset=job.dataset,
+            provider_dataset=dataset,
+            data_digest=data_digest(table, salt=salt),
+            schema_digest=schema_digest(table, salt=salt),
+            business_rows=len(table.identifiers),
+            business_columns=len(table.columns),
+            identifier_schema=job.identifier_schema,
+            task=job.task,
+            l2=job.l2,
+            max_iterations=job.max_iterations,
+            tolerance=job.tolerance,
+            key_bits=job.key_bits,
+            release_noise=job.release_noise,
+            label_bound=label_bound(job, table),
+            psi_quota=job.psi_quota,
+            marks=tuple(sorted(job.marks)),
+            chunk_rows_max=job.chunk_rows_max,
+            expires_at=int(time.time() + job.expires_in_hours * 3600),
+        )
+        contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), JobContract)
+        check_contract(contract)
+    except ContractError as error:
+        raise ConfigError(f"job: {error.reason}") from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"job: {error}") from None
+    return contract

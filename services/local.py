@@ -1,0 +1,244 @@
+"""`warren local`: both parties on this machine, with the same code path as two daemons.
+
+Two party directories are made (identities, peers, policies, party.toml). With the embedded transport both
+daemons run in this process, each with worker processes of its own; with a broker URL they are two processes,
+`warren serve`, and this one talks to their consoles like any operator.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from broker.embedded import EmbeddedBroker, EmbeddedTransport
+from messages.identity import Identity
+from services.console_verbs import read_results
+from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable
+from services.logs import LogBook
+from services.party import Party, load_party, write_private
+from services.party_process import run_party
+
+BUSINESS = "business-a"
+PROVIDER = "provider-a"
+POLL_S = 0.1
+START_TIMEOUT_S = 5.0
+
+log = structlog.get_logger("local")
+
+
+class LocalError(Exception):
+    """The job did not end well; `code` is its reason code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTables:
+    """The two input files."""
+
+    business: Path
+    provider: Path
+    identifier: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What both parties know at the end. Only a test or a demonstration ever has it all in one place."""
+
+    job: str
+    parameters: dict[str, bytes]
+    history: bytes
+    seconds: dict[str, float]
+    cpu_seconds: float
+    bytes_sent: dict[str, int]
+    statistics: dict[str, dict[str, int]] = field(default_factory=dict)
+    lag_worst_s: float = 0.0
+
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+def make_party(
+    directory: Path,
+    name: str,
+    tables: LocalTables,
+    *,
+    broker: str,
+    marks: tuple[str, ...],
+    declare: bool,
+    noise_seed: str,
+    workers: int = 1,
+) -> Path:
+    """Write identity, policy and party.toml of one party; returns the path of party.toml."""
+    directory.mkdir(parents=True, exist_ok=True)
+    identity = Identity.generate(name)
+    write_private(directory / "identity" / f"{name}.private.json", identity.to_bytes())
+    (directory / f"{name}.public.json").write_text(identity.public.to_json(), encoding="utf-8")
+    (directory / "peers").mkdir(exist_ok=True)
+    listed = ", ".join(f'"{mark}"' for mark in marks)
+    (directory / "policy.toml").write_text(f"marks = [{listed}]\n", encoding="utf-8")
+    source, dataset = (tables.business, "labels") if name == BUSINESS else (tables.provider, "features")
+    label = f"label = {_quoted(tables.label)}\n" if name == BUSINESS else ""
+    text = (
+        f'name = "{name}"\nbroker = {_quoted(broker)}\npolicy = "policy.toml"\nworkers = {workers}\n'
+        f"declare = {'true' if declare else 'false'}\nnoise_seed = {_quoted(noise_seed)}\n\n"
+        f'[[dataset]]\nname = "{dataset}"\nsource = {_quoted(str(source.resolve()))}\n'
+        f"id = {_quoted(tables.identifier)}\n{label}"
+    )
+    path = directory / "party.toml"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def introduce(first: Path, second: Path) -> None:
+    """Exchange the public identity files of two parties."""
+    for one, other in ((first, second), (second, first)):
+        for public in one.parent.glob("*.public.json"):
+            (other.parent / "peers" / public.name).write_bytes(public.read_bytes())
+
+
+@contextmanager
+def embedded(parties: tuple[Path, Path]) -> Iterator[None]:
+    """Both daemons in this process, on a thread with an event loop of its own."""
+    loaded = [load_party(path) for path in parties]
+    for party in loaded:
+        party.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    broker = EmbeddedBroker([party.file.name for party in loaded])
+    loop = asyncio.new_event_loop()
+    ready = threading.Event()
+    failure: list[BaseException] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for party in loaded:
+                transport = EmbeddedTransport(broker, party.file.name, list(party.peers))
+                tasks.append(group.create_task(run_party(party, LogBook(), transport)))
+            ready.set()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(run_all())
+        except* asyncio.CancelledError:
+            pass
+        except* BaseException as error:
+            failure.append(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="warren-local", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield
+    finally:
+        if not loop.is_closed():
+            for task in tasks:
+                loop.call_soon_threadsafe(task.cancel)
+        thread.join(timeout=30)
+        if failure:
+            log.error("a daemon ended early", exc_info=failure[0])
+
+
+@contextmanager
+def processes(parties: tuple[Path, Path]) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Two `warren serve` processes that share nothing but the broker. Their logs go to `<party>/log`."""
+    with ExitStack() as stack:
+        running = []
+        for path in parties:
+            output = stack.enter_context((path.parent / "log").open("ab"))
+            command = [sys.executable, "-m", "services.cli", "serve", str(path)]
+            running.append(subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL))  # noqa: S603
+        try:
+            yield running
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                try:
+                    process.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ConsoleClient:
+    """A console that is there now or within `timeout_s`. Raises ConsoleUnreachable."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ConsoleClient(party.data_directory)
+        except ConsoleUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None) -> dict[str, Any]:
+    """Poll a job until it has ended. Returns its last view."""
+    while True:
+        view: dict[str, Any] = client.ask("job", id=job)
+        if watch is not None:
+            watch(view)
+        if view["status"] != "running" and (view["outcome"] != "done" or view["results"]):
+            return view
+        time.sleep(POLL_S)
+
+
+def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None = None) -> LocalResult:
+    """Submit a job at the business and collect what both parties know. Raises LocalError."""
+    business, provider = (load_party(path) for path in parties)
+    with connect(business) as at_business, connect(provider) as at_provider:
+        try:
+            name = at_business.ask("submit", job=job)["job"]
+        except ConsoleError as error:
+            raise LocalError(error.code, str(error)) from None
+        views = {BUSINESS: wait_for(at_business, name, watch)}
+        if views[BUSINESS]["outcome"] != "done":
+            raise _failure(views[BUSINESS], at_provider, name)
+        views[PROVIDER] = wait_for(at_provider, name)
+        status = [client.ask("status") for client in (at_business, at_provider)]
+    same_process = os.getpid() in {int(entry.get("pid", 0)) for entry in status}
+    cpu = sum(entry["cpu_seconds"] for entry in status)
+    if same_process:
+        cpu -= status[0]["own_cpu_seconds"]
+    results = {who: read_results(Path(view["results"])) for who, view in views.items()}
+    return LocalResult(
+        job=name,
+        parameters={who: parameters for who, (parameters, _) in results.items()},
+        history=results[BUSINESS][1],
+        seconds=views[BUSINESS]["seconds"],
+        cpu_seconds=cpu,
+        bytes_sent={who: int(view["statistics"].get("bytes_sent", 0)) for who, view in views.items()},
+        statistics={who: view["statistics"] for who, view in views.items()},
+        lag_worst_s=max(entry["lag_worst_s"] for entry in status),
+    )
+
+
+def _failure(view: dict[str, Any], at_provider: ConsoleClient, name: str) -> LocalError:
+    """The reason at the party that has it: the other one only knows a code."""
+    try:
+        theirs = at_provider.ask("job", id=name)
+    except ConsoleError:
+        theirs = {}
+    reasons = [text for text in (view["reason"], theirs.get("reason", "")) if text]
+    return LocalError(view["reason_code"] or view["outcome"], "; ".join(dict.fromkeys(reasons)) or view["outcome"])

@@ -1,0 +1,195 @@
+"""One party's configuration: party.toml, its policy, its identity and its peers.
+
+```toml
+name = "bank"
+data_directory = "data"                  # relative to this file
+broker = "amqps://broker.example:5671/warren?..."
+identity = "identity/bank.private.json"  # mode 0600, made by `warren identity init`
+peers = "peers"                          # directory of public identity files
+policy = "policy.toml"                   # optional; see protocol.policy
+workers = 1
+declare = false                          # true only in demos and tests: make the broker's topology ourselves
+
+[[dataset]]
+name = "loans"
+source = "loans.csv"
+id = "id"
+label = "defaulted"                      # at a business
+columns = []                             # empty: all but id and label
+```
+"""
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from messages.identity import Identity, IdentityError, PublicIdentity
+from messages.schemas import Name
+from protocol.policy import PolicyError, read_policy
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: names file and key, and what to do."""
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table that jobs may ask for."""
+
+    name: Name
+    source: str
+    id: str
+    label: str = ""
+    columns: tuple[str, ...] = ()
+
+
+class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """party.toml as it stands in the file."""
+
+    name: Name
+    data_directory: str = "data"
+    broker: str
+    identity: str = ""
+    peers: str = "peers"
+    policy: str = ""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    declare: bool = False
+    noise_seed: str = ""
+    journal: str = ""
+    dataset: tuple[Dataset, ...] = ()
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True):
+    """A party with everything that its files say; paths are absolute."""
+
+    file: PartyFile
+    directory: Path
+    data_directory: Path
+    identity: Identity
+    peers: dict[str, PublicIdentity]
+    policy: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Party({self.file.name!r})"
+
+    @property
+    def datasets(self) -> dict[str, dict[str, Any]]:
+        """Data sets by name, sources absolute: what the compute functions are told."""
+        return {
+            item.name: {
+                "source": str(self.directory / item.source),
+                "id": item.id,
+                "label": item.label,
+                "columns": list(item.columns),
+            }
+            for item in self.file.dataset
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The operator's settings for compute functions."""
+        return {"policy": self.policy, "datasets": self.datasets, "noise_seed": self.file.noise_seed}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file. Raises ConfigError naming it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def load_party(path: Path) -> Party:
+    """Read party.toml and all that it names. Raises ConfigError naming file and key."""
+    table = read_toml(path)
+    try:
+        file = msgspec.convert(table, PartyFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    directory = path.resolve().parent
+    check_broker_url(file.broker, path)
+    names = [item.name for item in file.dataset]
+    if len(names) != len(set(names)):
+        raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
+    identity = read_identity(directory / (file.identity or f"identity/{file.name}.private.json"))
+    if identity.name != file.name:
+        raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
+    policy = read_toml(directory / file.policy) if file.policy else {}
+    try:
+        read_policy(policy)
+    except PolicyError as error:
+        raise ConfigError(f"{directory / file.policy}: {error}") from None
+    return Party(
+        file=file,
+        directory=directory,
+        data_directory=directory / file.data_directory,
+        identity=identity,
+        peers=read_peers(directory / file.peers),
+        policy=policy,
+    )
+
+
+def check_broker_url(url: str, path: Path) -> None:
+    """TLS in every URL that leaves this machine. Raises ConfigError."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"amqp", "amqps"}:
+        raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqp:// or amqps://")
+    if parts.scheme == "amqp" and parts.hostname not in LOCAL_HOSTS:
+        raise ConfigError(f"{path}: key broker: amqp:// without TLS to {parts.hostname}; use amqps://")
+
+
+def read_identity(path: Path) -> Identity:
+    """The private identity. Raises ConfigError when it is missing, damaged or open to other users."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no identity; make one with `warren identity init`") from None
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigError(f"{path}: other users may read it; run `chmod 600 {path}`")
+    try:
+        return Identity.from_bytes(data)
+    except IdentityError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read. Raises ConfigError when it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists already and is not overwritten") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_public(path: Path) -> PublicIdentity:
+    """A public identity file. Raises ConfigError naming file and field."""
+    try:
+        return PublicIdentity.from_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except IdentityError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_peers(directory: Path) -> dict[str, PublicIdentity]:
+    """All peers of a directory, by name. Raises ConfigError for two files of one name."""
+    peers: dict[str, PublicIdentity] = {}
+    for path in sorted(directory.glob("*.json")):
+        peer = read_public(path)
+        if peer.name in peers:
+            raise ConfigError(f"{path}: {peer.name} is in another file of {directory}, too; remove one")
+        peers[peer.name] = peer
+    return peers

@@ -1,0 +1,34 @@
+"""A running party: daemon, console and results, together for as long as the daemon runs."""
+
+import asyncio
+
+from broker.transport import Transport
+from services.console_verbs import Verbs
+from services.control import Console
+from services.daemon import Daemon
+from services.logs import LogBook
+from services.party import Party
+from services.serve import keep_results, make_daemon
+
+
+async def run_party(
+    party: Party, book: LogBook, transport: Transport | None = None, *, handle_signals: bool = False
+) -> None:
+    """Run until the daemon is stopped. Raises what the daemon's `run` raises."""
+    daemon = make_daemon(party, transport)
+    await run_beside(party, daemon, book, handle_signals=handle_signals)
+
+
+async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
+    """Run a daemon with its console beside it."""
+    console = Console(party.data_directory, Verbs(party, daemon, book).table())
+    async with asyncio.TaskGroup() as group:
+        beside = [
+            group.create_task(console.run()),
+            group.create_task(keep_results(daemon, party.data_directory / "results")),
+        ]
+        try:
+            await daemon.run(handle_signals=handle_signals)
+        finally:
+            for task in beside:
+                task.cancel()

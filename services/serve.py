@@ -1,0 +1,106 @@
+"""`warren serve`: one party's daemon with its console, built from party.toml."""
+
+import asyncio
+import functools
+import resource
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from broker.amqp import AmqpTransport
+from broker.transport import Transport
+from messages import schemas
+from paillier import backend as backends
+from protocol.contract import ContractError, decode_contract
+from protocol.machines import ROLES
+from services import __version__
+from services.daemon import Daemon, DaemonConfig
+from services.jobs import JobView
+from services.party import Party
+from services.tasks.admit import probe
+
+log = structlog.get_logger("serve")
+
+RESULT_NAMES = ("parameters.json", "history.json")
+RESULTS_PERIOD_S = 0.2
+
+
+def expiry_of(contract: bytes) -> float:
+    """When a contract expires, seconds since 1970; 0 for bytes that are no contract (the machine refuses them)."""
+    try:
+        return float(decode_contract(contract).expires_at)
+    except ContractError:
+        return 0.0
+
+
+def make_daemon(party: Party, transport: Transport | None = None) -> Daemon:
+    """The daemon of a party; without `transport`, over the broker that its file names."""
+    if transport is None:
+        transport = AmqpTransport(party.file.broker, party.file.name, list(party.peers), declare=party.file.declare)
+
+    async def answer(partner: str, message: schemas.PeerProbe) -> schemas.PeerAnswer:
+        ask = functools.partial(
+            probe,
+            message.contract,
+            partner,
+            party.settings,
+            version=__version__,
+            backend=backends.select().name,
+            data=party.data_directory,
+        )
+        return await asyncio.to_thread(ask)
+
+    config = DaemonConfig(
+        identity=party.identity,
+        peers=party.peers,
+        data_directory=party.data_directory,
+        roles=ROLES,
+        workers=party.file.workers,
+        settings=party.settings,
+        journal_url=party.file.journal,
+        expiry_of=expiry_of,
+        answer_probe=answer,
+    )
+    return Daemon(config, transport)
+
+
+async def keep_results(daemon: Daemon, directory: Path) -> None:
+    """Write the results of every job that is done to `<data directory>/results/<job>/`, until cancelled."""
+    await daemon.started()
+    while True:
+        for view in await daemon.jobs():
+            if view.outcome == "done" and not (directory / view.job).exists():
+                await _write_results(daemon, view, directory / view.job)
+        await asyncio.sleep(RESULTS_PERIOD_S)
+
+
+async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:
+    fresh = directory.with_name(f".{directory.name}.new")
+    fresh.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, ref in zip(RESULT_NAMES, view.results, strict=True):
+        path = fresh / name
+        path.touch(mode=0o600)
+        path.write_bytes(await daemon.result(view.job, ref))
+    fresh.rename(directory)
+    log.info("results written", job=view.job)
+
+
+def cpu_seconds(daemon: Daemon) -> float:
+    """CPU seconds of this process and its workers so far. Workers are read from /proc, where there is one."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    total = usage.ru_utime + usage.ru_stime
+    tick = 100.0
+    for pid in daemon.worker_processes:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists():
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            total += (int(fields[11]) + int(fields[12])) / tick
+    return total
+
+
+def view_of(view: JobView) -> dict[str, object]:
+    """A job as plain values, for the console."""
+    plain: dict[str, object] = msgspec.to_builtins(view)
+    plain.pop("results", None)
+    return plain
