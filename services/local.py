@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
@@ -27,10 +27,11 @@ from services.logs import LogBook
 from services.party import Party, load_party, write_private
 from services.party_process import run_party
 
-BUSINESS = "business-a"
-PROVIDER = "provider-a"
+BUSINESS = "business"
+PROVIDER = "provider"
+NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
 POLL_S = 0.1
-START_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
 
 log = structlog.get_logger("local")
 
@@ -72,6 +73,7 @@ Watch = Callable[[dict[str, Any]], None]
 
 def make_party(
     directory: Path,
+    role: str,
     name: str,
     tables: LocalTables,
     *,
@@ -89,8 +91,8 @@ def make_party(
     (directory / "peers").mkdir(exist_ok=True)
     listed = ", ".join(f'"{mark}"' for mark in marks)
     (directory / "policy.toml").write_text(f"marks = [{listed}]\n", encoding="utf-8")
-    source, dataset = (tables.business, "labels") if name == BUSINESS else (tables.provider, "features")
-    label = f"label = {_quoted(tables.label)}\n" if name == BUSINESS else ""
+    source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
+    label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""
     text = (
         f'name = "{name}"\nbroker = {_quoted(broker)}\npolicy = "policy.toml"\nworkers = {workers}\n'
         f"declare = {'true' if declare else 'false'}\nnoise_seed = {_quoted(noise_seed)}\n\n"
@@ -159,6 +161,12 @@ def embedded(parties: tuple[Path, Path]) -> Iterator[None]:
             log.error("a daemon ended early", exc_info=failure[0])
 
 
+def serve(path: Path, output: BinaryIO) -> "subprocess.Popen[bytes]":
+    """A `warren serve` process for a party.toml."""
+    command = [sys.executable, "-m", "services.cli", "serve", str(path)]
+    return subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)  # noqa: S603
+
+
 @contextmanager
 def processes(parties: tuple[Path, Path]) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Two `warren serve` processes that share nothing but the broker. Their logs go to `<party>/log`."""
@@ -166,8 +174,7 @@ def processes(parties: tuple[Path, Path]) -> Iterator[list["subprocess.Popen[byt
         running = []
         for path in parties:
             output = stack.enter_context((path.parent / "log").open("ab"))
-            command = [sys.executable, "-m", "services.cli", "serve", str(path)]
-            running.append(subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL))  # noqa: S603
+            running.append(serve(path, output))
         try:
             yield running
         finally:

@@ -1,3 +1,202 @@
-"""placeholder"""
+"""`warren local`, `warren demo`, `warren doctor`: everything on this machine."""
 
-COMMANDS = ()
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import structlog
+import typer
+from broker.private import PrivateBroker
+from learning.loop import DEFAULT_TOLERANCE
+from paillier import backend as backends
+from protocol.contract import RELEASE_NOISE
+from rich.console import Console
+
+from services import __version__, report, summary
+from services.cli.failures import DONE, FAILED
+from services.cli.progress import ProgressView
+from services.local import (
+    BUSINESS,
+    NAMES,
+    PROVIDER,
+    LocalResult,
+    LocalTables,
+    embedded,
+    introduce,
+    make_party,
+    processes,
+    run_job,
+)
+from services.party import ConfigError
+from services.tables import read_table
+
+out = Console(highlight=False)
+
+DEMO_SEED = "demonstration"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "default_credit"
+
+
+def _quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+@contextmanager
+def _parties(
+    directory: Path, tables: LocalTables, broker: str, marks: tuple[str, ...], noise_seed: str
+) -> Iterator[tuple[Path, Path]]:
+    """Two parties with their daemons running: embedded, on a private RabbitMQ, or on a broker by URL."""
+    with ExitStack() as stack:
+        urls, declare = dict.fromkeys(NAMES, "amqp://localhost/warren"), False
+        if broker == "rabbitmq":
+            private = stack.enter_context(PrivateBroker(directory / "rabbitmq", list(NAMES.values())))
+            urls = {role: private.amqp_url(name) for role, name in NAMES.items()}
+        elif broker != "embedded":
+            urls, declare = dict.fromkeys(urls, broker), True
+        first, second = (
+            make_party(
+                directory / role,
+                role,
+                name,
+                tables,
+                broker=urls[role],
+                marks=marks,
+                declare=declare,
+                noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
+            )
+            for role, name in NAMES.items()
+        )
+        introduce(first, second)
+        stack.enter_context(embedded((first, second)) if broker == "embedded" else processes((first, second)))
+        yield first, second
+
+
+def train(
+    tables: LocalTables, job: dict[str, Any], *, broker: str, noise_seed: str = "", show_progress: bool = True
+) -> LocalResult:
+    """Run one job between two fresh parties on this machine. Raises LocalError, TableError, ConfigError."""
+    read_table(
+        tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]
+    )  # before anything is started: a bad file is the commonest mistake
+    read_table(tables.provider, identifier=tables.identifier)
+    fields = {"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}
+    with tempfile.TemporaryDirectory(prefix="warren-") as name, ExitStack() as stack:
+        parties = stack.enter_context(
+            _parties(Path(name), tables, broker, tuple(job.get("marks", ())), noise_seed)
+        )
+        watch = stack.enter_context(ProgressView()) if show_progress else None
+        return run_job(parties, fields, watch)
+
+
+def local(
+    task: Annotated[str, typer.Option(help="logistic, linear or poisson.")],
+    business: Annotated[Path, typer.Option(help="CSV or Parquet with labels and some features.")],
+    provider: Annotated[Path, typer.Option(help="CSV or Parquet with other features of the same people.")],
+    identifier: Annotated[str, typer.Option("--id", help="Identifier column, in both files.")],
+    label: Annotated[str, typer.Option(help="Label column, in the business's file.")],
+    l2: Annotated[float, typer.Option(help="Penalty lambda of mean loss + lambda/2 |w|^2.")] = 1e-4,
+    max_iterations: Annotated[int, typer.Option(help="M at most.")] = 30,
+    tolerance: Annotated[float, typer.Option(help="Largest preconditioned gradient entry to stop at.")] = (
+        DEFAULT_TOLERANCE
+    ),
+    key_bits: Annotated[int, typer.Option(help="Paillier modulus: 2048, 3072 or 4096.")] = 2048,
+    release_noise: Annotated[float, typer.Option(help="Of a record with the column's largest value.")] = RELEASE_NOISE,
+    small_sample: Annotated[bool, typer.Option("--small-sample", help="Lift the rules for small samples.")] = False,
+    few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
+    noise_seed: Annotated[str, typer.Option(help="Reproducible release noise, for comparing runs.")] = "",
+    broker: Annotated[str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: two processes.")] = "embedded",
+    out_directory: Annotated[Path | None, typer.Option("--out", help="Where results and plots go.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Train with both parties on this machine, by the same code as two daemons."""
+    if task not in {"logistic", "linear", "poisson"}:
+        raise ConfigError(f"--task {task}: logistic, linear or poisson")
+    _quiet()
+    given = {"small_sample": small_sample, "few_columns": few_columns, "reproducible": bool(noise_seed)}
+    job = {
+        "task": task,
+        "l2": l2,
+        "max_iterations": max_iterations,
+        "tolerance": tolerance,
+        "key_bits": key_bits,
+        "release_noise": release_noise,
+        "marks": [mark for mark, wanted in given.items() if wanted],
+    }
+    tables = LocalTables(business=business, provider=provider, identifier=identifier, label=label)
+    result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
+    finished = _finished(tables, job, result, broker)
+    if out_directory is not None:
+        report.write_outputs(out_directory, finished)
+    if as_json:
+        print(json.dumps(report.json_object(finished)))  # noqa: T201
+    else:
+        summary.show(finished, out)
+    return DONE
+
+
+def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, broker: str) -> report.Finished:
+    """Everything a report speaks of, with the tables read again for the metrics."""
+    return report.Finished(
+        business=read_table(tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]),
+        provider=read_table(tables.provider, identifier=tables.identifier),
+        parameters_business=result.parameters[BUSINESS],
+        parameters_provider=result.parameters[PROVIDER],
+        history=result.history,
+        seconds=result.seconds,
+        core_seconds=result.cpu_seconds,
+        bytes_business_to_provider=result.bytes_sent[BUSINESS],
+        bytes_provider_to_business=result.bytes_sent[PROVIDER],
+        key_bits=job.get("key_bits", 2048),
+        tolerance=job.get("tolerance", DEFAULT_TOLERANCE),
+        backend=backends.select().name,
+        transport="embedded" if broker == "embedded" else "amqp",
+    )
+
+
+def demo(
+    rows: Annotated[str, typer.Option(help="How many rows, or all.")] = "4000",
+    broker: Annotated[str, typer.Option(help="embedded or rabbitmq.")] = "embedded",
+    out_directory: Annotated[Path, typer.Option("--out", help="Where results and plots go.")] = Path("out/demo"),
+) -> int:
+    """Train on the credit-default example and compare with the model of the joined table.
+
+    The release noise comes from a fixed seed (the contract says so: mark `reproducible`), so that the runs over
+    both transports can be compared byte by byte although their identities differ.
+    """
+    _quiet()
+    if rows != "all" and not rows.isdigit():
+        raise ConfigError(f"--rows {rows}: a number of rows, or all")
+    with tempfile.TemporaryDirectory(prefix="warren-demo-") as name:
+        paths = []
+        for who in ("business", "provider"):
+            table = pl.read_parquet(EXAMPLE / f"{who}.parquet")
+            path = Path(name) / f"{who}.parquet"
+            (table if rows == "all" else table.head(int(rows))).write_parquet(path)
+            paths.append(path)
+        tables = LocalTables(business=paths[0], provider=paths[1], identifier="id", label="y")
+        job = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": ["reproducible"]}
+        out.print(f"Two parties, {rows} rows of default_credit (UCI, CC BY 4.0), transport: {broker}\n")
+        result = train(tables, job, broker=broker, noise_seed=DEMO_SEED)
+        finished = _finished(tables, job, result, broker)
+    report.write_outputs(out_directory, finished)
+    summary.show(finished, out)
+    out.print(f"\nEach party's own target parameters, history and plots are in {out_directory}/")
+    return DONE if report.json_object(finished)["converged"] else FAILED
+
+
+def doctor() -> None:
+    """What this installation runs on, and why."""
+    out.print(f"warren        {__version__}, Python {platform.python_version()}, {platform.machine()}")
+    out.print(f"back end      {backends.select().name} (the reference; a compiled one is not part of this version)")
+    for module in ("aio_pika", "aiormq", "cryptography", "gmpy2", "msgpack", "numpy", "phe", "polars", "sqlalchemy"):
+        from importlib.metadata import version
+
+        out.print(f"{module:<13} {version(module.replace('_', '-'))}")
+
+
+COMMANDS = (local, demo, doctor)

@@ -1,0 +1,150 @@
+"""The journal: group commit, isolation of units, durability settings, a full disk."""
+
+import asyncio
+import threading
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from services.data_directory import DataDirectory, DirectoryLocked
+from services.journal import Journal, JournalClosed, JournalForeign, JournalUnavailable, sqlite_url
+from services.journal_schema import counters
+
+
+def _add(name: str, value: int = 1):
+    return lambda connection: connection.execute(insert(counters).values(job="", name=name, value=value))
+
+
+def _names(connection: Connection) -> list[str]:
+    return list(connection.scalars(select(counters.c.name).order_by(counters.c.name)))
+
+
+def _open(path, **fields) -> Journal:
+    journal = Journal(sqlite_url(path / "journal.sqlite"), "shop", **fields)
+    journal.open()
+    return journal
+
+
+def test_a_unit_that_fails_is_undone_and_takes_no_other_with_it(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+
+        def fails(connection: Connection) -> None:
+            _add("bad")(connection)
+            raise LookupError("no")
+
+        done = await asyncio.gather(
+            *(journal.write(work) for work in (_add("a"), fails, _add("b"), _add("a"))), return_exceptions=True
+        )
+        assert isinstance(done[1], LookupError)
+        assert type(done[3]).__name__ == "IntegrityError"
+        assert await journal.read(_names) == ["a", "b"]
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_units_that_wait_share_one_transaction_but_never_more_than_thirty_two(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+        gate = threading.Event()
+        first = asyncio.ensure_future(journal.write(lambda _: gate.wait(10)))
+        # The first transaction ends by its time limit, so that the others wait for the next ones.
+        waiting = [asyncio.ensure_future(journal.write(_add(f"{number:03}"))) for number in range(100)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(first, *waiting)
+        assert 4 <= journal.transactions <= 30
+        assert len(await journal.read(_names)) == 100
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_nothing_is_answered_before_the_commit(tmp_path):
+    async def story():
+        seen: list[str] = []
+        journal = _open(tmp_path, before_commit=lambda: seen.append("commit"))
+        await journal.write(lambda _: seen.append("unit"))
+        seen.append("answer")
+        assert seen == ["unit", "commit", "answer"]
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_a_failed_sync_rolls_back_and_the_next_unit_works(tmp_path):
+    async def story():
+        trouble = [OSError("no space")]
+
+        def sync() -> None:
+            if trouble:
+                raise trouble.pop()
+
+        journal = _open(tmp_path, before_commit=sync)
+        with pytest.raises(JournalUnavailable):
+            await journal.write(_add("lost"))
+        await journal.write(_add("kept"))
+        assert await journal.read(_names) == ["kept"]
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_a_full_disk_refuses_units_and_works_again_when_there_is_room(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+        pages = await journal.write(lambda connection: connection.scalar(text("PRAGMA page_count")))
+        await journal.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
+        with pytest.raises(JournalUnavailable):
+            await journal.write(lambda c: [_add(f"{number}" * 20)(c) for number in range(2000)])
+        await journal.write(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=100000"))
+        await journal.write(_add("kept"))
+        assert await journal.read(_names) == ["kept"]
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_the_journal_survives_power_cuts_by_its_settings(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+
+        def settings(connection: Connection) -> tuple[str, int]:
+            return (
+                connection.scalar(text("PRAGMA journal_mode")),
+                connection.scalar(text("PRAGMA synchronous")),
+            )
+
+        assert await journal.write(settings) == ("wal", 2)
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_what_was_handed_in_is_finished_on_close_and_nothing_after_it(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+        pending = [asyncio.ensure_future(journal.write(_add(f"{number:02}"))) for number in range(40)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(journal.close)
+        await asyncio.gather(*pending)
+        with pytest.raises(JournalClosed):
+            await journal.write(_add("late"))
+        again = _open(tmp_path)
+        assert len(await again.read(_names)) == 40
+        again.close()
+
+    asyncio.run(story())
+
+
+def test_a_journal_of_another_party_is_not_opened(tmp_path):
+    _open(tmp_path).close()
+    with pytest.raises(JournalForeign, match="shop"):
+        Journal(sqlite_url(tmp_path / "journal.sqlite"), "bank").open()
+
+
+def test_a_data_directory_has_one_daemon(tmp_path):
+    with DataDirectory(tmp_path / "shop"), pytest.raises(DirectoryLocked, match="shop"):
+        DataDirectory(tmp_path / "shop")
+    DataDirectory(tmp_path / "shop").close()

@@ -1,0 +1,551 @@
+"""What becomes of deliveries: applied once and in order, held back, dropped, or parked with a reason."""
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from broker.embedded import EmbeddedTransport
+from messages import schemas
+from messages.identity import Identity
+from messages.keys import routing_key
+from sqlalchemy import select, update
+from structlog.testing import capture_logs
+
+from services import chain, jobs
+from services.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
+from services.journal import Journal, sqlite_url
+from services.journal_schema import events, parked
+from services.journal_schema import jobs as jobs_table
+from services.limits import CREDIT_WINDOW, HOLD_AHEAD, PARKED_ROWS_MAX
+from services.parking import park, parked_codes
+from tests.services import house, toy
+from tests.services.stranger import Stranger
+
+JOB = "job-1"
+
+
+@pytest.fixture
+def town(tmp_path):
+    return lambda **fields: house.Town(tmp_path, fields={"workers": 0, **fields})
+
+
+def run(story):
+    asyncio.run(story())
+
+
+def propose(**fields) -> schemas.JobPropose:
+    return schemas.JobPropose(contract=toy.contract(**fields))
+
+
+@asynccontextmanager
+async def bank_and_stranger(town: house.Town, **fields):
+    """A provider's daemon, and somebody with the business's keys who speaks by hand."""
+    async with house.running(town.daemon("bank", **fields)) as bank, Stranger(town.broker, "shop") as shop:
+        yield bank, shop
+
+
+async def counted(daemon: Daemon, job: str, name: str, value: int) -> None:
+    async def there() -> bool:
+        return (await daemon.statistics(job)).get(name, 0) == value
+
+    await house.until(there)
+
+
+async def parked_as(daemon: Daemon, code: str) -> None:
+    async def there() -> bool:
+        return code in await daemon.parked_codes()
+
+    await house.until(there)
+
+
+async def applied(daemon: Daemon, sequence: int) -> None:
+    async def there() -> bool:
+        return any(view.applied == sequence for view in await daemon.jobs())
+
+    await house.until(there)
+
+
+def test_a_job_runs_to_its_result_at_both_parties(town):
+    async def story():
+        async with town().both() as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(iterations=2, chunks=3))
+            ended = await shop.wait(JOB)
+            assert (ended.outcome, (await house.ended(bank, JOB)).outcome) == ("done", "done")
+            result = await shop.result(JOB, ended.results[0])
+            assert result == repr(list(toy.expected(toy.Plan(iterations=2, chunks=3)))).encode()
+            assert ended.progress is not None
+            assert (ended.progress.stage, ended.progress.iteration) == ("train", 2)
+
+    run(story)
+
+
+def test_many_jobs_run_at_once_and_one_that_breaks_takes_no_other_with_it(town):
+    async def story():
+        async with town().both() as (shop, bank):
+            troubles = ["", "provider_breaks", "", "provider_refuses", ""]
+            for number, trouble in enumerate(troubles):
+                await shop.submit(f"job-{number}", "bank", contract=toy.contract(seed=number, trouble=trouble))
+            outcomes = [(await shop.wait(f"job-{number}")).reason_code for number in range(5)]
+            assert outcomes == ["", "machine_fault", "", "contract_silly", ""]
+            assert (await house.ended(bank, "job-1")).reason_code == "machine_fault"
+
+    run(story)
+
+
+def test_operators_get_plain_refusals(town):
+    async def story():
+        async with house.running(town().daemon("shop")) as shop:
+            with pytest.raises(PartnerUnknown):
+                await shop.submit(JOB, "nobody", contract=b"")
+            with pytest.raises(ValueError, match="job"):
+                await shop.submit("../job", "bank", contract=b"")
+            with pytest.raises(JobUnknown):
+                await shop.cancel(JOB, "why not")
+            await shop.submit(JOB, "bank", contract=toy.contract())
+            with pytest.raises(JobExists):
+                await shop.submit(JOB, "bank", contract=toy.contract())
+            view = await shop.job(JOB)
+            assert view.progress is not None
+            assert (view.status, view.progress.waits_for) == ("running", "bank")
+
+    run(story)
+
+
+# -- order ---------------------------------------------------------------------------------------------------
+
+
+def test_repeated_messages_are_applied_once(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            data = await shop.say(JOB, propose(), 1)
+            for _ in range(3):
+                await shop.publish(JOB, "job.propose", data)
+            body = await shop.send_bulk(JOB, "link.terms", b"chunk", 2, chunks=2)
+            await shop.publish(JOB, "link.terms", body)
+            await counted(bank, JOB, "duplicates", 4)
+            assert (await bank.statistics(JOB))["messages_received"] == 2
+
+    run(story)
+
+
+def test_messages_out_of_order_are_held_back_for_their_turn(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(chunks=4), 1)
+            await applied(bank, 1)
+            for chunk in (3, 1, 2, 0):
+                await shop.send_bulk(JOB, "link.terms", bytes([chunk]) * 9, 2 + chunk, chunk=chunk, chunks=4)
+            await applied(bank, 5)
+            assert (await bank.statistics(JOB))["held_back"] == 3
+            await house.until(lambda: "cross.term" in shop.kinds())
+            message = shop.last("cross.term")
+            assert isinstance(message, schemas.CrossTerm)
+            assert int.from_bytes(message.ciphertexts, "big") == 9 * (0 + 1 + 2 + 3)
+
+    run(story)
+
+
+def test_what_is_too_far_ahead_is_dropped_and_taken_when_it_comes_again(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(), 1)
+            await applied(bank, 1)
+            await shop.say(JOB, schemas.JobCancel(reason="far"), 1 + HOLD_AHEAD)
+            await counted(bank, JOB, "dropped_ahead", 1)
+            assert "held_back" not in await bank.statistics(JOB)
+            await shop.say(JOB, schemas.JobCancel(reason="near"), 2)
+            assert (await bank.wait(JOB)).outcome == "cancelled"
+
+    run(story)
+
+
+def test_bulk_that_is_held_back_stays_within_the_credit_window(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(chunks=40), 1)
+            await applied(bank, 1)
+            for sequence in range(3, 3 + CREDIT_WINDOW + 5):
+                await shop.send_bulk(JOB, "link.terms", b"%d" % sequence, sequence, chunks=40)
+            await counted(bank, JOB, "dropped_ahead", 5)
+            assert (await bank.statistics(JOB))["held_back"] == CREDIT_WINDOW
+
+    run(story)
+
+
+def test_a_partner_that_sends_bulk_without_credit_loses_the_job(town):
+    async def story():
+        async with bank_and_stranger(town(functions="tests.services.idle_tasks")) as (bank, shop):
+            await shop.say(JOB, propose(chunks=40), 1)
+            for number in range(CREDIT_WINDOW + 1):
+                await applied(bank, 1 + number)
+                await shop.send_bulk(JOB, "link.terms", b"%d" % number, 2 + number, chunk=number, chunks=40)
+            assert (await bank.wait(JOB)).reason_code == "credit_exceeded"
+
+    run(story)
+
+
+def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(), 1)
+            cancel = await shop.say(JOB, schemas.JobCancel(reason="enough"), 2)
+            await bank.wait(JOB)
+            await shop.publish(JOB, "job.cancel", cancel)
+            await shop.send_bulk(JOB, "link.terms", b"late", 3, chunks=2)
+            await counted(bank, JOB, "late", 1)
+            await counted(bank, JOB, "duplicates", 1)
+            view = await bank.job(JOB)
+            assert (view.applied, view.outcome) == (3, "cancelled")
+
+            def receipted() -> bool:
+                return "receipt" in shop.kinds() and shop.last("receipt").applied == 3
+
+            await house.until(receipted)
+
+    run(story)
+
+
+# -- parking -------------------------------------------------------------------------------------------------
+
+OTHER = Identity.generate("shop")
+
+
+async def _not_an_envelope(shop, mallory):
+    await shop.publish(JOB, "job.cancel", b"\x00 garbage")
+
+
+async def _too_large(shop, mallory):
+    await shop.publish(JOB, "job.cancel", bytes(2**21))
+
+
+async def _wrong_signature(shop, mallory):
+    await mallory.say(JOB, schemas.JobCancel(reason="forged"), 2)
+
+
+async def _wrong_key(shop, mallory):
+    data = shop.envelope(JOB, "job.cancel", shop.sealed(JOB, schemas.JobCancel(reason="")), 2)
+    await shop.publish("job-2", "job.cancel", data)
+
+
+async def _other_body(shop, mallory):
+    data = shop.envelope(JOB, "job.cancel", b"body", 2, body_sha256=bytes(32))
+    await shop.publish(JOB, "job.cancel", data)
+
+
+async def _wrong_recipient(shop, mallory):
+    await shop.say(JOB, schemas.JobCancel(reason=""), 2, recipient="tower")
+
+
+async def _unknown_sender(shop, mallory):
+    await shop.say(JOB, schemas.JobCancel(reason=""), 2, sender="tower")
+
+
+async def _unknown_version(shop, mallory):
+    await shop.say(JOB, schemas.JobCancel(reason=""), 2, version=9)
+
+
+async def _unknown_suite(shop, mallory):
+    await shop.say(JOB, schemas.JobCancel(reason=""), 2, suite="ROT13")
+
+
+async def _no_sequence(shop, mallory):
+    await shop.say(JOB, schemas.JobCancel(reason=""), 0)
+
+
+async def _receipt_with_sequence(shop, mallory):
+    await shop.say(JOB, schemas.Receipt(applied=0, credit=16), 2)
+
+
+async def _conflict(shop, mallory):
+    await shop.say(JOB, propose(seed=99), 1)
+
+
+async def _unknown_job(shop, mallory):
+    await shop.say("job-2", schemas.JobCancel(reason=""), 1)
+
+
+async def _receipt_of_unknown_job(shop, mallory):
+    await shop.say("job-2", schemas.Receipt(applied=0, credit=16), 0)
+
+
+async def _large_control(shop, mallory):
+    await shop.publish(JOB, "job.cancel", shop.envelope(JOB, "job.cancel", bytes(100_000), 2))
+
+
+async def _sealed_proposal_of_rubbish(shop, mallory):
+    await shop.publish("job-2", "job.propose", shop.envelope("job-2", "job.propose", bytes(2000), 1))
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "code", "known"),
+    [
+        (_not_an_envelope, "malformed", False),
+        (_too_large, "oversized", False),
+        (_wrong_signature, "bad_signature", False),
+        (_wrong_key, "wrong_key", False),
+        (_other_body, "body_mismatch", False),
+        (_wrong_recipient, "wrong_recipient", False),
+        (_unknown_sender, "unknown_sender", False),
+        (_unknown_version, "unknown_version", False),
+        (_unknown_suite, "unknown_suite", False),
+        (_no_sequence, "sequence_missing", True),
+        (_receipt_with_sequence, "sequence_unexpected", True),
+        (_conflict, "sequence_conflict", True),
+        (_unknown_job, "unknown_job", True),
+        (_receipt_of_unknown_job, "unknown_job", True),
+        (_large_control, "body_oversized", True),
+        (_sealed_proposal_of_rubbish, "seal_broken", True),
+    ],
+)
+def test_what_cannot_be_applied_is_parked_by_its_reason_and_harms_no_job(town, misdeed, code, known):
+    async def story():
+        place = town()
+        async with bank_and_stranger(place) as (bank, shop), _second_line(place) as mallory:
+            await shop.say(JOB, propose(chunks=1), 1)
+            await applied(bank, 1)
+            await misdeed(shop, mallory)
+            await parked_as(bank, code)
+            (row,) = await bank.parked()
+            assert (row.code, row.sender) == (code, "shop" if known else "")
+            await shop.send_bulk(JOB, "link.terms", b"\x01\x02", 2)
+            await house.until(lambda: "cross.term" in shop.kinds())
+            assert place.broker.ready("control.bank.shop") == 0
+
+    run(story)
+
+
+@asynccontextmanager
+async def _second_line(town: house.Town):
+    """Somebody who reached the broker with the business's name and keys of his own."""
+    mallory = Stranger(town.broker, "shop", identity=OTHER)
+    mallory.transport = EmbeddedTransport(town.broker, "shop", [])
+    async with mallory:
+        yield mallory
+
+
+def test_proposals_are_parked_where_nobody_answers_them(town):
+    async def story():
+        async with bank_and_stranger(town(answering_role="")) as (bank, shop):
+            await shop.say(JOB, propose(), 1)
+            await parked_as(bank, "proposal_unwanted")
+            assert await bank.jobs() == []
+
+    run(story)
+
+
+def test_a_signed_message_that_cannot_be_read_ends_its_job_and_says_so(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            for job, body, code in (("job-1", bytes(2000), "seal_broken"), ("job-2", b"", "seal_broken")):
+                await shop.say(job, propose(), 1)
+                await shop.publish(job, "job.cancel", shop.envelope(job, "job.cancel", body, 2))
+                assert (await house.ended(bank, job)).reason_code == code
+            await shop.say("job-3", propose(), 1)
+            body = shop.sealed("job-3", schemas.JobCancel(reason=""))
+            await shop.publish("job-3", "job.done", shop.envelope("job-3", "job.done", body, 2))
+            assert (await house.ended(bank, "job-3")).reason_code == "seal_broken"
+            await house.until(lambda: shop.kinds().count("job.failed") == 3)
+            assert await bank.parked_codes() == {}
+
+    run(story)
+
+
+def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_path):
+    async def story():
+        journal = Journal(sqlite_url(tmp_path / "journal.sqlite"), "shop")
+        journal.open()
+
+        def flood(connection):
+            for number in range(PARKED_ROWS_MAX + 200):
+                park(connection, at=0.0, code="flood", routing_key="k", body=b"%d" % number, sender="bank")
+            park(connection, at=0.0, code="other", routing_key="k", body=bytes(10**6), sender="tower")
+
+        with capture_logs():
+            await journal.write(flood)
+        rows = await journal.read(lambda c: c.execute(select(parked.c.sender, parked.c.excerpt)).all())
+        assert sum(row.sender == "bank" for row in rows) == PARKED_ROWS_MAX
+        assert [len(row.excerpt) for row in rows if row.sender == "tower"] == [4096]
+        assert await journal.read(parked_codes) == {"flood": PARKED_ROWS_MAX + 200, "other": 1}
+        journal.close()
+
+    run(story)
+
+
+# -- endings -------------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_ends_the_job_at_both_parties(town):
+    async def story():
+        async with town().both() as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=1))
+            await house.until(bank.jobs)
+            await shop.cancel(JOB, "changed my mind")
+            assert (await shop.wait(JOB)).outcome == "cancelled"
+            assert (await house.ended(bank, JOB)).outcome == "cancelled"
+
+    run(story)
+
+
+def test_a_contract_that_expires_ends_its_job(town):
+    async def story():
+        now = [1000.0]
+        async with house.running(town(clock=lambda: now[0]).daemon("shop")) as shop:
+            await shop.submit(JOB, "bank", contract=toy.contract(expires_at=2000.0))
+            await shop.submit("job-2", "bank", contract=toy.contract(expires_at=3000.0))
+            now[0] = 2001.0
+            assert (await shop.wait(JOB)).outcome == "expired"
+            assert (await shop.job("job-2")).status == "running"
+
+    run(story)
+
+
+def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(), 1)
+            await house.until(lambda: "job.accept" in shop.kinds())
+            await shop.say(JOB, schemas.Receipt(applied=7, credit=16), 0)
+            view = await bank.wait(JOB)
+            assert (view.status, view.reason_code) == ("frozen", "receipt_ahead")
+            assert "old copy" in view.reason
+            await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2)
+            await parked_as(bank, "job_frozen")
+            assert (tmp_path / "bank" / "secrets" / JOB).exists()
+        async with bank_and_stranger(house.Town(tmp_path, fields={"workers": 0})) as (bank, shop):
+            await shop.say("job-2", propose(), 1)
+            await house.until(lambda: "job.accept" in shop.kinds())
+            assert {item.header.job for item in shop.heard if item.header.kind != "receipt"} == {"job-2"}
+
+    run(story)
+
+
+def test_a_header_that_claims_more_than_was_sent_freezes_too(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(), 1)
+            await applied(bank, 1)
+            await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2, received=5)
+            assert (await bank.wait(JOB)).status == "frozen"
+
+    run(story)
+
+
+# -- secrets and records ---------------------------------------------------------------------------------------
+
+
+def test_the_job_secret_is_private_while_the_job_runs_and_gone_after(town, tmp_path):
+    async def story():
+        async with town().both() as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=1))
+            path = tmp_path / "shop" / "secrets" / JOB
+            secret = path.read_bytes()
+            assert (len(secret), path.stat().st_mode & 0o777) == (32, 0o600)
+            await shop.wait(JOB)
+            await house.ended(bank, JOB)
+            assert not path.exists()
+        for file in tmp_path.rglob("*"):
+            assert file.is_dir() or secret not in file.read_bytes()
+
+    run(story)
+
+
+def test_no_private_value_reaches_log_or_partner(town):
+    async def story():
+        with capture_logs() as lines:
+            async with town().both() as (shop, bank):
+                await shop.submit(JOB, "bank", contract=toy.contract(trouble="provider_breaks"))
+                view = await shop.wait(JOB)
+                await shop.submit("job-2", "bank", contract=toy.contract(trouble="stumble"))
+                other = await shop.wait("job-2")
+        assert "secret value" not in repr(lines) + repr(view) + repr(other)
+        assert any(line.get("error") == "ValueError" for line in lines)
+
+    run(story)
+
+
+async def _chain(daemon: Daemon):
+    rows = await daemon.journal.read(lambda c: c.execute(select(events).order_by(events.c.position)).all())
+    return rows, await daemon.job(JOB)
+
+
+def test_the_chain_of_every_party_can_be_computed_again_from_its_entries(town):
+    async def story():
+        async with town().both() as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=2))
+            await shop.wait(JOB)
+            await house.ended(bank, JOB)
+            for daemon, name in ((shop, "shop"), (bank, "bank")):
+                rows, view = await _chain(daemon)
+                head = chain.genesis(JOB, name)
+                for place, row in enumerate(rows, start=1):
+                    salted = chain.event_digest(row.salt, row.event)
+                    head = chain.next_head(head, chain.entry_digest(row.kind, row.header, row.signature, salted))
+                    assert (row.position, row.head) == (place, head)
+                assert view.head == head.hex()
+            sent = [row.header for row in (await _chain(shop))[0] if row.kind == "sent"]
+            got = [row.header for row in (await _chain(bank))[0] if row.kind == "received"]
+            assert sent == got
+
+    run(story)
+
+
+class Newer(toy.Toy):
+    """The same rules under a new version."""
+
+    logic_version = 2
+
+
+def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_path):
+    async def story():
+        async with house.running(town().daemon("shop")) as shop, Stranger(shop_broker := EMPTY(shop), "bank"):
+            assert shop_broker is not None
+            await shop.submit(JOB, "bank", contract=toy.contract(seed=5, chunks=2))
+
+        def spoil(connection):
+            record = jobs.load(connection, JOB)
+            connection.execute(update(jobs_table).values(state=b"\xc1 unreadable"))
+            return record.state
+
+        journal = Journal(sqlite_url(tmp_path / "shop" / "journal.sqlite"), "shop")
+        journal.open()
+        state = await journal.write(spoil)
+        folded = await journal.read(
+            lambda c: jobs.state_of(c, jobs.load(c, JOB), Newer("business"), "shop")
+        )
+        assert msgspec.msgpack.encode(folded) == state
+        journal.close()
+
+    run(story)
+
+
+def EMPTY(daemon: Daemon):
+    """The broker of a daemon's transport."""
+    return daemon._transport._broker
+
+
+# -- a full disk -----------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_again(town):
+    async def story():
+        place = town()
+        async with bank_and_stranger(place) as (bank, shop):
+            await shop.say(JOB, propose(chunks=8), 1)
+            await applied(bank, 1)
+            pages = await bank.journal.write(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+            await bank.journal.write(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
+            for number in range(8):
+                await shop.send_bulk(JOB, "link.terms", os.urandom(9000), 2 + number, chunk=number, chunks=8)
+                await shop.publish(JOB, "job.cancel", os.urandom(5000))
+            await house.until(lambda: "paused" in bank.transport_state.detail)
+            await bank.journal.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count=1000000"))
+            await applied(bank, 9)
+            await house.until(lambda: "cross.term" in shop.kinds())
+
+    run(story)
+
+
+def test_routing_keys_are_those_of_the_design():
+    assert routing_key("shop", "bank", "link.terms", JOB) == "from.shop.to.bank.bulk.job-1.link.terms"
