@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-DEFAULT_TOLERANCE: Final = 5e-4
+DEFAULT_TOLERANCE: Final = 7e-4
 CURVATURE_MIN: Final = 1e-10
 GROWTH_MAX: Final = 4.0
 STEEPER: Final = 2.0

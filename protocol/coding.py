@@ -47,6 +47,7 @@ def start(state: JobState) -> Outcome:
             "l2": contract.l2,
             "small_sample": contract.small_sample,
             "label_bound": contract.label_bound,
+            "release_noise": contract.release_noise,
         },
         (state.snapshot, state.align.rows),
     )

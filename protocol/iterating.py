@@ -7,7 +7,7 @@ import msgspec
 
 from learning import loop
 from messages import schemas
-from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, Send
+from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, RemoteProtocolError, Send
 from protocol.facts import budget_of, job_arguments, partner_chunks
 from protocol.state import IterationFacts, JobState, Phase, Round
 from protocol.steps import Outcome, change, compute, expect, fail, is_business, output_of, progress
@@ -206,7 +206,10 @@ def _advance(state: JobState) -> Outcome:
     row = tuple(b + p for b, p in zip(business[0], provider[0], strict=True))
     largest = max(business[1], provider[1])
     last = state.iteration >= state.iterations_max
-    after, step = loop.advance(loop.decode(state.loop), row, largest, last=last)
+    try:
+        after, step = loop.advance(loop.decode(state.loop), row, largest, last=last)
+    except loop.LoopError as error:
+        raise RemoteProtocolError("products_wrong", f"step.products of {state.partner}: {error}") from None
     agreement = hashlib.sha256(
         state.agreement + msgspec.msgpack.encode((state.iteration, business, provider, step.combination))
     ).digest()

@@ -22,9 +22,14 @@ async def run_party(
 async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
     """Run a daemon with its console beside it."""
     console = Console(party.data_directory, Verbs(party, daemon, book).table())
+
+    async def serve_console() -> None:
+        await daemon.started()  # nobody may ask a daemon that has not recovered yet
+        await console.run()
+
     async with asyncio.TaskGroup() as group:
         beside = [
-            group.create_task(console.run()),
+            group.create_task(serve_console()),
             group.create_task(keep_results(daemon, party.data_directory / "results")),
         ]
         try:

@@ -122,7 +122,10 @@ class Relay:
             line.wait = self._jittered(self._timing.silence_first)
         if answered and line.asked:
             line.asked = False
-            line.cursor = min(line.cursor, line.receipted)
+            if line.cursor > line.receipted:
+                # Something is missing and goes out again: the next silence is a new one.
+                line.cursor = line.receipted
+                line.wait = self._jittered(self._timing.silence_first)
         line.cursor = max(line.cursor, line.receipted)
         line.wake.set()
 
@@ -257,7 +260,8 @@ class Relay:
                     line.ask_now = True
                     return False
                 if failure.code is PublishCode.OVERSIZED:
-                    await self._broken(line.job, "message_oversized", f"a message is too large for the broker: {failure.detail}")
+                    reason = f"a message is too large for the broker: {failure.detail}"
+                    await self._broken(line.job, "message_oversized", reason)
                     return False
                 log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
                 await asyncio.sleep(self._jittered(wait))
@@ -279,7 +283,9 @@ class Relay:
                     continue
                 state = (receipt.applied, receipt.credit)
                 if (asked or self._said.get(job) != state) and await self.say(job, partner, receipt):
-                    self._said[job] = state
+                    # What was said of a job that is not known here would be remembered for ever.
+                    if receipt.applied:
+                        self._said[job] = state
                     self.counts.receipts += 1
 
     async def say(self, job: str, partner: str, message: schemas.Message) -> bool:

@@ -205,6 +205,8 @@ class Runner:
             notices = Notices()
             if record.running:
                 self._stepper.apply(connection, record, event, notices, kind=kind)
+                if isinstance(event, Expired):
+                    record.expires_at = 0.0
                 jobs.save(connection, record)
             return notices
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from broker import topology
 from rich.console import Console
+
+from broker import topology
 
 app = typer.Typer(help="Topology of the broker.", no_args_is_help=True)
 out = Console(highlight=False)
@@ -14,7 +15,9 @@ out = Console(highlight=False)
 
 @app.command()
 def apply(
-    url: Annotated[str, typer.Argument(help="Management URL (http...) with an administrator, or amqp URL (queues only).")],
+    url: Annotated[
+        str, typer.Argument(help="Management URL (http...) with an administrator, or amqp URL (queues only).")
+    ],
     party: Annotated[list[str], typer.Option("--party", help="A party; repeat for each.")],
     password: Annotated[
         list[str] | None, typer.Option("--password-file", help="party=FILE with the party's broker password.")

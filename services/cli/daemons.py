@@ -132,7 +132,18 @@ def job(
         out.print_json(json.dumps(view))
     else:
         table = Table(box=None, show_header=False)
-        for key in ("job", "role", "partner", "status", "outcome", "reason_code", "reason", "results", "length", "head"):
+        for key in (
+            "job",
+            "role",
+            "partner",
+            "status",
+            "outcome",
+            "reason_code",
+            "reason",
+            "results",
+            "length",
+            "head",
+        ):
             if view[key] != "":
                 table.add_row(key, str(view[key]))
         for key, value in {**(view["progress"] or {}), **view["seconds"], **view["statistics"]}.items():

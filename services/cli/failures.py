@@ -5,12 +5,12 @@ from typing import Final
 
 import click
 import typer
+from rich.console import Console
+
 from broker.private import PrivateBrokerError
 from broker.topology import TopologyError
 from messages.identity import IdentityError
 from messages.keys import AddressError
-from rich.console import Console
-
 from services.control import ConsoleError, ConsoleUnreachable
 from services.data_directory import DirectoryLocked
 from services.local import LocalError

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from messages.identity import Identity
 from rich.console import Console
 from rich.table import Table
 
+from messages.identity import Identity
 from services.party import ConfigError, read_identity, read_peers, read_public, write_private
 
 identity = typer.Typer(help="This party's own keys.", no_args_is_help=True)

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import polars as pl
 import structlog
 import typer
+from rich.console import Console
+
 from broker.private import PrivateBroker
 from learning.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
 from protocol.contract import RELEASE_NOISE
-from rich.console import Console
-
 from services import __version__, report, summary
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
@@ -86,9 +86,7 @@ def train(
     read_table(tables.provider, identifier=tables.identifier)
     fields = {"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}
     with tempfile.TemporaryDirectory(prefix="warren-") as name, ExitStack() as stack:
-        parties = stack.enter_context(
-            _parties(Path(name), tables, broker, tuple(job.get("marks", ())), noise_seed)
-        )
+        parties = stack.enter_context(_parties(Path(name), tables, broker, tuple(job.get("marks", ())), noise_seed))
         watch = stack.enter_context(ProgressView()) if show_progress else None
         return run_job(parties, fields, watch)
 
@@ -109,7 +107,9 @@ def local(
     small_sample: Annotated[bool, typer.Option("--small-sample", help="Lift the rules for small samples.")] = False,
     few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
     noise_seed: Annotated[str, typer.Option(help="Reproducible release noise, for comparing runs.")] = "",
-    broker: Annotated[str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: two processes.")] = "embedded",
+    broker: Annotated[
+        str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: two processes.")
+    ] = "embedded",
     out_directory: Annotated[Path | None, typer.Option("--out", help="Where results and plots go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:

@@ -33,7 +33,11 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     except quantising.ColumnRefused as error:
         raise TaskRefused(error.code, str(error)) from None
     history = histories.begin(
-        quantised, task=arguments["task"], l2=arguments["l2"], label_bound=arguments["label_bound"]
+        quantised,
+        task=arguments["task"],
+        l2=arguments["l2"],
+        label_bound=arguments["label_bound"],
+        release_noise=arguments["release_noise"],
     )
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),

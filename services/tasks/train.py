@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import links, loop
+from learning.reductions import column_sums
 from messages import schemas
 from paillier import packing
 from paillier.backend import Guest
@@ -115,7 +116,7 @@ def _parts(
     budget = keyring.budget_of(facts)
     cross = keyring.guest(context, facts).power_sum(features, share, budget.share_bits)
     own = matrix[arguments["first_row"] : arguments["first_row"] + arguments["rows"]]
-    local = [sum(int(x) * s for x, s in zip(own[:, j].tolist(), share, strict=True)) for j in range(own.shape[1])]
+    local = column_sums(own, share)
     size = max(1, max((value.bit_length() for value in local), default=1) // 8 + 1)
     return {
         "cross": cross.to_bytes(),

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 import msgspec
-from broker.embedded import Faults
 from sqlalchemy import Connection, select
 
+from broker.embedded import Faults
 from services.crash import Crash
 from services.daemon import Daemon
 from services.jobs import JobView

@@ -11,7 +11,6 @@ from messages.envelope import Envelope, Header, assemble, open_envelope, sign_he
 from messages.identity import Identity
 from messages.keys import routing_key
 from messages.seal import DEFAULT_SUITE, seal, seal_info, unseal
-
 from tests.services import house
 
 

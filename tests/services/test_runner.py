@@ -6,20 +6,17 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from broker.embedded import EmbeddedTransport
-from messages import schemas
-from messages.identity import Identity
-from messages.keys import routing_key
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
+from messages import schemas
+from messages.keys import routing_key
 from services import chain, jobs
 from services.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
 from services.journal import Journal, sqlite_url
-from services.journal_schema import events, parked
+from services.journal_schema import events
 from services.journal_schema import jobs as jobs_table
-from services.limits import CREDIT_WINDOW, HOLD_AHEAD, PARKED_ROWS_MAX
-from services.parking import park, parked_codes
+from services.limits import CREDIT_WINDOW, HOLD_AHEAD
 from tests.services import house, toy
 from tests.services.stranger import Stranger
 
@@ -156,7 +153,7 @@ def test_what_is_too_far_ahead_is_dropped_and_taken_when_it_comes_again(town):
             await counted(bank, JOB, "dropped_ahead", 1)
             assert "held_back" not in await bank.statistics(JOB)
             await shop.say(JOB, schemas.JobCancel(reason="near"), 2)
-            assert (await bank.wait(JOB)).outcome == "cancelled"
+            assert (await house.ended(bank, JOB)).outcome == "cancelled"
 
     run(story)
 
@@ -181,7 +178,7 @@ def test_a_partner_that_sends_bulk_without_credit_loses_the_job(town):
             for number in range(CREDIT_WINDOW + 1):
                 await applied(bank, 1 + number)
                 await shop.send_bulk(JOB, "link.terms", b"%d" % number, 2 + number, chunk=number, chunks=40)
-            assert (await bank.wait(JOB)).reason_code == "credit_exceeded"
+            assert (await house.ended(bank, JOB)).reason_code == "credit_exceeded"
 
     run(story)
 
@@ -191,7 +188,7 @@ def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(), 1)
             cancel = await shop.say(JOB, schemas.JobCancel(reason="enough"), 2)
-            await bank.wait(JOB)
+            await house.ended(bank, JOB)
             await shop.publish(JOB, "job.cancel", cancel)
             await shop.send_bulk(JOB, "link.terms", b"late", 3, chunks=2)
             await counted(bank, JOB, "late", 1)
@@ -203,172 +200,6 @@ def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town
                 return "receipt" in shop.kinds() and shop.last("receipt").applied == 3
 
             await house.until(receipted)
-
-    run(story)
-
-
-# -- parking -------------------------------------------------------------------------------------------------
-
-OTHER = Identity.generate("shop")
-
-
-async def _not_an_envelope(shop, mallory):
-    await shop.publish(JOB, "job.cancel", b"\x00 garbage")
-
-
-async def _too_large(shop, mallory):
-    await shop.publish(JOB, "job.cancel", bytes(2**21))
-
-
-async def _wrong_signature(shop, mallory):
-    await mallory.say(JOB, schemas.JobCancel(reason="forged"), 2)
-
-
-async def _wrong_key(shop, mallory):
-    data = shop.envelope(JOB, "job.cancel", shop.sealed(JOB, schemas.JobCancel(reason="")), 2)
-    await shop.publish("job-2", "job.cancel", data)
-
-
-async def _other_body(shop, mallory):
-    data = shop.envelope(JOB, "job.cancel", b"body", 2, body_sha256=bytes(32))
-    await shop.publish(JOB, "job.cancel", data)
-
-
-async def _wrong_recipient(shop, mallory):
-    await shop.say(JOB, schemas.JobCancel(reason=""), 2, recipient="tower")
-
-
-async def _unknown_sender(shop, mallory):
-    await shop.say(JOB, schemas.JobCancel(reason=""), 2, sender="tower")
-
-
-async def _unknown_version(shop, mallory):
-    await shop.say(JOB, schemas.JobCancel(reason=""), 2, version=9)
-
-
-async def _unknown_suite(shop, mallory):
-    await shop.say(JOB, schemas.JobCancel(reason=""), 2, suite="ROT13")
-
-
-async def _no_sequence(shop, mallory):
-    await shop.say(JOB, schemas.JobCancel(reason=""), 0)
-
-
-async def _receipt_with_sequence(shop, mallory):
-    await shop.say(JOB, schemas.Receipt(applied=0, credit=16), 2)
-
-
-async def _conflict(shop, mallory):
-    await shop.say(JOB, propose(seed=99), 1)
-
-
-async def _unknown_job(shop, mallory):
-    await shop.say("job-2", schemas.JobCancel(reason=""), 1)
-
-
-async def _receipt_of_unknown_job(shop, mallory):
-    await shop.say("job-2", schemas.Receipt(applied=0, credit=16), 0)
-
-
-async def _large_control(shop, mallory):
-    await shop.publish(JOB, "job.cancel", shop.envelope(JOB, "job.cancel", bytes(100_000), 2))
-
-
-async def _sealed_proposal_of_rubbish(shop, mallory):
-    await shop.publish("job-2", "job.propose", shop.envelope("job-2", "job.propose", bytes(2000), 1))
-
-
-@pytest.mark.parametrize(
-    ("misdeed", "code", "known"),
-    [
-        (_not_an_envelope, "malformed", False),
-        (_too_large, "oversized", False),
-        (_wrong_signature, "bad_signature", False),
-        (_wrong_key, "wrong_key", False),
-        (_other_body, "body_mismatch", False),
-        (_wrong_recipient, "wrong_recipient", False),
-        (_unknown_sender, "unknown_sender", False),
-        (_unknown_version, "unknown_version", False),
-        (_unknown_suite, "unknown_suite", False),
-        (_no_sequence, "sequence_missing", True),
-        (_receipt_with_sequence, "sequence_unexpected", True),
-        (_conflict, "sequence_conflict", True),
-        (_unknown_job, "unknown_job", True),
-        (_receipt_of_unknown_job, "unknown_job", True),
-        (_large_control, "body_oversized", True),
-        (_sealed_proposal_of_rubbish, "seal_broken", True),
-    ],
-)
-def test_what_cannot_be_applied_is_parked_by_its_reason_and_harms_no_job(town, misdeed, code, known):
-    async def story():
-        place = town()
-        async with bank_and_stranger(place) as (bank, shop), _second_line(place) as mallory:
-            await shop.say(JOB, propose(chunks=1), 1)
-            await applied(bank, 1)
-            await misdeed(shop, mallory)
-            await parked_as(bank, code)
-            (row,) = await bank.parked()
-            assert (row.code, row.sender) == (code, "shop" if known else "")
-            await shop.send_bulk(JOB, "link.terms", b"\x01\x02", 2)
-            await house.until(lambda: "cross.term" in shop.kinds())
-            assert place.broker.ready("control.bank.shop") == 0
-
-    run(story)
-
-
-@asynccontextmanager
-async def _second_line(town: house.Town):
-    """Somebody who reached the broker with the business's name and keys of his own."""
-    mallory = Stranger(town.broker, "shop", identity=OTHER)
-    mallory.transport = EmbeddedTransport(town.broker, "shop", [])
-    async with mallory:
-        yield mallory
-
-
-def test_proposals_are_parked_where_nobody_answers_them(town):
-    async def story():
-        async with bank_and_stranger(town(answering_role="")) as (bank, shop):
-            await shop.say(JOB, propose(), 1)
-            await parked_as(bank, "proposal_unwanted")
-            assert await bank.jobs() == []
-
-    run(story)
-
-
-def test_a_signed_message_that_cannot_be_read_ends_its_job_and_says_so(town):
-    async def story():
-        async with bank_and_stranger(town()) as (bank, shop):
-            for job, body, code in (("job-1", bytes(2000), "seal_broken"), ("job-2", b"", "seal_broken")):
-                await shop.say(job, propose(), 1)
-                await shop.publish(job, "job.cancel", shop.envelope(job, "job.cancel", body, 2))
-                assert (await house.ended(bank, job)).reason_code == code
-            await shop.say("job-3", propose(), 1)
-            body = shop.sealed("job-3", schemas.JobCancel(reason=""))
-            await shop.publish("job-3", "job.done", shop.envelope("job-3", "job.done", body, 2))
-            assert (await house.ended(bank, "job-3")).reason_code == "seal_broken"
-            await house.until(lambda: shop.kinds().count("job.failed") == 3)
-            assert await bank.parked_codes() == {}
-
-    run(story)
-
-
-def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_path):
-    async def story():
-        journal = Journal(sqlite_url(tmp_path / "journal.sqlite"), "shop")
-        journal.open()
-
-        def flood(connection):
-            for number in range(PARKED_ROWS_MAX + 200):
-                park(connection, at=0.0, code="flood", routing_key="k", body=b"%d" % number, sender="bank")
-            park(connection, at=0.0, code="other", routing_key="k", body=bytes(10**6), sender="tower")
-
-        with capture_logs():
-            await journal.write(flood)
-        rows = await journal.read(lambda c: c.execute(select(parked.c.sender, parked.c.excerpt)).all())
-        assert sum(row.sender == "bank" for row in rows) == PARKED_ROWS_MAX
-        assert [len(row.excerpt) for row in rows if row.sender == "tower"] == [4096]
-        assert await journal.read(parked_codes) == {"flood": PARKED_ROWS_MAX + 200, "other": 1}
-        journal.close()
 
     run(story)
 
@@ -407,7 +238,7 @@ def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path)
             await shop.say(JOB, propose(), 1)
             await house.until(lambda: "job.accept" in shop.kinds())
             await shop.say(JOB, schemas.Receipt(applied=7, credit=16), 0)
-            view = await bank.wait(JOB)
+            view = await house.ended(bank, JOB)
             assert (view.status, view.reason_code) == ("frozen", "receipt_ahead")
             assert "old copy" in view.reason
             await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2)
@@ -427,7 +258,7 @@ def test_a_header_that_claims_more_than_was_sent_freezes_too(town):
             await shop.say(JOB, propose(), 1)
             await applied(bank, 1)
             await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2, received=5)
-            assert (await bank.wait(JOB)).status == "frozen"
+            assert (await house.ended(bank, JOB)).status == "frozen"
 
     run(story)
 
@@ -454,7 +285,7 @@ def test_the_job_secret_is_private_while_the_job_runs_and_gone_after(town, tmp_p
 def test_no_private_value_reaches_log_or_partner(town):
     async def story():
         with capture_logs() as lines:
-            async with town().both() as (shop, bank):
+            async with town().both() as (shop, _):
                 await shop.submit(JOB, "bank", contract=toy.contract(trouble="provider_breaks"))
                 view = await shop.wait(JOB)
                 await shop.submit("job-2", "bank", contract=toy.contract(trouble="stumble"))
@@ -499,9 +330,9 @@ class Newer(toy.Toy):
 
 def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_path):
     async def story():
-        async with house.running(town().daemon("shop")) as shop, Stranger(shop_broker := EMPTY(shop), "bank"):
-            assert shop_broker is not None
+        async with town().both() as (shop, _):
             await shop.submit(JOB, "bank", contract=toy.contract(seed=5, chunks=2))
+            await shop.wait(JOB)
 
         def spoil(connection):
             record = jobs.load(connection, JOB)
@@ -511,18 +342,11 @@ def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_pa
         journal = Journal(sqlite_url(tmp_path / "shop" / "journal.sqlite"), "shop")
         journal.open()
         state = await journal.write(spoil)
-        folded = await journal.read(
-            lambda c: jobs.state_of(c, jobs.load(c, JOB), Newer("business"), "shop")
-        )
+        folded = await journal.read(lambda c: jobs.state_of(c, jobs.load(c, JOB), Newer("business"), "shop"))
         assert msgspec.msgpack.encode(folded) == state
         journal.close()
 
     run(story)
-
-
-def EMPTY(daemon: Daemon):
-    """The broker of a daemon's transport."""
-    return daemon._transport._broker
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from broker.embedded import Faults
 
+from broker.embedded import Faults
 from tests.services import story, toy
 
 EXPECTED = repr(list(toy.expected(story.PLAN))).encode()
@@ -27,8 +27,7 @@ def test_any_schedule_of_loss_repetition_reordering_corruption_and_crashes_ends_
 ):
     faults = Faults(seed=seed, loss=0.08, repeat=0.1, reorder=0.2, corrupt=0.05)
     hooks = {
-        name: story.CrashSometimes(seed * 2 + place, chance=0.02, most=4)
-        for place, name in enumerate(("shop", "bank"))
+        name: story.CrashSometimes(seed * 2 + place, chance=0.02, most=4) for place, name in enumerate(("shop", "bank"))
     }
     ending = asyncio.run(story.tell(tmp_path, hooks, faults=faults))
     assert ending.result == undisturbed.result

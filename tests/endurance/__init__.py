@@ -1,0 +1,1 @@
+"""Real processes over a real RabbitMQ that die, stall and come back."""

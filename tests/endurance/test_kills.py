@@ -1,0 +1,70 @@
+"""Killed at the worst moment the journal knows of, the job ends with the very bytes of an undisturbed run."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from services.local import BUSINESS, NAMES, PROVIDER
+from tests.endurance.town import Town, nothing_left, until
+
+
+@functools.cache
+def undisturbed() -> dict[str, bytes]:
+    """Both parties' parameters of a run that nothing happened to."""
+    with tempfile.TemporaryDirectory() as directory, Town(Path(directory)) as town:
+        for role in NAMES:
+            town.start(role)
+        town.submit()
+        return town.result()
+
+
+def hold_in_the_middle(town: Town, role: str) -> None:
+    """Hold a party's way up in the middle of an iteration until it has applied a message it cannot acknowledge."""
+    while not held_with_one_more(town, role):
+        town.uplinks[role].flow()
+
+
+def held_with_one_more(town: Town, role: str) -> bool:
+    """Whether the party, its way up held, applied a message while it was still in the middle."""
+    until(lambda: town.in_the_middle(role), f"{role} is in the middle of iteration 2 or later")
+    town.uplinks[role].hold()
+    before = town.in_the_middle(role)
+    if not before:
+        return False
+    until(lambda: town.in_the_middle(role) != before, f"{role} applies one message more")
+    return town.in_the_middle(role) > before
+
+
+@pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
+def test_a_daemon_killed_between_two_chunks_ends_its_job_with_the_same_parameters(role: str, tmp_path: Path) -> None:
+    expected = undisturbed()
+    with Town(tmp_path) as town:
+        for each in NAMES:
+            town.start(each)
+        town.submit()
+        hold_in_the_middle(town, role)
+        own = town.kill(role)
+        until(lambda: nothing_left(own), f"no process of the killed {role} is left", timeout_s=5)
+        town.uplinks[role].flow()
+        town.start(role)
+        assert town.result() == expected
+        counted = town.statistics()
+        assert counted.get("duplicates", 0) >= 1, counted
+        assert counted.get("tasks_run_again", 0) >= 1, counted
+
+
+def test_a_broker_killed_between_two_chunks_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    expected = undisturbed()
+    with Town(tmp_path) as town:
+        for each in NAMES:
+            town.start(each)
+        town.submit()
+        hold_in_the_middle(town, BUSINESS)
+        town.broker.kill()
+        town.uplinks[BUSINESS].flow()
+        town.broker.start()
+        assert town.result() == expected
+        counted = town.statistics()
+        assert counted.get("duplicates", 0) >= 1, counted

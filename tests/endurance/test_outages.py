@@ -1,0 +1,58 @@
+"""A partner that comes late and a broker that goes away: the job waits, holds little, and ends the same."""
+
+import time
+from pathlib import Path
+
+from services.limits import BULK_WINDOW_BYTES
+from services.local import BUSINESS, NAMES, PROVIDER
+
+from tests.endurance.test_kills import undisturbed
+from tests.endurance.town import Town, until
+
+LATE_S = 6.0
+
+
+def come_late(town: Town, seconds: float) -> dict[str, bytes]:
+    """Submit a job, start the provider `seconds` later, and give the result."""
+    town.start(BUSINESS)
+    town.submit()
+    watch(town, seconds)
+    with town.console(BUSINESS) as client:
+        view = client.ask("job", id=town.job)
+        assert view["status"] == "running"
+        assert view["progress"]["waits_for"] == NAMES[PROVIDER]
+    town.start(PROVIDER)
+    return town.result()
+
+
+def lose_the_broker(town: Town, seconds: float) -> dict[str, bytes]:
+    """Stop the broker for `seconds` in the middle of an iteration, and give the result."""
+    for role in NAMES:
+        town.start(role)
+    town.submit()
+    until(lambda: town.in_the_middle(BUSINESS), "the business is in the middle of an iteration")
+    town.broker.stop()
+    watch(town, seconds)
+    for role in NAMES:
+        with town.console(role) as client:
+            assert not client.ask("status")["transport"]["up"]
+    town.broker.start()
+    return town.result()
+
+
+def watch(town: Town, seconds: float) -> None:
+    """Let `seconds` pass; all the while less than three windows are held."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert town.held_bytes() < 3 * BULK_WINDOW_BYTES
+        time.sleep(0.2)
+
+
+def test_a_provider_that_comes_late_finds_the_job_waiting(tmp_path: Path) -> None:
+    with Town(tmp_path) as town:
+        assert come_late(town, LATE_S) == undisturbed()
+
+
+def test_a_broker_that_stops_in_mid_iteration_changes_nothing(tmp_path: Path) -> None:
+    with Town(tmp_path) as town:
+        assert lose_the_broker(town, LATE_S) == undisturbed()

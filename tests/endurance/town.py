@@ -1,0 +1,202 @@
+"""Two parties as processes, a broker of their own, and eyes in their journals."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+import psutil
+
+from broker.private import PrivateBroker
+from protocol.state import JobState, Phase, decode_state
+from services.control import ConsoleClient
+from services.local import (
+    BUSINESS,
+    NAMES,
+    PROVIDER,
+    LocalTables,
+    connect,
+    introduce,
+    make_party,
+    read_results,
+    serve,
+    wait_for,
+)
+from services.party import Party, load_party
+from tests.endurance.uplink import Uplink
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+POLL_S = 0.005
+JOB: dict[str, Any] = {
+    "task": "logistic",
+    "dataset": "labels",
+    "partner": f"{NAMES[PROVIDER]}/features",
+    "l2": 1e-2,
+    "max_iterations": 3,
+    "release_noise": 0.0,
+    "marks": ["small_sample"],
+    "chunk_rows_max": 27,
+}
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 50.0) -> Any:
+    """Poll until `condition` is true and give its value; fails the test naming `what`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain: {what}"
+        time.sleep(POLL_S)
+    return found
+
+
+class Town:
+    """A broker, two party directories, and the processes that run at the moment."""
+
+    def __init__(self, directory: Path, *, rows: int = 300, data: str = "default_credit") -> None:
+        self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()))
+        self.broker.start()
+        self.uplinks = {role: Uplink(self.broker.amqp_port) for role in NAMES}
+        for who in ("business", "provider"):
+            pl.read_parquet(EXAMPLES / data / f"{who}.parquet").head(rows).write_parquet(directory / f"{who}.parquet")
+        tables = LocalTables(
+            business=directory / "business.parquet",
+            provider=directory / "provider.parquet",
+            identifier="id",
+            label="y",
+        )
+        self.paths = {
+            role: make_party(
+                directory / role,
+                role,
+                name,
+                tables,
+                broker=self.broker.amqp_url(name, port=self.uplinks[role].port),
+                marks=("small_sample",),
+                declare=False,
+                noise_seed="",
+            )
+            for role, name in NAMES.items()
+        }
+        introduce(self.paths[BUSINESS], self.paths[PROVIDER])
+        self.parties: dict[str, Party] = {role: load_party(path) for role, path in self.paths.items()}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.job = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for line in self.uplinks.values():
+            line.close()
+        self.broker.discard()
+
+    # -- processes ----------------------------------------------------------------------------------------
+
+    def start(self, role: str) -> None:
+        """Start a party's daemon."""
+        with (self.paths[role].parent / "log").open("ab") as output:
+            self.processes[role] = serve(self.paths[role], output)
+
+    def console(self, role: str) -> ConsoleClient:
+        """A party's console, as soon as it is there."""
+        return connect(self.parties[role])
+
+    def kill(self, role: str) -> list[int]:
+        """SIGKILL the daemon; returns the processes that were its own."""
+        process = self.processes.pop(role)
+        own = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return own
+
+    def submit(self, **changes: Any) -> str:
+        """Submit the job at the business."""
+        with self.console(BUSINESS) as client:
+            self.job = str(client.ask("submit", job={**JOB, **changes})["job"])
+        return self.job
+
+    def result(self) -> dict[str, bytes]:
+        """Both parties' parameters.json, once the job is done."""
+        found = {}
+        for role in NAMES:
+            with self.console(role) as client:
+                view = wait_for(client, self.job)
+                assert view["outcome"] == "done", (role, view["reason_code"], view["reason"])
+                found[role] = read_results(Path(view["results"]))[0]
+        return found
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of the job, both parties together."""
+        total: dict[str, int] = {}
+        for role in NAMES:
+            with self.console(role) as client:
+                for name, value in client.ask("job", id=self.job)["statistics"].items():
+                    total[name] = total.get(name, 0) + int(value)
+        return total
+
+    # -- journals -----------------------------------------------------------------------------------------
+
+    def query(self, role: str, statement: str, *values: Any) -> list[Any]:
+        """Read a party's journal while its daemon runs, or has died."""
+        path = self.parties[role].data_directory / "journal.sqlite"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'counters'").fetchone()[0]
+            return connection.execute(statement, values).fetchall() if made else []
+
+    def state(self, role: str) -> tuple[JobState, int] | None:
+        """(state, sequences applied) of the job in a party's journal."""
+        rows = self.query(role, "SELECT state, applied FROM jobs WHERE job = ?", self.job)
+        return (decode_state(rows[0][0]), rows[0][1]) if rows and rows[0][0] else None
+
+    def in_the_middle(self, role: str) -> int:
+        """Sequences applied, if the journal says: iteration >= 2, between the first and the last chunk of
+        link.terms, and a task running. 0 otherwise."""
+        found = self.state(role)
+        if found is None:
+            return 0
+        state, applied = found
+        between = state.phase is Phase.LINKING and 0 < state.round.evaluated < state.round.chunks - 1
+        if state.iteration < 2 or not between:
+            return 0
+        running = self.query(role, "SELECT count(*) FROM tasks WHERE job = ? AND started", self.job)[0][0]
+        return int(applied) if running else 0
+
+    def held_bytes(self) -> int:
+        """Bulk that waits: unreceipted in both outboxes, and in the broker's queues while it runs."""
+        total = 0
+        for role in NAMES:
+            rows = self.query(role, "SELECT coalesce(sum(bytes), 0) FROM outbox WHERE job = ?", self.job)
+            total += int(rows[0][0]) if rows else 0
+        return total + (self._queued_bytes() if self.broker.running else 0)
+
+    def _queued_bytes(self) -> int:
+        parts = urllib.request.urlparse(self.broker.admin_url)  # type: ignore[attr-defined]
+        manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        plain = f"http://{parts.hostname}:{parts.port}"
+        manager.add_password(None, plain, parts.username, parts.password)
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+        with opener.open(f"{plain}/api/queues/warren?columns=name,message_bytes", timeout=10) as answer:
+            return sum(int(queue.get("message_bytes", 0)) for queue in json.load(answer))
+
+
+def nothing_left(pids: list[int]) -> bool:
+    """Whether none of these processes lives (zombies do not)."""
+    for pid in pids:
+        try:
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            continue
+    return True
