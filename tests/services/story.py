@@ -16,7 +16,7 @@ from services.jobs import JobView
 from services.journal_schema import blobs, held, outbox, tasks
 from tests.services import house, toy
 
-PLAN = toy.Plan(seed=7, iterations=2, chunks=3, size=1500)
+PLAN = toy.Plan(seed=7, iterations=2, chunks=2, size=1500)
 JOB = "job-1"
 
 

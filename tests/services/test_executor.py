@@ -108,7 +108,7 @@ def test_the_event_loop_is_free_while_a_worker_is_busy(tmp_path):
     async def story():
         town = house.Town(tmp_path)
         async with house.running(town.daemon("bank", workers=0)), house.running(town.daemon("shop")) as shop:
-            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=2))
+            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=1))
             await house.until((tmp_path / "shop" / "spinning").exists)
             shop.lag.worst = 0.0
             assert (await shop.wait(JOB)).outcome == "done"

@@ -127,7 +127,7 @@ def test_receipts_travel_together(town):
     async def story():
         slow = replace(house.TIMING, receipt_delay=0.1)
         async with town(timing=slow).both() as (shop, bank):
-            await shop.submit(JOB, "bank", contract=toy.contract(chunks=30, size=10))
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=20, size=10))
             await shop.wait(JOB)
             received = (await bank.statistics(JOB))["messages_received"]
             assert bank.relay_counts.receipts < received / 2
@@ -286,7 +286,7 @@ def test_nothing_is_sent_twice_on_a_healthy_line_with_a_busy_partner(town):
     async def story():
         slow = replace(house.TIMING, silence_first=5.0)
         async with town(timing=slow).both() as (shop, bank):
-            await shop.submit(JOB, "bank", contract=toy.contract(iterations=2, chunks=30, size=20_000))
+            await shop.submit(JOB, "bank", contract=toy.contract(iterations=1, chunks=30, size=20_000))
             await shop.wait(JOB)
             await house.ended(bank, JOB)
             assert (shop.relay_counts.published_again, bank.relay_counts.published_again) == (0, 0)
@@ -362,7 +362,7 @@ def test_a_heavily_lossy_broker_is_only_slow(tmp_path):
     async def story():
         town = house.Town(tmp_path, faults=Faults(seed=3, loss=0.15, reorder=0.3), fields={"workers": 0})
         async with town.both() as (shop, bank):
-            await shop.submit(JOB, "bank", contract=toy.contract(chunks=8, size=100))
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=3, size=100))
             assert (await shop.wait(JOB)).outcome == "done"
             assert (await house.ended(bank, JOB)).outcome == "done"
 

@@ -1,0 +1,64 @@
+# Everything here works on a fresh machine with Python 3.11+, pip and make; `make test` also installs RabbitMQ
+# (as root on Debian) or says what to install.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ROWS   ?= 4000
+BROKER ?= embedded
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup setup-dev demo test check format diagrams bench soak lock clean
+
+setup: $(VENV)/.run        ## what is needed to run: no compiler, no broker
+setup-dev: $(VENV)/.dev    ## and to test
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --only-binary :all: -r requirements.lock
+	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(hatchling|editables|packaging|pathspec|pluggy|trove-classifiers)==' requirements-dev.lock)
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(PIP) install --only-binary :all: -r requirements-dev.lock
+	touch $@
+
+demo: setup                ## the main job on real data: make demo [ROWS=all] [BROKER=rabbitmq]
+	$(BIN)/warren demo --rows $(ROWS) --broker $(BROKER) --out out/demo-$(BROKER)
+
+test: check                ## linters, types, layers, and every test on a private RabbitMQ
+	$(BIN)/python -m pytest
+
+check: setup-dev           ## linters, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+diagrams: setup            ## docs/states.md from the transition tables
+	$(BIN)/python -m protocol.diagram > docs/states.md
+
+bench: setup               ## figures of docs/performance.md: whole data sets, no tests
+	$(BIN)/warren bench paillier
+	$(BIN)/warren bench train --rows all
+
+soak: setup-dev            ## the outages of the tests at full length (60 s and 120 s)
+	$(BIN)/python -m tests.endurance.soak
+
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['project']['dependencies'])")
+	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements.lock
+	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
+	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements-dev.lock
+	rm -rf .lock
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
