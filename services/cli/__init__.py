@@ -9,7 +9,7 @@ import typer
 
 from services import __version__
 from services.cli import benches, brokers, daemons, identities, locals_
-from services.cli.failures import guarded
+from services.cli.failures import exits, guarded
 
 app = typer.Typer(
     name="warren",
@@ -23,7 +23,7 @@ app.add_typer(identities.peer, name="peer")
 app.add_typer(brokers.app, name="broker")
 app.add_typer(benches.app, name="bench")
 for command in (*daemons.COMMANDS, *locals_.COMMANDS):
-    app.command(name=command.__name__.rstrip("_"))(command)
+    app.command(name=command.__name__.rstrip("_"))(exits(command))
 
 
 def _version(value: bool) -> None:

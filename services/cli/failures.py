@@ -1,9 +1,10 @@
 """What goes wrong, in one sentence and one exit code; a traceback only with WARREN_DEBUG=1."""
 
+import functools
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-import click
 import typer
 from rich.console import Console
 
@@ -50,19 +51,27 @@ def exit_code_of(error: Exception) -> int | None:
 def guarded(app: typer.Typer) -> int:
     """Run the command line and turn what goes wrong into a sentence and an exit code."""
     try:
-        result = app(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        app()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    except KeyboardInterrupt:
         errors.print("interrupted")
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return BAD_INPUT
     except Exception as error:
         code = exit_code_of(error)
         if code is None or os.environ.get("WARREN_DEBUG"):
             raise
         errors.print(f"[bold red]warren:[/] {error}")
         return code
-    return result if isinstance(result, int) else DONE
+    return DONE
+
+
+def exits(command: Callable[..., int | None]) -> Callable[..., None]:
+    """A command whose number is its exit code."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        if code := command(*arguments, **options):
+            raise typer.Exit(code)
+
+    return run

@@ -1,0 +1,63 @@
+"""One whole job on default_credit: rows per second of each stage, bytes per row, event-loop lag.
+
+Whole processes on this machine: the figures hold for it and for nothing else; products per row do not depend on it.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from services.cli.locals_ import DEMO_SEED, EXAMPLE, train
+from services.local import BUSINESS, PROVIDER, LocalTables
+
+
+def measure_training(rows: str, broker: str) -> dict[str, Any]:
+    """Train once on the first `rows` rows (or "all"); seconds, bytes and counts."""
+    with tempfile.TemporaryDirectory(prefix="warren-bench-") as name:
+        paths = []
+        for who in ("business", "provider"):
+            table = pl.read_parquet(EXAMPLE / f"{who}.parquet")
+            path = Path(name) / f"{who}.parquet"
+            (table if rows == "all" else table.head(int(rows))).write_parquet(path)
+            paths.append(path)
+        tables = LocalTables(business=paths[0], provider=paths[1], identifier="id", label="y")
+        job = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": ["reproducible"]}
+        result = train(tables, job, broker=broker, noise_seed=DEMO_SEED)
+    count = int(json.loads(result.parameters[BUSINESS])["rows"])
+    facts = json.loads(result.history)["iterations"]
+    seconds = {stage: round(value, 2) for stage, value in result.seconds.items()}
+    return {
+        "rows": count,
+        "iterations": len(facts),
+        "ciphertexts_per_row": sum(fact["terms"] + 1 for fact in facts),
+        "seconds": seconds,
+        "rows_per_second": {
+            "align": round(count / result.seconds["align"], 1),
+            "encrypt_features": round(count / result.seconds["encrypt_features"], 1),
+            "train_per_iteration": round(count * len(facts) / result.seconds["train"], 1),
+        },
+        "bytes_per_row": {
+            "business_to_provider": round(result.bytes_sent[BUSINESS] / count, 1),
+            "provider_to_business": round(result.bytes_sent[PROVIDER] / count, 1),
+        },
+        "core_seconds": round(result.cpu_seconds, 1),
+        "event_loop_lag_worst_ms": round(result.lag_worst_s * 1000, 1),
+        "broker": broker,
+    }
+
+
+def show(figures: dict[str, Any], out: Console) -> None:
+    """The figures as a table."""
+    table = Table("figure", "value", box=None)
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            for part, number in value.items():
+                table.add_row(f"{name} {part}", f"{number:,}")
+        else:
+            table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+    out.print(table)

@@ -1,0 +1,174 @@
+"""Configuration files: what is wrong is named by file and key, and secrets stay where they are."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from messages.identity import Identity
+from services.cli import app
+from services.cli.failures import BAD_INPUT, DONE, UNREACHABLE, guarded
+from services.job_file import job_from, label_bound, make_contract
+from services.local import BUSINESS, LocalTables, introduce, make_party
+from services.party import ConfigError, load_party
+from services.tables import read_table
+
+RUNNER = CliRunner()
+JOB = {"task": "logistic", "dataset": "labels", "partner": "provider-a/features"}
+
+
+def csv(path: Path, label: bool) -> Path:
+    """A small table."""
+    lines = ["id,y,a,b,c" if label else "id,d,e,f"]
+    for row in range(60):
+        values = [row % 2] if label else []
+        lines.append(",".join(map(str, [f"p{row}", *values, row * 0.5, (row * 7) % 13, -row])))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def party(tmp_path: Path) -> Path:
+    """party.toml of a business with one peer."""
+    tables = LocalTables(
+        business=csv(tmp_path / "b.csv", True), provider=csv(tmp_path / "p.csv", False), identifier="id", label="y"
+    )
+    fields = {"broker": "amqp://localhost/warren", "marks": ("small_sample",), "declare": False, "noise_seed": ""}
+    first = make_party(tmp_path / "a", BUSINESS, "business-a", tables, **fields)  # type: ignore[arg-type]
+    second = make_party(tmp_path / "b", "provider", "provider-a", tables, **fields)  # type: ignore[arg-type]
+    introduce(first, second)
+    return first
+
+
+def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Path) -> None:
+    found = load_party(party)
+    assert set(found.peers) == {"provider-a"}
+    assert found.datasets["labels"]["label"] == "y"
+    assert found.policy == {"marks": ["small_sample"]}
+    assert repr(found) == "Party('business-a')"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('name = "business-a"', 'name = "Business"', "name"),
+        ('name = "business-a"', 'name = "business-b"', "business-b.private.json"),
+        ("workers = 1", 'workers = "one"', "workers"),
+        ("workers = 1", "worker = 1", "worker"),
+        ("amqp://localhost/warren", "amqp://broker.example/warren", "amqps"),
+        ("amqp://localhost/warren", "http://localhost/", "amqp"),
+        ('policy = "policy.toml"', 'policy = "none.toml"', "none.toml"),
+        ("declare = false", "declare = maybe", "not TOML"),
+    ],
+)
+def test_a_mistake_in_party_toml_is_named(party: Path, old: str, new: str, named: str) -> None:
+    text = party.read_text()
+    assert old in text
+    party.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=named):
+        load_party(party)
+
+
+def test_an_identity_that_others_can_read_is_refused(party: Path) -> None:
+    private = next((party.parent / "identity").glob("*.private.json"))
+    private.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load_party(party)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"task": "trees"}, "task"),
+        ({"partner": "provider-a"}, "partner"),
+        ({"iterations": 3}, "iterations"),
+        ({"max_iterations": "many"}, "max_iterations"),
+        ({"marks": ["fast"]}, "marks"),
+    ],
+)
+def test_a_mistake_in_job_toml_is_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        job_from({**JOB, **change}, "job.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"key_bits": 1024}, "2048"),
+        ({"release_noise": 0.0}, "small_sample"),
+        ({"max_iterations": 0}, "max_iterations"),
+        ({"tolerance": 0.0}, "tolerance"),
+    ],
+)
+def test_a_contract_that_nobody_may_sign_is_refused_at_home(
+    party: Path, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    found = load_party(party)
+    table = read_table(tmp_path / "b.csv", identifier="id", label="y", task="logistic")
+    job = job_from({**JOB, **change}, "job.toml")
+    with pytest.raises(ConfigError, match=named):
+        make_contract(job, table, found.identity.public, found.peers["provider-a"], salt=bytes(32))
+
+
+def test_the_declared_label_bound_is_a_power_of_two_or_what_was_asked_for(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path / "b.csv", True), identifier="id", label="a", task="linear")
+    assert label_bound(job_from({**JOB, "task": "linear"}, "j"), table) == 32.0
+    assert label_bound(job_from({**JOB, "task": "linear", "label_bound": 64}, "j"), table) == 64.0
+    with pytest.raises(Exception, match="label_bound"):
+        label_bound(job_from({**JOB, "task": "linear", "label_bound": 2}, "j"), table)
+
+
+def test_identities_are_made_shown_exchanged_and_forgotten(tmp_path: Path) -> None:
+    made = RUNNER.invoke(app, ["identity", "init", str(tmp_path / "i"), "--name", "bank"])
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "i" / "bank.private.json").stat().st_mode & 0o777 == 0o600
+    public = str(tmp_path / "i" / "bank.public.json")
+    shown = RUNNER.invoke(app, ["identity", "show", public]).output.strip()
+    assert shown.startswith("bank")
+    assert shown.split(maxsplit=1)[1] in made.output
+    peers = ["--peers", str(tmp_path / "peers")]
+    assert RUNNER.invoke(app, ["peer", "add", public, *peers]).exit_code == 0
+    assert "bank" in RUNNER.invoke(app, ["peer", "list", *peers]).output
+    assert RUNNER.invoke(app, ["peer", "remove", "bank", *peers]).exit_code == 0
+    assert "bank" not in RUNNER.invoke(app, ["peer", "list", *peers]).output
+
+
+def test_an_identity_is_never_overwritten_and_a_changed_peer_never_taken(tmp_path: Path) -> None:
+    arguments = ["identity", "init", str(tmp_path), "--name", "bank"]
+    assert RUNNER.invoke(app, arguments).exit_code == 0
+    again = RUNNER.invoke(app, arguments)
+    assert isinstance(again.exception, ConfigError)
+    other = tmp_path / "other.json"
+    other.write_text(Identity.generate("bank").public.to_json())
+    peers = ["--peers", str(tmp_path / "peers")]
+    assert RUNNER.invoke(app, ["peer", "add", str(tmp_path / "bank.public.json"), *peers]).exit_code == 0
+    assert isinstance(RUNNER.invoke(app, ["peer", "add", str(other), *peers]).exception, ConfigError)
+
+
+def test_version_and_help_are_there() -> None:
+    assert RUNNER.invoke(app, ["--version"]).output.startswith("warren ")
+    text = RUNNER.invoke(app, ["--help"]).output
+    for command in ("identity", "peer", "serve", "check", "submit", "jobs", "cancel", "logs", "parked", "local"):
+        assert command in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version"], DONE),
+        (["serve", "nowhere.toml"], BAD_INPUT),
+        (["local", "--task", "trees", "--business", "b", "--provider", "p", "--id", "i", "--label", "l"], BAD_INPUT),
+        (["nonsense"], BAD_INPUT),
+    ],
+)
+def test_exit_codes_say_whose_turn_it_is(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["warren", *arguments])
+    assert guarded(app) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_daemon_that_does_not_run_is_exit_code_3(party: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["warren", "jobs", "--party", str(party)])
+    assert guarded(app) == UNREACHABLE
