@@ -56,11 +56,16 @@ class JobCancel(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class JobDone(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.done.v1"):
-    """Either party, last. `agreement` digests all shared scalars: both must have derived the same ones."""
+    """Either party, last. `agreement` digests all shared scalars: both must have derived the same ones.
+
+    `constant`, from the provider, is what centring its columns leaves over: the business adds it to its
+    intercept. Reveals the mean of the provider's scores (0 from the business).
+    """
 
     iterations: Count
     converged: bool
     agreement: Digest
+    constant: Finite
 
 
 class JobFailed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.failed.v1"):

@@ -234,10 +234,13 @@ def _advance(state: JobState) -> Outcome:
 
 
 def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome:
-    features = state.features
-    assert features.history is not None
-    assert state.snapshot is not None
-    state = change(state, phase=Phase.CLOSING, stop_reason=reason)
+    state = change(state, phase=Phase.CLOSING, stop_reason=reason, combination=combination)
+    if is_business(state):
+        return state, (progress(state, "finish", waits_for=state.partner),)
+    return _results(state, 0.0)
+
+
+def _results(state: JobState, constant: float) -> Outcome:
     facts = [msgspec.to_builtins(fact) for fact in state.facts]
     task = compute(
         "results",
@@ -245,21 +248,25 @@ def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outc
         {
             "iterations": state.iteration,
             "converged": state.converged,
-            "stop_reason": reason,
+            "stop_reason": state.stop_reason,
             "facts": facts,
-            "combination": combination,
+            "combination": state.combination,
+            "constant": constant,
             "job": job_arguments(state),
         },
-        (state.snapshot, features.history),
+        (state.snapshot, state.features.history),
     )
     return state, (task, progress(state, "finish"))
 
 
 def results_ready(state: JobState, event: Computed) -> Outcome:
-    """The own target parameters are stored: say done."""
+    """The own target parameters are stored: say done. The provider's part of the intercept goes along."""
     state = change(state, results=event.blobs)
+    constant = 0.0 if is_business(state) else output_of(event.output)["constant"]
     send = Send(
-        message=schemas.JobDone(iterations=state.iteration, converged=state.converged, agreement=state.agreement)
+        message=schemas.JobDone(
+            iterations=state.iteration, converged=state.converged, agreement=state.agreement, constant=constant
+        )
     )
     state, effects = _finish_when_ready(state)
     return state, (send, *effects)
@@ -267,16 +274,18 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
 
 def done_received(state: JobState, message: schemas.JobDone) -> Outcome:
     """The partner is done; it must have derived the same shared scalars."""
-    state = change(state, partner_done=(message.iterations, message.converged, message.agreement))
-    return _finish_when_ready(state)
-
-
-def _finish_when_ready(state: JobState) -> Outcome:
-    if not state.results or state.partner_done is None:
-        return state, ()
+    expect(not state.partner_done, "done_repeated", f"{state.partner} said job.done twice")
     expect(
-        state.partner_done == (state.iteration, state.converged, state.agreement),
+        (message.iterations, message.converged, message.agreement)
+        == (state.iteration, state.converged, state.agreement),
         "agreement_differs",
         f"{state.partner} derived other step coefficients: its software or its journal differs from this party's",
     )
+    state = change(state, partner_done=True)
+    return _results(state, message.constant) if is_business(state) else _finish_when_ready(state)
+
+
+def _finish_when_ready(state: JobState) -> Outcome:
+    if not state.results or not state.partner_done:
+        return state, ()
     return change(state, phase=Phase.DONE), (Finish(outcome="done", results=state.results),)

@@ -167,7 +167,8 @@ class JobState(Record, frozen=True, kw_only=True):
     stop_reason: str = ""
     agreement: bytes = bytes(32)
     results: tuple[BlobRef, ...] = ()
-    partner_done: tuple[int, bool, bytes] | None = None
+    combination: tuple[float, ...] = ()
+    partner_done: bool = False
 
     @property
     def terms_of(self) -> JobContract:

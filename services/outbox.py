@@ -218,6 +218,12 @@ def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing 
     )
 
 
+def contains(connection: Connection, job: str, sequence: int) -> bool:
+    """Whether a message is still without a receipt."""
+    where = (outbox.c.job == job, outbox.c.sequence == sequence)
+    return connection.scalar(select(outbox.c.id).where(*where)) is not None
+
+
 def jobs_with_outbox(connection: Connection) -> list[str]:
     """Jobs that have messages without a receipt."""
     return list(connection.scalars(select(outbox.c.job).distinct().order_by(outbox.c.job)))

@@ -216,6 +216,9 @@ class Relay:
         try:
             data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
         except BlobDamaged as error:
+            if not await self._journal.read(lambda connection: outbox.contains(connection, line.job, message.sequence)):
+                # A receipt came while the body was being read, and its segment went with it.
+                return
             await self._broken(line.job, "blob_damaged", f"message {message.sequence} cannot be sent again: {error}")
             return
         if data is None:

@@ -1,13 +1,28 @@
-"""What a finished job of both parties on one machine looks like, for people and for programs."""
+"""What a finished job of both parties on one machine looks like, for programs and in files.
 
+Metrics and the comparison with the joined table need both parties' tables: only a demonstration or a test ever
+has them in one place.
+"""
+
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from learning import metrics
+from learning.history import TargetParameters
+from services import reference
+from services.plots import plot_convergence, plot_roc
 from services.tables import Table
 
+Vector = NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Finished:
     """Everything a report speaks of. Bytes are those of both parties' result files."""
 
@@ -25,12 +40,125 @@ class Finished:
     backend: str
     transport: str
 
+    @cached_property
+    def of_business(self) -> dict[str, Any]:
+        """The business's parameters.json."""
+        found: dict[str, Any] = json.loads(self.parameters_business)
+        return found
+
+    @cached_property
+    def of_provider(self) -> dict[str, Any]:
+        """The provider's parameters.json."""
+        found: dict[str, Any] = json.loads(self.parameters_provider)
+        return found
+
+    @cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        """What both parties know of each iteration."""
+        found: list[dict[str, Any]] = json.loads(self.history)["iterations"]
+        return found
+
+    @cached_property
+    def joined(self) -> tuple[Vector, Vector, Vector]:
+        """(business columns, provider columns, labels) of the rows that both parties have."""
+        places = {name: row for row, name in enumerate(self.provider.identifiers)}
+        both = [(row, places[name]) for row, name in enumerate(self.business.identifiers) if name in places]
+        mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
+        assert self.business.label is not None
+        return self.business.values[mine], self.provider.values[theirs], self.business.label[mine]
+
+    @cached_property
+    def scores(self) -> Vector:
+        """The joint model's score of every common row, on the grid of training."""
+        business, provider, _ = self.joined
+        return _parameters(self.of_business).scores(business) + _parameters(self.of_provider).scores(provider)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The task's metrics of the joint model on the training rows."""
+        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores)
+
+    @property
+    def ciphertexts_per_row(self) -> int:
+        """Link-term ciphertexts that the business encrypted for every row, over all iterations."""
+        return sum(fact["terms"] + 1 for fact in self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Against the optimum on the joined table. `distance`: relative L2 of coefficients, standardised columns."""
+
+    distance: float
+    metrics: dict[str, float]
+    coefficients: Vector
+    intercept: float
+
+
+def _parameters(file: dict[str, Any]) -> TargetParameters:
+    grid = file["grid"].values()
+    return TargetParameters(
+        constant=file.get("intercept", 0.0),
+        coefficients=tuple(file["coefficients"].values()),
+        centres=tuple(step["centre"] for step in grid),
+        scales=tuple(step["step"] for step in grid),
+    )
+
+
+def compare(finished: Finished) -> Comparison:
+    """Fit the joined table and compare."""
+    business, provider, label = finished.joined
+    values = np.hstack([business, provider])
+    task = finished.of_business["task"]
+    best = reference.fit(task, values, label, finished.of_business["l2"])
+    scale = values.std(axis=0)
+    own = np.array([*finished.of_business["coefficients"].values(), *finished.of_provider["coefficients"].values()])
+    distance = np.linalg.norm((own - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
+    scores = values @ best.coefficients + best.intercept
+    return Comparison(
+        distance=float(distance),
+        metrics=metrics.evaluate(task, label, scores),
+        coefficients=best.coefficients,
+        intercept=best.intercept,
+    )
+
 
 def json_object(finished: Finished) -> dict[str, Any]:
     """The object of `warren local --json`."""
-    raise LookupError(finished.transport)
+    own = finished.of_business
+    return {
+        "task": own["task"],
+        "rows": own["rows"],
+        "features": {
+            "business": len(own["coefficients"]),
+            "provider": len(finished.of_provider["coefficients"]),
+        },
+        "iterations": own["iterations"],
+        "converged": own["converged"],
+        "seconds": {
+            stage: round(finished.seconds[stage], 3) for stage in ("total", "align", "encrypt_features", "train")
+        },
+        "core_seconds": round(finished.core_seconds, 3),
+        "ciphertexts_per_row": finished.ciphertexts_per_row,
+        "bytes": {
+            "business_to_provider": finished.bytes_business_to_provider,
+            "provider_to_business": finished.bytes_provider_to_business,
+        },
+        "metrics": finished.metrics,
+        "key_bits": finished.key_bits,
+        "backend": finished.backend,
+        "transport": finished.transport,
+    }
 
 
 def write_outputs(directory: Path, finished: Finished) -> None:
-    """Result files and plots."""
-    raise LookupError(str(directory) + finished.transport)
+    """Per party parameters.json and history.json; for people convergence.png and, for logistic, roc.png."""
+    for who, parameters in (
+        ("business", finished.parameters_business),
+        ("provider", finished.parameters_provider),
+    ):
+        (directory / who).mkdir(parents=True, exist_ok=True)
+        (directory / who / "parameters.json").write_bytes(parameters)
+        (directory / who / "history.json").write_bytes(finished.history)
+    plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
+    if finished.of_business["task"] == "logistic":
+        plot_roc(directory / "roc.png", finished.joined[2], finished.scores, finished.metrics)

@@ -1,10 +1,78 @@
-"""A finished job, printed for people."""
+"""A finished job, printed for people: what each party learned, how good it is, what it cost."""
+
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from services.report import Finished
+from services.report import Comparison, Finished, compare
+
+ENCRYPT_PRODUCTS = 206
+"""Products modulo p^2 or q^2 for one encryption by the key's owner: 103 table products for each prime."""
+
+EVALUATE_PRODUCTS = 40
+"""Products modulo N^2 to raise a row's link terms: 16 shared squarings and about 4 products for each of 6 terms."""
+
+PACK_PRODUCTS = 74
+CROSS_PRODUCTS = 11
 
 
-def show(finished: Finished, out: Console) -> None:
-    """Print it."""
-    raise LookupError(finished.transport + str(out))
+def products_per_row(facts: list[dict[str, Any]]) -> tuple[int, int]:
+    """(short products at the business, long ones at the provider) for one row over the whole job.
+
+    Counted from the algorithms, not measured, so they do not depend on the machine: short are modulo the square
+    of a prime, long modulo N^2 (about 3.5 short ones).
+    """
+    short = sum((fact["terms"] + 1) * ENCRYPT_PRODUCTS for fact in facts)
+    long = sum((EVALUATE_PRODUCTS if fact["terms"] else 0) + PACK_PRODUCTS + CROSS_PRODUCTS for fact in facts)
+    return short, long
+
+
+def show(finished: Finished, out: Console) -> Comparison:
+    """Print the summary; returns the comparison with the joined table."""
+    comparison = compare(finished)
+    out.print(_parameters("The business learned", finished.of_business))
+    out.print(_parameters("The provider learned", finished.of_provider))
+    out.print(_quality(finished, comparison))
+    out.print(_cost(finished))
+    return comparison
+
+
+def _parameters(title: str, file: dict[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2))
+    intercept = [("intercept", file["intercept"])] if "intercept" in file else []
+    cells = [*intercept, *file["coefficients"].items()]
+    width = 4
+    for first in range(0, len(cells), width):
+        table.add_row(*(f"[dim]{name}[/] {value:+.5f}" for name, value in cells[first : first + width]))
+    return table
+
+
+def _quality(finished: Finished, comparison: Comparison) -> Table:
+    own = finished.of_business
+    ended = "converged" if own["converged"] else "not converged"
+    title = f"Joint model: {own['rows']:,} rows, {own['iterations']} iterations, {ended}"
+    table = Table("", "joint model", "joined table", "difference", title=title, title_justify="left", box=None)
+    for name, value in finished.metrics.items():
+        best = comparison.metrics[name]
+        table.add_row(name, f"{value:.5f}", f"{best:.5f}", f"{value - best:+.5f}")
+    table.add_row("coefficients, relative L2 (standardised)", "", "", f"{comparison.distance:.2%}")
+    return table
+
+
+def _cost(finished: Finished) -> Table:
+    short, long = products_per_row(finished.facts)
+    seconds = finished.seconds
+    table = Table(title="Cost", title_justify="left", box=None, show_header=False, padding=(0, 2))
+    stages = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("align", "encrypt_features", "train"))
+    table.add_row("seconds", f"{seconds['total']:.1f}  ({stages})")
+    table.add_row("core-seconds", f"{finished.core_seconds:.1f}")
+    table.add_row("ciphertexts per row", f"{finished.ciphertexts_per_row}")
+    table.add_row("products per row", f"{short:,} modulo a prime's square, {long:,} modulo N^2")
+    table.add_row(
+        "bytes",
+        f"{finished.bytes_business_to_provider:,} to the provider, "
+        f"{finished.bytes_provider_to_business:,} to the business",
+    )
+    table.add_row("keys", f"{finished.key_bits} bits, back end {finished.backend}, transport {finished.transport}")
+    return table

@@ -21,7 +21,9 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     parameters["l2"] = facts["l2"]
     parameters["iterations"] = arguments["iterations"]
     parameters["converged"] = arguments["converged"]
-    parameters["intercept" if business else "constant"] = target.constant
+    if business:
+        # The provider's columns are centred, too: its constant makes this the intercept of the joint model.
+        parameters["intercept"] = target.constant + arguments["constant"]
     parameters["coefficients"] = dict(zip(snapshot.columns, target.coefficients, strict=True))
     parameters["grid"] = {
         column: {"centre": centre, "step": scale}
@@ -36,7 +38,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         context.job, arguments["iterations"], facts["partner_columns"]
     )
     blobs = (_json(parameters), _json(history))
-    return TaskResult({}, tuple((blob, facts["rows"]) for blob in blobs))
+    return TaskResult({"constant": target.constant}, tuple((blob, facts["rows"]) for blob in blobs))
 
 
 def _json(value: Any) -> bytes:
