@@ -5,18 +5,18 @@ its body is gone, and a large body costs no signature time.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from messages.codec import CodecError, pack, unpack
 from messages.identity import Identity, PublicIdentity
-from messages.keys import AddressError, parse_routing_key
+from messages.keys import NAME, AddressError, parse_routing_key
 from messages.schemas import Count, Digest, Name
-from messages.seal import SUITES
+from messages.seal import DEFAULT_SUITE
 
 PROTOCOL_VERSION: Final = 1
 HEADER_BYTES_MAX: Final = 2048
@@ -32,11 +32,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `previous`: head of the sender's journal chain for this job.
     """
 
-    version: int
+    version: Annotated[int, Meta(ge=0, le=65_535)]
     job: Name
     sender: Name
     recipient: Name
-    kind: Annotated[str, Meta(pattern=r"^[a-z.]{1,40}$")]
+    kind: Annotated[str, Meta(pattern=r"^[a-z.]{1,40}\Z")]
     sequence: Count
     chunk: Count
     chunks: Annotated[int, Meta(ge=1, le=2**32)]
@@ -92,19 +92,34 @@ def assemble(header_bytes: bytes, signature: bytes, body: bytes) -> bytes:
 
 
 def read_header(header_bytes: bytes) -> Header:
-    """A header, signature not checked. Raises CodecError or msgspec.ValidationError."""
-    header: Header = msgspec.convert(unpack(header_bytes, bytes_max=HEADER_BYTES_MAX), Header, strict=True)
+    """A header, signature not checked. Raises ValueError (CodecError or msgspec.ValidationError)."""
+    return _header_of(unpack(header_bytes, bytes_max=HEADER_BYTES_MAX), header_bytes)
+
+
+def _header_of(plain: Any, header_bytes: bytes) -> Header:
+    """The header of `plain`, whose one and only spelling is `header_bytes`. Raises ValueError."""
+    header: Header = msgspec.convert(plain, Header, strict=True)
+    if pack(msgspec.to_builtins(header, builtin_types=(bytes,))) != header_bytes:
+        raise CodecError("malformed", "the header is not in canonical form")
     return header
 
 
 def open_envelope(
-    data: bytes, *, me: str, peers: Mapping[str, PublicIdentity], bytes_max: int = 2**20 + 2**16
+    data: bytes,
+    *,
+    me: str,
+    peers: Mapping[str, PublicIdentity],
+    bytes_max: int = 2**20 + 2**16,
+    suites: Collection[str] = (DEFAULT_SUITE,),
 ) -> Envelope:
-    """Check everything that can be checked without opening the body. Raises EnvelopeError with the first failure."""
+    """Check everything that can be checked without opening the body. Raises EnvelopeError with the first failure.
+
+    `suites` are those that this party lets others seal with: the hybrid one alone, unless it says otherwise.
+    """
     if len(data) > bytes_max:
         raise EnvelopeError("oversized", f"{len(data)} bytes, {bytes_max} at most")
     try:
-        parts = unpack(data, bytes_max=bytes_max)
+        parts = unpack(data, bytes_max=bytes_max, items_max=0)
     except CodecError as error:
         raise EnvelopeError("malformed", f"no envelope: {error}") from None
     if (
@@ -115,7 +130,7 @@ def open_envelope(
     ):
         raise EnvelopeError("malformed", "no envelope: header, signature and body are needed")
     header_bytes, signature, body = parts["header"], parts["signature"], parts["body"]
-    header = _checked_header(header_bytes, me=me, peers=peers)
+    header = _checked_header(header_bytes, me=me, peers=peers, suites=suites)
     failure: tuple[str, str] | None = None
     if not peers[header.sender].verify(signature, _DOMAIN + header_bytes):
         failure = ("bad_signature", f"the signature is not {header.sender}'s")
@@ -126,17 +141,29 @@ def open_envelope(
     return Envelope(header, header_bytes, signature, body)
 
 
-def _checked_header(header_bytes: bytes, *, me: str, peers: Mapping[str, PublicIdentity]) -> Header:
+def _checked_header(
+    header_bytes: bytes, *, me: str, peers: Mapping[str, PublicIdentity], suites: Collection[str]
+) -> Header:
+    claimed: str | None = None
     try:
         plain = unpack(header_bytes, bytes_max=HEADER_BYTES_MAX)
+        # A header of another version may have other fields: only its version and its sender are asked for.
         version = plain.get("version") if isinstance(plain, dict) else None
+        claimed = _claimed_sender(plain)
         if isinstance(version, int) and version != PROTOCOL_VERSION:
-            raise EnvelopeError("unknown_version", f"protocol version {version}", header_bytes=header_bytes)
-        header: Header = msgspec.convert(plain, Header, strict=True)
+            raise EnvelopeError(
+                "unknown_version",
+                f"protocol version {version}, this software speaks {PROTOCOL_VERSION}",
+                sender=claimed,
+                header_bytes=header_bytes,
+            )
+        header = _header_of(plain, header_bytes)
     except (CodecError, msgspec.ValidationError):
-        raise EnvelopeError("malformed", "the header cannot be read", header_bytes=header_bytes) from None
+        raise EnvelopeError(
+            "malformed", "the header cannot be read", sender=claimed, header_bytes=header_bytes
+        ) from None
     checks = (
-        (header.suite not in SUITES, "unknown_suite", f"suite {header.suite!r}"),
+        (header.suite not in suites, "unknown_suite", f"suite {header.suite!r} is not accepted"),
         (header.recipient != me, "wrong_recipient", f"addressed to {header.recipient}"),
         (header.sender not in peers, "unknown_sender", f"{header.sender} is no peer"),
     )
@@ -144,6 +171,11 @@ def _checked_header(header_bytes: bytes, *, me: str, peers: Mapping[str, PublicI
         if failed:
             raise EnvelopeError(code, reason, sender=header.sender, header_bytes=header_bytes)
     return header
+
+
+def _claimed_sender(plain: Any) -> str | None:
+    sender = plain.get("sender") if isinstance(plain, dict) else None
+    return sender if isinstance(sender, str) and NAME.fullmatch(sender) else None
 
 
 def check_routing(header: Header, routing_key: str) -> None:

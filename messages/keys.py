@@ -7,6 +7,9 @@ from typing import Final, NamedTuple
 from messages.schemas import BULK
 
 NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+KIND: Final = re.compile(r"(?=.{1,40}\Z)[a-z]+(\.[a-z]+)*")
+ROUTING_KEY_BYTES_MAX: Final = 255
+"""AMQP 0-9-1: a routing key is a short string. The longest of ours has 179 bytes."""
 
 
 class Traffic(StrEnum):
@@ -37,6 +40,13 @@ def check_name(name: str, what: str = "name") -> str:
     return name
 
 
+def check_kind(kind: str) -> str:
+    """The kind itself, if it is one: words of a-z with dots between. Raises AddressError."""
+    if not KIND.fullmatch(kind):
+        raise AddressError(f"kind {kind[:60]!r} must be words of a-z with dots between, 40 letters at most")
+    return kind
+
+
 def traffic_of(kind: str) -> Traffic:
     """The class that a kind of message travels in."""
     return Traffic.BULK if kind in BULK else Traffic.CONTROL
@@ -46,18 +56,18 @@ def routing_key(sender: str, recipient: str, kind: str, job: str) -> str:
     """The routing key of a message. Raises AddressError."""
     for name, what in ((sender, "sender"), (recipient, "recipient"), (job, "job")):
         check_name(name, what)
-    return f"from.{sender}.to.{recipient}.{traffic_of(kind)}.{job}.{kind}"
+    return f"from.{sender}.to.{recipient}.{traffic_of(kind)}.{job}.{check_kind(kind)}"
 
 
 def parse_routing_key(key: str) -> RoutingKey:
     """The inverse of `routing_key`. Raises AddressError."""
     words = key.split(".", 6)
-    if len(words) != 7 or words[0] != "from" or words[2] != "to" or not words[6]:
+    if len(key) > ROUTING_KEY_BYTES_MAX or len(words) != 7 or words[0] != "from" or words[2] != "to":
         raise AddressError(f"{key[:200]!r} is no routing key of this protocol")
     _, sender, _, recipient, traffic, job, kind = words
     for name, what in ((sender, "sender"), (recipient, "recipient"), (job, "job")):
         check_name(name, what)
-    if traffic not in tuple(Traffic) or traffic != traffic_of(kind):
+    if traffic != traffic_of(check_kind(kind)):
         raise AddressError(f"{kind[:60]!r} does not travel as {traffic[:20]!r}")
     return RoutingKey(sender, recipient, Traffic(traffic), job, kind)
 

@@ -16,8 +16,9 @@ NonNegative = Annotated[float, Meta(ge=0.0, le=1e300)]
 Count = Annotated[int, Meta(ge=0, le=2**48)]
 Iteration = Annotated[int, Meta(ge=1, le=100_000)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}$")]
-ReasonCode = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}$")]
+# `\Z`, not `$`, which lets a line feed follow: "job-1\n" is no name.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}\Z")]
+ReasonCode = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")]
 Reason = Annotated[str, Meta(max_length=2000)]
 BulkBytes = Annotated[bytes, Meta(max_length=2**21)]
 

@@ -83,7 +83,9 @@ def test_no_changed_byte_goes_unnoticed(position: int, change: int) -> None:
     assert code_of(bytes(data))
 
 
-@pytest.mark.parametrize(("part", "code"), [("header", None), ("signature", "bad_signature"), ("body", "body_mismatch")])
+@pytest.mark.parametrize(
+    ("part", "code"), [("header", None), ("signature", "bad_signature"), ("body", "body_mismatch")]
+)
 def test_a_flipped_byte_is_refused_with_the_code_of_its_part(part: str, code: str | None) -> None:
     parts = unpack(envelope())
     for position in range(len(parts[part])):

@@ -1,7 +1,6 @@
 """The whole story of one job between two daemons that are killed and started again while it runs."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,6 +13,7 @@ from services.crash import Crash
 from services.daemon import Daemon
 from services.jobs import JobView
 from services.journal_schema import blobs, held, outbox, tasks
+from services.limits import Timing
 from tests.services import house, toy
 
 PLAN = toy.Plan(seed=7, iterations=2, chunks=2, size=1500)
@@ -134,21 +134,18 @@ async def tell(
     *,
     plan: toy.Plan = PLAN,
     faults: Faults | None = None,
-    meanwhile: Callable[[house.Town, dict[str, Daemon]], asyncio.Future[None]] | None = None,
+    timing: Timing = house.TIMING,
 ) -> Ending:
     """Run one job to its end and both parties to rest: nothing left but results, tombstones and chains."""
-    town = house.Town(directory, faults=faults, fields={"workers": 0})
+    town = house.Town(directory, faults=faults, fields={"workers": 0, "timing": timing})
     daemons: dict[str, Daemon] = {}
     names = ("shop", "bank")
     async with asyncio.TaskGroup() as group:
         for name in names:
             group.create_task(_keep_running(town, name, hooks.get(name, Hook()), daemons))
         await asyncio.sleep(0)
-        trouble = group.create_task(meanwhile(town, daemons)) if meanwhile else None
         await _submit_until_there(daemons, msgspec.msgpack.encode(plan))
         views = [await _ended(daemons, name) for name in names]
-        if trouble:
-            trouble.cancel()
         for name in names:
             await house.until(lambda name=name: _rested(daemons, name, directory / name / "secrets"))
         shop, bank = views

@@ -2,18 +2,21 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
 from broker.embedded import Faults
-from tests.services import story, toy
+from tests.services import house, story, toy
 
 EXPECTED = repr(list(toy.expected(story.PLAN))).encode()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    return asyncio.run(story.tell(tmp_path_factory.mktemp("undisturbed"), {}))
+    # Patient, so that a slow machine is not taken for a silent partner.
+    patient = replace(house.TIMING, silence_first=30.0)
+    return asyncio.run(story.tell(tmp_path_factory.mktemp("undisturbed"), {}, timing=patient))
 
 
 def test_an_undisturbed_run_loses_repeats_and_parks_nothing(undisturbed):

@@ -214,7 +214,7 @@ class Toy:
         return self._done(state)
 
     def _done(self, state: State) -> Outcome:
-        done = schemas.JobDone(iterations=state.iteration, converged=True, agreement=bytes(32))
+        done = schemas.JobDone(iterations=state.iteration, converged=True, agreement=bytes(32), constant=0.0)
         state, effects = self._result(state)
         return state, (Send(message=done), *effects)
 
