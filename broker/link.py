@@ -35,7 +35,7 @@ APPLY_HINT: Final = "run `warren broker apply`"
 _OnClose = Callable[[object, BaseException | None], None]
 
 
-class LinkLost(Exception):  # noqa: N818 - the ordinary end of a connection, not a fault
+class LinkLost(Exception):
     """The connection is of no more use; the text is a sentence for the operator, free of secrets."""
 
 

@@ -30,7 +30,7 @@ class PublishCode(StrEnum):
     OVERSIZED = "oversized"
 
 
-class PublishFailed(Exception):  # noqa: N818 - the outcome of a publish, which the relay expects, not a fault
+class PublishFailed(Exception):
     """The broker did not confirm a message.
 
     After `disconnected` and `timeout` the message may have arrived all the same.

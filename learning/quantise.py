@@ -29,7 +29,7 @@ SUPPORT_MIN = 50
 INTERCEPT = "intercept"
 
 
-class ColumnRefused(ValueError):  # noqa: N818 - a verdict, like the other refusals
+class ColumnRefused(ValueError):
     """A column its owner must not use; `code` may travel, `column` and the text stay at home."""
 
     def __init__(self, code: str, column: str, reason: str) -> None:

@@ -13,7 +13,7 @@ ROWS_MIN: Final = 1000
 ROWS_PER_COLUMN: Final = 20
 
 
-class ReleaseRefused(ValueError):  # noqa: N818 - a verdict, like the other refusals
+class ReleaseRefused(ValueError):
     """A job whose releases its owner does not allow; `code` is the reason code."""
 
     def __init__(self, code: str, reason: str) -> None:

@@ -67,8 +67,8 @@ def encode(message: Message) -> bytes:
     """The message's bytes. Raises CodecError beyond BYTES_MAX or when a field breaks its schema."""
     try:
         plain = msgspec.to_builtins(message, builtin_types=(bytes,))
-        msgspec.convert(plain, type=_ANY, strict=True)
-        data = pack(plain)
+        # What was checked is what is written: a 0 in a field of floats becomes the 0.0 that the reader wants.
+        data = _bytes_of(msgspec.convert(plain, type=_ANY, strict=True))
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError("invalid_field", f"{kind_of(message)}: {error}") from None
     if len(data) > BYTES_MAX:
@@ -101,9 +101,13 @@ def decode(data: bytes, *, bytes_max: int = BYTES_MAX) -> Message:
     except msgspec.ValidationError as error:
         raise CodecError("invalid_field", f"{tag}: {error}") from None
     # The schema's own bytes, not only msgpack's: fields in another order, or 1 for 1.0, are second spellings.
-    if pack(msgspec.to_builtins(message, builtin_types=(bytes,))) != data:
+    if _bytes_of(message) != data:
         raise CodecError("malformed", f"{tag}: not in canonical form")
     return message
+
+
+def _bytes_of(message: Message) -> bytes:
+    return pack(msgspec.to_builtins(message, builtin_types=(bytes,)))
 
 
 def _parse(data: bytes, bytes_max: int, items_max: int) -> Any:

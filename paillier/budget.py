@@ -62,9 +62,7 @@ class BitBudget:
         return round((1 << (self.low_bits - 1)) * (release_noise * 32))
 
 
-def bit_budget(
-    rows: int, key_bits: int, residual_bound: float, providers: int = 1, value_bits: int = 15
-) -> BitBudget:
+def bit_budget(rows: int, key_bits: int, residual_bound: float, providers: int = 1, value_bits: int = 15) -> BitBudget:
     """The widths for `rows` rows of a job, residuals of at most `residual_bound` and a chain of `providers`.
 
     `value_bits` is f_v, the bits of a provider's basis values: 15, or more for a log link of wide range.

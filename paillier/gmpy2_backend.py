@@ -66,8 +66,7 @@ class _Owner:
         mod_q = at_q.draw(len(values), stream)
         p_square, q_square, inverse = self._p_square, self._q_square, self._square_inverse
         residues = [
-            one + p_square * ((other - one) * inverse % q_square)
-            for one, other in zip(mod_p, mod_q, strict=True)
+            one + p_square * ((other - one) * inverse % q_square) for one, other in zip(mod_p, mod_q, strict=True)
         ]
         return CipherVector.from_ints(self.public, _add_plain(residues, values, self.public))
 
@@ -109,9 +108,7 @@ class _Guest:
 
     def rerandomise(self, vector: CipherVector, stream: RandomStream) -> CipherVector:
         return self._result(
-            _times(
-                self._numbers(vector), self._residue_source().draw(len(vector), stream), self.public.square
-            )
+            _times(self._numbers(vector), self._residue_source().draw(len(vector), stream), self.public.square)
         )
 
     def add(self, left: CipherVector, right: CipherVector) -> CipherVector:
@@ -200,6 +197,5 @@ def _add_plain(numbers: list[mpz], values: Sequence[int], public: PublicKey) -> 
     if any(not -modulus < value < modulus for value in values):
         raise ValueError("a value is not between -N and N")
     return [
-        (number + n * (number * mpz(int(value)) % n)) % square
-        for number, value in zip(numbers, values, strict=True)
+        (number + n * (number * mpz(int(value)) % n)) % square for number, value in zip(numbers, values, strict=True)
     ]

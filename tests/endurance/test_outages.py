@@ -5,7 +5,6 @@ from pathlib import Path
 
 from services.limits import BULK_WINDOW_BYTES
 from services.local import BUSINESS, NAMES, PROVIDER
-
 from tests.endurance.test_kills import undisturbed
 from tests.endurance.town import Town, until
 

@@ -95,9 +95,7 @@ def test_rerandomised_ciphertexts_keep_their_plaintexts_and_nothing_else():
     assert phe_decrypt(other) == phe_decrypt(vector)
     assert not set(numbers(other)) & set(numbers(vector))
     assert numbers(GUEST.rerandomise(vector, stream("again"))) == numbers(other)
-    quotients = [
-        new * pow(old, -1, SQUARE) % SQUARE for new, old in zip(numbers(other), numbers(vector), strict=True)
-    ]
+    quotients = [new * pow(old, -1, SQUARE) % SQUARE for new, old in zip(numbers(other), numbers(vector), strict=True)]
     assert len(set(quotients)) == len(EDGES)
 
 
@@ -119,9 +117,7 @@ def test_plain_numbers_are_added_as_phe_encrypts_them():
     chance = random.Random(1)
     bases = [chance.randrange(2, N) for _ in EDGES]
     zeros = CipherVector.from_ints(PUBLIC, [pow(base, N, SQUARE) for base in bases])
-    expected = [
-        PHE.public_key.raw_encrypt(value % N, r_value=base) for value, base in zip(EDGES, bases, strict=True)
-    ]
+    expected = [PHE.public_key.raw_encrypt(value % N, r_value=base) for value, base in zip(EDGES, bases, strict=True)]
     assert numbers(GUEST.add_plain(zeros, EDGES)) == expected
 
 

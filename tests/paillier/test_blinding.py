@@ -43,9 +43,7 @@ def test_residues_under_an_own_prime_of_unknown_order_are_uniform(prime):
     assert_uniform(source.draw(200 * len(group), RANDOMNESS.stream("draw", prime)), group)
 
 
-@pytest.mark.parametrize(
-    ("p", "q"), [(7, 11), (11, 31), (13, 37)], ids=["2 shared", "10 shared", "12 shared"]
-)
+@pytest.mark.parametrize(("p", "q"), [(7, 11), (11, 31), (13, 37)], ids=["2 shared", "10 shared", "12 shared"])
 def test_residues_under_a_foreign_key_are_uniform_even_if_its_orders_have_much_in_common(p, q):
     n = p * q
     group = {pow(x, n, n**2) for x in range(1, n) if x % p and x % q}

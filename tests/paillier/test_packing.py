@@ -162,12 +162,9 @@ def cross_term(columns, release_noise, residuals, features):
     width = plaintexts_per_row(columns, BUDGET)
     windows = window(columns, release_noise)
     reply = [
-        sum(packed[row * width + at] * share for row, share in enumerate(theirs)) + windows[at]
-        for at in range(width)
+        sum(packed[row * width + at] * share for row, share in enumerate(theirs)) + windows[at] for at in range(width)
     ]
-    own = [
-        sum(int(x) * share for x, share in zip(features[:, at], mine, strict=True)) for at in range(columns)
-    ]
+    own = [sum(int(x) * share for x, share in zip(features[:, at], mine, strict=True)) for at in range(columns)]
     return [plain % N for plain in reply], own
 
 
@@ -180,9 +177,7 @@ def test_a_windowed_reply_and_the_own_part_make_the_gradient(columns, release_no
     residuals = chance.integers(-limit, limit + 1, 1000).tolist()
     reply, own = cross_term(columns, release_noise, residuals, features)
     gradient = read_gradient(reply, columns, BUDGET, N, own)
-    exact = [
-        sum(int(x) * r for x, r in zip(features[:, at], residuals, strict=True)) for at in range(columns)
-    ]
+    exact = [sum(int(x) * r for x, r in zip(features[:, at], residuals, strict=True)) for at in range(columns)]
     for entry, truth in zip(gradient, exact, strict=True):
         assert abs(entry - truth) <= BUDGET.noise_bound(release_noise)
 

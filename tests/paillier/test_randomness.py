@@ -51,9 +51,7 @@ def test_a_stream_is_aes_256_of_a_counter_under_a_derived_key():
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_reading_in_pieces_equals_reading_at_once(sizes):
     pieces = Randomness(SECRET).stream("pieces")
-    assert b"".join(pieces.bytes(size) for size in sizes) == Randomness(SECRET).stream("pieces").bytes(
-        sum(sizes)
-    )
+    assert b"".join(pieces.bytes(size) for size in sizes) == Randomness(SECRET).stream("pieces").bytes(sum(sizes))
 
 
 @given(st.integers(1, 1 << 70), st.integers(0, 30))

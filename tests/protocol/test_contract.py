@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from protocol.contract import (
     ContractError,
     JobContract,
@@ -123,9 +124,7 @@ HERE = frozenset({"customers"})
         (Policy(release_noise_min=0.25), {}, "release_noise"),
     ],
 )
-def test_a_policy_declines_with_a_code_of_its_own(
-    policy: Policy, changes: dict[str, object], code: str
-) -> None:
+def test_a_policy_declines_with_a_code_of_its_own(policy: Policy, changes: dict[str, object], code: str) -> None:
     decision = decide(contract(**changes), policy, HERE)
     assert not decision.acceptable
     assert decision.reason_code == code

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from messages import codec, schemas
 from protocol.diagram import document
 from protocol.effects import CancelDecided, ComputeFailed, ControlReceived, Expired, Finish, Send
@@ -57,9 +58,7 @@ def test_a_failed_task_ends_the_job_and_tells_the_partner(place: tuple[str, Phas
 
 
 @given(st.sampled_from(ROLE_PHASES), st.sampled_from(["step.products", "score.range", "align.result", "job.done"]))
-def test_a_message_that_may_not_come_now_fails_the_job_and_nothing_else(
-    place: tuple[str, Phase], kind: str
-) -> None:
+def test_a_message_that_may_not_come_now_fails_the_job_and_nothing_else(place: tuple[str, Phase], kind: str) -> None:
     role, phase = place
     if f"control:{kind}" in TRANSITIONS[role][phase]:
         return

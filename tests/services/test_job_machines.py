@@ -1,6 +1,7 @@
 """Both machines with their real compute functions: a whole job in one process, in any order of events."""
 
 import numpy as np
+
 from services.tables import Table
 
 
