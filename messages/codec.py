@@ -46,6 +46,7 @@ MESSAGES: Final[tuple[type[Message], ...]] = _all_messages()
 TYPES: Final[dict[str, type[Message]]] = {str(kind.__struct_config__.tag): kind for kind in MESSAGES}
 """Tag -> message type."""
 
+# Converted with `builtin_types=(bytes,)` always: without it msgspec takes text for bytes, as base64.
 _ANY: Final[Any] = reduce(or_, MESSAGES)
 
 
@@ -68,7 +69,7 @@ def encode(message: Message) -> bytes:
     try:
         plain = msgspec.to_builtins(message, builtin_types=(bytes,))
         # What was checked is what is written: a 0 in a field of floats becomes the 0.0 that the reader wants.
-        data = _bytes_of(msgspec.convert(plain, type=_ANY, strict=True))
+        data = _bytes_of(msgspec.convert(plain, type=_ANY, strict=True, builtin_types=(bytes,)))
     except (TypeError, ValueError, OverflowError) as error:
         raise CodecError("invalid_field", f"{kind_of(message)}: {error}") from None
     if len(data) > BYTES_MAX:
@@ -97,7 +98,7 @@ def decode(data: bytes, *, bytes_max: int = BYTES_MAX) -> Message:
     if not isinstance(tag, str) or tag not in TYPES:
         raise CodecError("unknown_type", "the message has no tag that this version knows")
     try:
-        message: Message = msgspec.convert(plain, type=_ANY, strict=True)
+        message: Message = msgspec.convert(plain, type=_ANY, strict=True, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         raise CodecError("invalid_field", f"{tag}: {error}") from None
     # The schema's own bytes, not only msgpack's: fields in another order, or 1 for 1.0, are second spellings.

@@ -81,7 +81,7 @@ class EnvelopeError(ValueError):
 def sign_header(header: Header, identity: Identity) -> SignedHeader:
     """Encode and sign. Raises ValueError for a header that breaks its own schema."""
     plain = msgspec.to_builtins(header, builtin_types=(bytes,))
-    msgspec.convert(plain, Header, strict=True)
+    msgspec.convert(plain, Header, strict=True, builtin_types=(bytes,))
     header_bytes = pack(plain)
     return SignedHeader(header_bytes, identity.sign(_DOMAIN + header_bytes))
 
@@ -98,7 +98,7 @@ def read_header(header_bytes: bytes) -> Header:
 
 def _header_of(plain: Any, header_bytes: bytes) -> Header:
     """The header of `plain`, whose one and only spelling is `header_bytes`. Raises ValueError."""
-    header: Header = msgspec.convert(plain, Header, strict=True)
+    header: Header = msgspec.convert(plain, Header, strict=True, builtin_types=(bytes,))
     if pack(msgspec.to_builtins(header, builtin_types=(bytes,))) != header_bytes:
         raise CodecError("malformed", "the header is not in canonical form")
     return header

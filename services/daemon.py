@@ -196,7 +196,8 @@ class Daemon(Desk):
             self.close()
             self._started.set()
             self._executor.kill()
-            await asyncio.to_thread(self._journal.close)
+            # Not awaited: a cancelled daemon must not let its lock go before its last transaction has ended.
+            self._journal.close()
             self._blobs.close()
             self._directory.close()
             log.info("stopped")

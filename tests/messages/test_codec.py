@@ -186,6 +186,11 @@ def test_a_value_of_another_type_is_never_converted(value: object) -> None:
     assert code_of(msgpack.packb({"type": "receipt.v1", "applied": value, "credit": 0})) == "invalid_field"
 
 
+@pytest.mark.parametrize("value", ["AAAA", "", [1, 2], None, 7])
+def test_text_is_never_taken_for_bytes(value: object) -> None:
+    assert code_of(msgpack.packb({"type": "align.list.v1", "points": value})) == "invalid_field"
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_no_number_that_is_none_gets_in_or_out(value: float) -> None:
     fields = {"type": "step.products.v1", "iteration": 1, "products": [value], "largest": 0.0}

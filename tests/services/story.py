@@ -24,12 +24,13 @@ class Hook:
     """A crash hook; once it has crashed, whatever thread of the dead daemon still runs comes no further."""
 
     dead = False
+    retired = False
     crashes = 0
 
     def __call__(self, point: str) -> None:
         if self.dead:
             raise Crash(point)
-        if self.strikes(point):
+        if not self.retired and self.strikes(point):
             self.dead = True
             self.crashes += 1
             raise Crash(point)
@@ -77,6 +78,8 @@ async def _keep_running(town: house.Town, name: str, hook: Hook, daemons: dict[s
         daemon = daemons[name] = town.daemon(name, hook)
         try:
             await daemon.run()
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:
             # Where the hook struck in an operator's command, the daemon only sees its journal gone.
             if not hook.dead and not house.is_crash(error):
@@ -128,6 +131,19 @@ async def _rested(daemons: dict[str, Daemon], name: str, secrets: Path) -> bool:
         return False
 
 
+async def _retire(daemons: dict[str, Daemon], name: str, hook: Hook | None) -> None:
+    """No more crashes; a daemon that has just crashed is back before this returns."""
+    if hook is not None:
+        hook.retired = True
+    while True:
+        try:
+            await daemons[name].statistics(JOB)
+        except Exception:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
 async def tell(
     directory: Path,
     hooks: dict[str, Hook],
@@ -148,6 +164,8 @@ async def tell(
         views = [await _ended(daemons, name) for name in names]
         for name in names:
             await house.until(lambda name=name: _rested(daemons, name, directory / name / "secrets"))
+        for name in names:
+            await _retire(daemons, name, hooks.get(name))
         shop, bank = views
         results = [await daemons["shop"].result(JOB, ref) for ref in shop.results]
         ending = Ending(

@@ -125,9 +125,9 @@ def test_a_cancel_waits_for_one_window_of_bulk_and_no_more(town):
 
 def test_receipts_travel_together(town):
     async def story():
-        slow = replace(house.TIMING, receipt_delay=0.1)
+        slow = replace(house.TIMING, receipt_delay=0.5, silence_first=10.0)
         async with town(timing=slow).both() as (shop, bank):
-            await shop.submit(JOB, "bank", contract=toy.contract(chunks=20, size=10))
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=16, size=10))
             await shop.wait(JOB)
             received = (await bank.statistics(JOB))["messages_received"]
             assert bank.relay_counts.receipts < received / 2

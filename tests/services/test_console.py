@@ -1,0 +1,102 @@
+"""The console: what an operator asks of a running daemon, and what it answers."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable, socket_path
+from services.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
+from services.party import load_party
+from tests.services.test_local import JOB, parties
+
+PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}
+
+
+@pytest.fixture(scope="module")
+def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ConsoleClient]]:
+    """Consoles of two running parties."""
+    nowhere = dict.fromkeys(NAMES, "amqp://localhost/warren")
+    paths = parties(tmp_path_factory.mktemp("consoles") / "parties", nowhere, NAMES)
+    with embedded(paths):
+        found = {role: connect(load_party(path)) for role, path in zip(NAMES, paths, strict=True)}
+        yield found
+        for client in found.values():
+            client.close()
+
+
+def test_check_says_whether_the_partner_would_accept_and_what_it_costs(consoles: dict[str, ConsoleClient]) -> None:
+    answer = consoles[BUSINESS].ask("check", job=PROPOSAL)
+    assert answer["partner"]["acceptable"]
+    assert (answer["partner"]["rows"], answer["partner"]["columns"]) == (200, 20)
+    assert all(value > 0 for value in answer["estimate"].values())
+
+
+def test_check_gives_the_partner_s_reason_for_declining(consoles: dict[str, ConsoleClient]) -> None:
+    answer = consoles[BUSINESS].ask("check", job={**PROPOSAL, "partner": f"{NAMES[PROVIDER]}/secrets"})
+    assert not answer["partner"]["acceptable"]
+    assert answer["partner"]["reason_code"] == "dataset_unknown"
+
+
+def test_a_declined_job_ends_with_the_reason_at_both(consoles: dict[str, ConsoleClient]) -> None:
+    job = consoles[BUSINESS].ask("submit", job={**PROPOSAL, "partner": f"{NAMES[PROVIDER]}/secrets"})["job"]
+    for client in consoles.values():
+        view = wait_for(client, job)
+        assert (view["outcome"], view["reason_code"]) == ("declined", "dataset_unknown")
+
+
+def test_a_cancelled_job_ends_at_both(consoles: dict[str, ConsoleClient]) -> None:
+    job = consoles[BUSINESS].ask("submit", job=PROPOSAL)["job"]
+    consoles[BUSINESS].ask("cancel", id=job, reason="a mistake")
+    view = wait_for(consoles[BUSINESS], job)
+    assert view["outcome"] == "cancelled"
+    assert "a mistake" in view["reason"]
+    assert job in [entry["job"] for entry in consoles[BUSINESS].ask("jobs")]
+    assert consoles[BUSINESS].ask("parked")["codes"] == {}
+
+
+@pytest.mark.parametrize("verb", ["job", "cancel"])
+def test_an_unknown_job_is_said_to_be_unknown(consoles: dict[str, ConsoleClient], verb: str) -> None:
+    with pytest.raises(ConsoleError, match="there is no job") as caught:
+        consoles[BUSINESS].ask(verb, id="nothing")
+    assert caught.value.code == "unknown_job"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"partner": "stranger/features"}, "stranger"),
+        ({"dataset": "nothing"}, "nothing"),
+        ({"label": "nothing"}, "nothing"),
+        ({"key_bits": 1024}, "2048"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_at_home(
+    consoles: dict[str, ConsoleClient], change: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ConsoleError, match=named) as caught:
+        consoles[BUSINESS].ask("submit", job={**PROPOSAL, **change})
+    assert caught.value.code == "bad_input"
+
+
+def test_an_unknown_command_is_refused_and_the_console_goes_on(consoles: dict[str, ConsoleClient]) -> None:
+    with pytest.raises(ConsoleError):
+        consoles[BUSINESS].ask("nonsense")
+    assert consoles[BUSINESS].ask("status")["transport"]["up"]
+
+
+def test_only_its_owner_can_talk_to_a_daemon(consoles: dict[str, ConsoleClient]) -> None:
+    path = Path(consoles[BUSINESS]._path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.stat().st_uid == os.getuid()
+
+
+def test_a_data_directory_with_a_long_path_still_has_a_console(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    assert len(str(socket_path(deep)).encode()) < 108
+    with pytest.raises(ConsoleUnreachable, match="warren serve"):
+        ConsoleClient(deep)
