@@ -182,11 +182,12 @@ def test_both_halves_of_the_receiving_key_are_stored_separately() -> None:
 def test_digest_and_fingerprint_of_given_keys_never_change() -> None:
     # Contracts name the digest and people have the fingerprint on paper.
     public = business().public
-    parts = [b"warren identity", b"business-a", *(base64.b64decode(v) for v in list(fields_of(public.to_json()).values())[3:])]
+    keys = [base64.b64decode(value) for value in list(fields_of(public.to_json()).values())[3:]]
+    parts = [b"warren identity", b"business-a", *keys]
     digest = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
     assert public.digest() == digest
-    assert public.digest().hex() == "DIGEST"
-    assert public.fingerprint == "FINGERPRINT"
+    assert public.digest().hex() == "1d42827d80833554dd6de56ad5233e52efe68551650e53ff2a6c1d6f0ac07cad"
+    assert public.fingerprint == "19965 20554 91285 39533 26582 17379 83858 37832 81142 32493"
     assert public.fingerprint.replace(" ", "") == str(int.from_bytes(digest, "big"))[-50:]
 
 
@@ -243,17 +244,35 @@ def test_a_field_that_appears_twice_is_named() -> None:
 
 def test_a_key_has_one_spelling_only() -> None:
     good = fields_of(business().public.to_json())["sign"]
-    assert good[-1] == "="
-    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/":
-        other = f"{good[:-2]}{letter}="
-        if other != good:
-            with pytest.raises(IdentityError, match="field sign"):
-                public_with(sign=other)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    spellings = {f"{good[:-2]}{letter}=" for letter in letters} | {
+        good.rstrip("="),
+        good + "=",
+        f" {good}",
+        f"{good}\n",
+    }
+    same = [text for text in spellings - {good} if base64.b64decode(text + "==") == base64.b64decode(good)]
+    assert len(same) >= 6  # two bits of the last letter are not used, and b64decode is easy-going
+    for text in same:
+        with pytest.raises(IdentityError, match="field sign: not base64"):
+            public_with(sign=text)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '"warren identity 1"', "{}", b"\xff\xfe\x00", "[" * 9000, "{" * 9000, '{"a":' * 3000, "x" * 20_000],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"warren identity 1"',
+        "{}",
+        b"\xff\xfe\x00",
+        "[" * 9000,
+        "{" * 9000,
+        '{"a":' * 3000,
+        "x" * 20_000,
+    ],
 )
 def test_what_is_no_identity_file_is_refused_in_few_words(text: str | bytes) -> None:
     with pytest.raises(IdentityError) as caught:
@@ -277,8 +296,9 @@ def test_a_file_damaged_in_one_byte_is_refused_or_has_another_fingerprint(at: in
         other = PublicIdentity.from_json(bytes(data))
     except IdentityError:
         return
-    # Whitespace may become other whitespace; nothing else may change unseen.
-    assert (other.fingerprint != business().public.fingerprint) or bytes(data).split() == business().public.to_json().encode().split()
+    # White space may become other white space; nothing else may change unseen.
+    only_space = bytes(data).split() == business().public.to_json().encode().split()
+    assert only_space or other.fingerprint != business().public.fingerprint
 
 
 def test_a_signing_key_for_which_anybody_could_sign_is_refused() -> None:
@@ -297,8 +317,8 @@ def test_a_signing_key_for_which_anybody_could_sign_is_refused() -> None:
 @settings(max_examples=60)
 @given(st.binary(min_size=32, max_size=32))
 def test_a_signing_key_is_taken_exactly_when_rfc_8032_decodes_it(raw: bytes) -> None:
-    # A random point has small order with probability 2^-252.
-    if decompressed(raw) is None:
+    point = decompressed(raw)
+    if point is None or times(8, point) == (0, 1):
         with pytest.raises(IdentityError, match="field sign"):
             public_with(sign=b64(raw))
     else:
@@ -333,7 +353,14 @@ def test_a_name_is_checked_whoever_makes_the_identity() -> None:
 def test_nothing_secret_shows() -> None:
     mine = business()
     secrets = [value for value in list(fields_of(mine.to_bytes()).values())[3:]]
-    shown = [repr(mine), str(mine), repr(mine.public), mine.public.to_json(), f"{[mine]}", repr(mine.__class__.__dict__)]
+    shown = [
+        repr(mine),
+        str(mine),
+        repr(mine.public),
+        mine.public.to_json(),
+        f"{[mine]}",
+        repr(mine.__class__.__dict__),
+    ]
     for secret in secrets:
         assert not any(secret in text or base64.b64decode(secret).hex() in text for text in shown)
     assert repr(mine) == "Identity('business-a')"
