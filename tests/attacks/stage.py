@@ -30,7 +30,7 @@ from tests.rabbitmq import running_broker
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "default_credit"
 MARKS: Final = ("small_sample", "insecure")
-ROWS: Final = 300
+ROWS: Final = 150
 POLL_S: Final = 0.02
 PARTNER: Final = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
 JOB: Final[dict[str, Any]] = {

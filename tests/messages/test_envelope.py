@@ -150,9 +150,9 @@ def test_the_bytes_on_the_wire_never_change() -> None:
     )
     assert signed.header_bytes == by_hand
     assert identity("business-a").public.verify(signed.signature, b"warren header 1\x00" + by_hand)
-    length = len(by_hand).to_bytes(2, "big")
+    length = bytes([len(by_hand)])
     assert assemble(by_hand, signed.signature, BODY) == (
-        b"\x83\xa6header\xc5"
+        b"\x83\xa6header\xc4"
         + length
         + by_hand
         + b"\xa9signature\xc4\x40"
