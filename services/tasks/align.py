@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from alignment import curve, identifiers, sets
 from learning import release
 from messages import schemas
+from protocol.policy import read_policy
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
@@ -114,6 +115,13 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         found = sets.match(own_tokens, order, partner_tokens)
     except sets.ListError as error:
         raise TaskRefused(error.code, str(error)) from None
+    needed = read_policy(dict(context.settings["policy"])).of(context.partner.name).intersection_min
+    if found.count < max(1, needed):
+        raise TaskRefused(
+            "intersection_small",
+            f"{found.count} identifiers in common, this party's policy asks for {max(1, needed)}: are the "
+            "identifiers of both tables written alike?",
+        )
     allowed = _release_rules(context, arguments, [identifiers_of_all[row] for row in found.own_rows])
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed},

@@ -40,8 +40,8 @@ class Captured:
 
     def altered(self, **parts: bytes) -> bytes:
         """The same envelope with other parts."""
-        return assemble(**{f"{name}_bytes" if name == "header" else name: part for name, part in
-                           {**self.parts, **parts}.items()})
+        whole = self.parts | parts
+        return assemble(whole["header"], whole["signature"], whole["body"])
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,13 @@ class Material:
 
 
 Forged = list[tuple[str, Message]]
-"""Reason code and message; `REPEATED` for what is told by a counter of the job instead."""
+"""Reason code and message, or one of the two below: a repetition is the post's right and no offence."""
 
 REPEATED: Final = "duplicate"
+"""Not parked: dropped and counted among the job's duplicates, as is any second delivery."""
+
+NO_TRACE: Final = ""
+"""Not parked: says what is known already."""
 
 
 def _flipped(data: bytes, at: int) -> bytes:
@@ -143,16 +147,13 @@ def swapped(material: Material) -> Forged:
 
 
 def replayed(material: Material) -> Forged:
+    old = [material.receipts[0], *material.foreign]
     again = [material.controls[0], material.chunks[0], material.chunks[0], material.chunks[-1]]
-    return [(REPEATED, (item.key, item.data)) for item in again]
+    return [(NO_TRACE, (item.key, item.data)) for item in old] + [(REPEATED, (item.key, item.data)) for item in again]
 
 
 def replayed_from_another_job(material: Material) -> Forged:
-    return [
-        ("wrong_key", (item.key.replace(item.header.job, material.job), item.data))
-        for item in material.foreign
-        if item.header.kind != "job.done"
-    ]
+    return [("wrong_key", (item.key.replace(item.header.job, material.job), item.data)) for item in material.foreign]
 
 
 def readdressed(material: Material) -> Forged:
@@ -167,9 +168,7 @@ def readdressed(material: Material) -> Forged:
 
 
 def unknown_sender(material: Material) -> Forged:
-    return [
-        ("unknown_sender", (item.key, _signed(item, MALLORY, sender=MALLORY.name))) for item in material.samples
-    ]
+    return [("unknown_sender", (item.key, _signed(item, MALLORY, sender=MALLORY.name))) for item in material.samples]
 
 
 def _ahead(material: Material) -> bytes:

@@ -162,3 +162,13 @@ def test_the_reference_is_scikit_learn_s_optimum(task: str) -> None:
     assert found.converged
     assert np.allclose(found.coefficients, np.ravel(peer.coef_), atol=1e-5)
     assert found.intercept == pytest.approx(float(np.ravel(peer.intercept_)[0]), abs=1e-4)
+
+
+def test_tables_without_a_common_identifier_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tables(tmp_path)
+    table = pl.read_csv(found.provider, schema_overrides={"id": pl.String})
+    table.with_columns("other-" + pl.col("id")).write_csv(found.provider)
+    assert run(local_arguments(found, "--small-sample", "--release-noise", "0"), monkeypatch) == FAILED
+    assert "0 identifiers in common" in capsys.readouterr().err
