@@ -169,6 +169,6 @@ def test_tables_without_a_common_identifier_are_refused(
 ) -> None:
     found = tables(tmp_path)
     table = pl.read_csv(found.provider, schema_overrides={"id": pl.String})
-    table.with_columns("other-" + pl.col("id")).write_csv(found.provider)
+    table.with_columns(("other-" + pl.col("id")).alias("id")).write_csv(found.provider)
     assert run(local_arguments(found, "--small-sample", "--release-noise", "0"), monkeypatch) == FAILED
     assert "0 identifiers in common" in capsys.readouterr().err
