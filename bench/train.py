@@ -8,26 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.locals_ import DEMO_SEED, EXAMPLE, train
-from services.local import BUSINESS, PROVIDER, LocalTables
+from services.cli.locals_ import DEMO_JOB, DEMO_SEED, example_tables, train
+from services.local import BUSINESS, PROVIDER
 
 
 def measure_training(rows: str, broker: str) -> dict[str, Any]:
     """Train once on the first `rows` rows (or "all"); seconds, bytes and counts."""
     with tempfile.TemporaryDirectory(prefix="warren-bench-") as name:
-        paths = []
-        for who in ("business", "provider"):
-            table = pl.read_parquet(EXAMPLE / f"{who}.parquet")
-            path = Path(name) / f"{who}.parquet"
-            (table if rows == "all" else table.head(int(rows))).write_parquet(path)
-            paths.append(path)
-        tables = LocalTables(business=paths[0], provider=paths[1], identifier="id", label="y")
-        job = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": ["reproducible"]}
-        result = train(tables, job, broker=broker, noise_seed=DEMO_SEED)
+        tables = example_tables(Path(name), rows)
+        result = train(tables, DEMO_JOB, broker=broker, noise_seed=DEMO_SEED)
     count = int(json.loads(result.parameters[BUSINESS])["rows"])
     facts = json.loads(result.history)["iterations"]
     seconds = {stage: round(value, 2) for stage, value in result.seconds.items()}

@@ -39,6 +39,7 @@ from services.tables import read_table
 out = Console(highlight=False)
 
 DEMO_SEED = "demonstration"
+DEMO_JOB: dict[str, Any] = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": ["reproducible"]}
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "default_credit"
 
 
@@ -158,6 +159,17 @@ def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, bro
     )
 
 
+def example_tables(directory: Path, rows: str) -> LocalTables:
+    """The first `rows` rows (or "all") of the credit-default example, as files in `directory`."""
+    paths = []
+    for who in ("business", "provider"):
+        table = pl.read_parquet(EXAMPLE / f"{who}.parquet")
+        path = directory / f"{who}.parquet"
+        (table if rows == "all" else table.head(int(rows))).write_parquet(path)
+        paths.append(path)
+    return LocalTables(business=paths[0], provider=paths[1], identifier="id", label="y")
+
+
 def demo(
     rows: Annotated[str, typer.Option(help="How many rows, or all.")] = "4000",
     broker: Annotated[str, typer.Option(help="embedded or rabbitmq.")] = "embedded",
@@ -172,17 +184,10 @@ def demo(
     if rows != "all" and not rows.isdigit():
         raise ConfigError(f"--rows {rows}: a number of rows, or all")
     with tempfile.TemporaryDirectory(prefix="warren-demo-") as name:
-        paths = []
-        for who in ("business", "provider"):
-            table = pl.read_parquet(EXAMPLE / f"{who}.parquet")
-            path = Path(name) / f"{who}.parquet"
-            (table if rows == "all" else table.head(int(rows))).write_parquet(path)
-            paths.append(path)
-        tables = LocalTables(business=paths[0], provider=paths[1], identifier="id", label="y")
-        job = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": ["reproducible"]}
+        tables = example_tables(Path(name), rows)
         out.print(f"Two parties, {rows} rows of default_credit (UCI, CC BY 4.0), transport: {broker}\n")
-        result = train(tables, job, broker=broker, noise_seed=DEMO_SEED)
-        finished = _finished(tables, job, result, broker)
+        result = train(tables, DEMO_JOB, broker=broker, noise_seed=DEMO_SEED)
+        finished = _finished(tables, DEMO_JOB, result, broker)
     report.write_outputs(out_directory, finished)
     summary.show(finished, out)
     out.print(f"\nEach party's own target parameters, history and plots are in {out_directory}/")

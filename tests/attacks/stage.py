@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import polars as pl
 import psutil
 
 from broker.topology import EXCHANGE
+from services.console_verbs import read_results
 from services.control import ConsoleClient
 from services.local import (
     BUSINESS,
@@ -22,7 +24,6 @@ from services.local import (
     introduce,
     make_party,
     processes,
-    read_results,
     wait_for,
 )
 from services.party import Party, load_party
@@ -129,6 +130,10 @@ class Stage:
             found[role] = read_results(Path(view["results"]))[0]
         return found
 
+    def connected(self, role: str) -> bool:
+        """Whether a party has reached its broker."""
+        return bool(self.ask(role, "status")["transport"]["up"])
+
     def parked(self, role: str) -> dict[str, int]:
         """How often each reason code came up at a party."""
         codes: dict[str, int] = self.ask(role, "parked")["codes"]
@@ -164,7 +169,7 @@ def two_processes(stage: Stage) -> Iterator[Processes]:
     """Both daemons as processes, both of them answering."""
     with processes(stage.pair) as running:
         for role in NAMES:
-            until(lambda role=role: stage.ask(role, "status")["transport"]["up"], f"{role} reached the broker")
+            until(partial(stage.connected, role), f"{role} reached the broker")
         yield Processes(stage, running)
 
 

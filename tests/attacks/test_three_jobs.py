@@ -12,11 +12,12 @@ from tests.attacks.stage import Stage, two_processes, until
 from tests.rabbitmq import fresh_parties
 
 
-def add_constant_column(stage: Stage) -> None:
-    """A second data set of the provider, `flat`, with a column that no job can use."""
+def add_flat_dataset(stage: Stage) -> None:
+    """A second data set of the provider, `flat`: fit as a table, but a column is constant in the aligned rows."""
     path = stage.paths[PROVIDER]
     table = pl.read_parquet(path.parent.parent / "provider.parquet").with_columns(pl.lit(1.0).alias("flat"))
-    table.write_parquet(path.parent / "flat.parquet")
+    strangers = table.head(20).with_columns(pl.format("stranger-{}", pl.col("id")).alias("id"), flat=pl.lit(2.0))
+    pl.concat([table.with_columns(pl.col("id").cast(pl.String)), strangers]).write_parquet(path.parent / "flat.parquet")
     with path.open("a", encoding="utf-8") as file:
         file.write('\n[[dataset]]\nname = "flat"\nsource = "flat.parquet"\nid = "id"\n')
 
@@ -27,7 +28,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     amqp = request.param == "amqp"
     names = fresh_parties("business", "provider") if amqp else list(NAMES.values())
     stage = Stage(tmp_path, names, amqp=amqp)
-    add_constant_column(stage)
+    add_flat_dataset(stage)
     daemons: AbstractContextManager[object] = two_processes(stage) if amqp else embedded(stage.pair)
     with daemons:
         yield stage
