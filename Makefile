@@ -14,11 +14,11 @@ setup: $(VENV)/.run        ## what is needed to run: no compiler, no broker
 setup-dev: $(VENV)/.dev    ## and to test
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --only-binary :all: -r requirements.lock
-	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(hatchling|editables|packaging|pathspec|pluggy|trove-classifiers)==' requirements-dev.lock)
+	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(hatchling|editables|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==' requirements-dev.lock)
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -112,7 +112,8 @@ def planned(state: JobState, event: Computed) -> Outcome:
         rows_per_chunk=rows,
         chunks=chunks,
     )
-    return _encrypt_terms(change(state, phase=Phase.LINKING, round=current))
+    state, effects = _encrypt_terms(change(state, phase=Phase.LINKING, round=current))
+    return state, (*effects, progress(state, "train", total=state.rows))
 
 
 def _encrypt_terms(state: JobState) -> Outcome:
