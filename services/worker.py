@@ -67,6 +67,10 @@ class TaskReply:
     reason: str = ""
 
 
+class _SecretErased(Exception):
+    """The job's secret is gone, as it is when the job has ended."""
+
+
 class Worker:
     """Runs tasks, one at a time, and keeps the caches of a few jobs."""
 
@@ -90,6 +94,10 @@ class Worker:
             inputs = tuple(read(location) for location in call.inputs)
             arguments = msgspec.msgpack.decode(call.arguments, type=dict[str, Any])
             return _reply(call, function(self._context(call), arguments, inputs))
+        except _SecretErased:
+            # The job ended between the queue and here, and nobody waits for the reply. In a job that still
+            # runs, a lost secret is a task that fails.
+            return TaskReply("failed", code="task_failed", reason=f"{call.task} finds no secret of its job")
         except TaskRefused as refused:
             return TaskReply("refused", code=refused.code, reason=refused.reason[:_REASON_MAX])
         except BlobDamaged:
@@ -103,6 +111,10 @@ class Worker:
             return TaskReply("failed", code="task_failed", reason=reason)
 
     def _context(self, call: TaskCall) -> TaskContext:
+        try:
+            secret = read_secret(call.secret)
+        except FileNotFoundError:
+            raise _SecretErased from None
         cache = self._caches.setdefault(call.job, {})
         self._caches.move_to_end(call.job)
         while len(self._caches) > JOB_CACHES_MAX:
@@ -112,7 +124,7 @@ class Worker:
             party=self._identity.name,
             partner=self._peers[call.partner],
             data_directory=self._setup.data_directory,
-            job_secret=read_secret(call.secret),
+            job_secret=secret,
             identity=self._identity,
             settings=self._setup.settings,
             cache=cache,

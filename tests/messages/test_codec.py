@@ -164,6 +164,9 @@ def test_a_longer_spelling_of_the_same_message_is_refused(spelling: bytes) -> No
     shortest = b"\x83\xa4type\xaareceipt.v1\xa7applied\x01\xa6credit\x02"
     assert decode(shortest) == schemas.Receipt(applied=1, credit=2)
     assert code_of(spelling) == "malformed"
+    with pytest.raises(CodecError) as caught:
+        unpack(spelling)
+    assert caught.value.code == "malformed"
 
 
 @pytest.mark.parametrize("largest", [0, 1, msgpack.Timestamp(0, 0)])

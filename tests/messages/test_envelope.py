@@ -1,6 +1,7 @@
 """The envelope: who said it, to whom, about what, and that nobody touched it."""
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -308,10 +309,24 @@ def test_any_value_in_any_field_even_signed_is_refused_or_is_canonical(field: st
         (lambda: pack({**unpack(envelope()), "body": "text"}), "malformed"),
         (lambda: pack({**unpack(envelope()), "body": []}), "malformed"),
         (lambda: pack(list(unpack(envelope()).values())), "malformed"),
+        (lambda: b"\xde\x00\x03" + envelope()[1:], "malformed"),  # map 16 where fixmap would do
+        (lambda: envelope().replace(b"\xa4body\xc4\x0b", b"\xa4body\xc5\x00\x0b"), "malformed"),
     ],
 )
 def test_every_refusal_has_its_own_code(make: Callable[[], bytes], code: str) -> None:
     assert refused(make()).code == code
+
+
+def test_a_stranger_cannot_make_us_build_a_mebibyte_of_empty_lists() -> None:
+    count = 190_000
+    bomb = b"\x81\xa6header\xdd" + count.to_bytes(4, "big") + b"\x90" * count
+    tracemalloc.start()
+    try:
+        assert refused(bomb).code == "malformed"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_a_header_of_another_version_is_known_for_what_it_is_whatever_it_holds() -> None:

@@ -54,7 +54,7 @@ class Side:
     cache: dict[str, Any] = field(default_factory=dict)
     finish: Finish | None = None
     sent: list[Any] = field(default_factory=list)
-    bodies: list[tuple[str, bytes]] = field(default_factory=list)
+    bodies: list[tuple[str, int, int, bytes]] = field(default_factory=list)
 
     def store(self, data: bytes, rows: int) -> BlobRef:
         """Keep bytes as a blob."""
@@ -124,7 +124,7 @@ class Pair:
                 other.inbox.append(ControlReceived(kind=codec.kind_of(message), message=data))
             case SendBulk():
                 data = side.blobs[effect.body.sha256]
-                side.bodies.append((effect.kind, data))
+                side.bodies.append((effect.kind, effect.chunk, effect.chunks, data))
                 ref = other.store(data, effect.body.rows)
                 side.drop(effect.body)
                 other.inbox.append(BulkReceived(kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref))

@@ -1,14 +1,133 @@
 """Both machines with their real compute functions: a whole job in one process, in any order of events."""
 
-import numpy as np
+import hashlib
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+from messages.identity import Identity
+from protocol.contract import encode_contract, job_id
+from protocol.state import Phase
+from services.snapshot import pack_snapshot
 from services.tables import Table
+
+from tests.protocol.test_contract import contract
+from tests.services.pair import Pair, Side
+
+ROWS, MARKS = 120, ("insecure", "small_sample")
 
 
 def table(rows: int, columns: int, seed: int, *, label: bool) -> Table:
-    """Rows of numbers that say something about the label."""
+    """Rows of numbers that say something about the label; the same people whatever the columns."""
     generator = np.random.default_rng(seed)
     values = generator.normal(size=(rows, columns))
-    identifiers = [f"person-{number:05d}" for number in range(rows)]
     chosen = (values.sum(axis=1) + generator.logistic(size=rows) > 0).astype(float) if label else None
-    return Table(identifiers=identifiers, columns=tuple(f"c{j}" for j in range(columns)), values=values, label=chosen)
+    return Table(
+        identifiers=[f"person-{number:05d}" for number in range(rows)],
+        columns=tuple(f"{'b' if label else 'p'}{j}" for j in range(columns)),
+        values=values,
+        label=chosen,
+    )
+
+
+def stage(directory: Path, seed: int, **changes: Any) -> Pair:
+    """A pair with fresh identities and secrets that derive from `seed`, its job submitted."""
+    business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
+    source = directory / "provider.csv"
+    lines = [",".join(["id", *provider.columns])]
+    lines += [
+        ",".join([name, *map(repr, row)])
+        for name, row in zip(provider.identifiers, provider.values.tolist(), strict=True)
+    ]
+    source.write_text("\n".join(lines) + "\n")
+    settings = {
+        "policy": {"marks": list(MARKS)},
+        "datasets": {"customers": {"source": str(source), "id": "id"}},
+        "noise_seed": "",
+    }
+    sides = [
+        Side(
+            name=name,
+            role=role,
+            identity=Identity.generate(name),
+            directory=directory / role,
+            settings=settings,
+            secret=hashlib.sha256(f"{seed}/{role}".encode()).digest(),
+        )
+        for name, role in (("business-a", "business"), ("provider-a", "provider"))
+    ]
+    agreed = contract(
+        business_key=sides[0].identity.public.digest(),
+        provider_key=sides[1].identity.public.digest(),
+        business_rows=ROWS,
+        business_columns=4,
+        l2=1e-2,
+        max_iterations=2,
+        tolerance=1e-6,
+        key_bits=512,
+        marks=MARKS,
+        **{"release_noise": 0.0, "chunk_rows_max": 30, "align_chunk_items": 50, **changes},
+    )
+    data = encode_contract(agreed)
+    pair = Pair(sides[0], sides[1], seed)
+    pair.start(job_id(data), data, pack_snapshot(business), ROWS)
+    return pair
+
+
+def parameters(pair: Pair) -> list[bytes]:
+    """Both parties' parameters.json."""
+    found = []
+    for side in pair.sides:
+        assert side.finish is not None
+        assert side.finish.outcome == "done", side.finish
+        found.append(side.blobs[side.finish.results[0].sha256])
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The parameters of one order of events."""
+    pair = stage(tmp_path_factory.mktemp("first"), 0)
+    pair.run()
+    return parameters(pair)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_any_order_of_events_and_any_secrets_end_at_the_same_bytes(
+    seed: int, tmp_path: Path, expected: list[bytes]
+) -> None:
+    pair = stage(tmp_path, seed)
+    pair.run()
+    assert parameters(pair) == expected
+
+
+def test_the_cut_into_chunks_does_not_show_in_the_parameters(tmp_path: Path, expected: list[bytes]) -> None:
+    pair = stage(tmp_path, 9, chunk_rows_max=90, align_chunk_items=1000)
+    pair.run()
+    assert parameters(pair) == expected
+
+
+def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_path: Path) -> None:
+    pair = stage(tmp_path, 0)
+    pair.run()
+    for side in pair.sides:
+        kept = {ref.sha256 for ref in (side.state.snapshot, side.state.align.rows, *side.finish.results)}  # type: ignore[union-attr]
+        features = side.state.features
+        kept |= {ref.sha256 for ref in (features.matrix, features.label, features.history, *features.encrypted) if ref}
+        assert set(side.blobs) == kept
+        assert side.state.phase is Phase.DONE
+
+
+def test_release_noise_moves_the_model_a_little_and_differs_with_the_secret(
+    tmp_path: Path, expected: list[bytes]
+) -> None:
+    found = []
+    for seed in (1, 2):
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        pair = stage(directory, seed, release_noise=1 / 32)
+        pair.run()
+        found.append(parameters(pair))
+    assert found[0] != found[1]
+    assert expected not in found
