@@ -32,7 +32,7 @@ MARKS: Final[dict[str, str]] = {
 
 Mark = Literal["small_sample", "few_columns", "insecure", "reproducible"]
 Task = Literal["logistic", "linear", "poisson"]
-DatasetName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}$")]
+DatasetName = Name
 
 
 class ContractError(ValueError):

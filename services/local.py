@@ -118,12 +118,15 @@ def introduce(first: Path, second: Path) -> None:
 
 
 @contextmanager
-def embedded(parties: tuple[Path, Path]) -> Iterator[None]:
-    """Both daemons in this process, on a thread with an event loop of its own."""
+def embedded(parties: tuple[Path, Path], broker: EmbeddedBroker | None = None) -> Iterator[None]:
+    """Both daemons in this process, on a thread with an event loop of its own.
+
+    `broker`: one with an observer or faults, for tests.
+    """
     loaded = [load_party(path) for path in parties]
     for party in loaded:
         party.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    broker = EmbeddedBroker([party.file.name for party in loaded])
+    broker = broker or EmbeddedBroker([party.file.name for party in loaded])
     loop = asyncio.new_event_loop()
     ready = threading.Event()
     failure: list[BaseException] = []

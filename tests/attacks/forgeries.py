@@ -1,4 +1,4 @@
-"""What an adversary makes of captured messages: twelve attacks, each with the reason it has to be parked for."""
+"""What an adversary makes of captured messages, and the reason each of it has to be parked for."""
 
 import hashlib
 import secrets
