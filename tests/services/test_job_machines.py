@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from messages.identity import Identity
 from protocol.contract import encode_contract, job_id
 from protocol.state import Phase
 from services.snapshot import pack_snapshot
 from services.tables import Table
-
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, Side
 
