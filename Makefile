@@ -6,9 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROWS   ?= 4000
 BROKER ?= embedded
+SEEDS  ?= 40
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup setup-dev demo test check format diagrams bench soak lock clean
+.PHONY: setup setup-dev demo test check format diagrams bench sim soak lock clean
 
 setup: $(VENV)/.run        ## what is needed to run: no compiler, no broker
 setup-dev: $(VENV)/.dev    ## and to test
@@ -48,6 +49,9 @@ diagrams: setup            ## docs/states.md from the transition tables
 bench: setup               ## figures of docs/performance.md: whole data sets, no tests
 	$(BIN)/warren bench paillier
 	$(BIN)/warren bench train --rows all
+
+sim: setup-dev             ## whole engines under loss, repeats, disorder and crashes: make sim [SEEDS=200]
+	SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/services/test_simulation.py
 
 soak: setup-dev            ## the outages of the tests at full length (60 s and 120 s)
 	$(BIN)/python -m tests.endurance.soak

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -42,15 +43,22 @@ def socket_path(data_directory: Path) -> Path:
     path = data_directory.resolve() / SOCKET_NAME
     if len(str(path).encode()) <= SOCKET_PATH_BYTES_MAX:
         return path
-    link = Path(tempfile.gettempdir()) / f"warren-{abs(hash_of(str(data_directory.resolve()))):x}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(data_directory.resolve())
-    return link / SOCKET_NAME
+    return short_link(path.parent) / SOCKET_NAME
 
 
-def hash_of(text: str) -> int:
-    """A number that is the same in every process (Python's own hash is not)."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+def short_link(target: Path) -> Path:
+    """A short name for a directory, the same in every process, made when it is missing.
+
+    The temporary directory is everybody's: a link that another user put there would hand this user's jobs to
+    that user's program. Raises ConsoleError for one that is not ours.
+    """
+    link = Path(tempfile.gettempdir()) / f"warren-{hashlib.sha256(bytes(target)).hexdigest()[:12]}"
+    try:
+        link.symlink_to(target)
+    except FileExistsError:
+        if not link.is_symlink() or link.lstat().st_uid != os.getuid() or link.readlink() != target:
+            raise ConsoleError("console_link", f"{link} is not your link to {target}: remove it") from None
+    return link
 
 
 class Console:
@@ -63,12 +71,16 @@ class Console:
     async def run(self) -> None:
         """Listen until cancelled."""
         self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_BYTES_MAX)
-        self._path.chmod(0o600)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        listener.bind(str(self._path))
         try:
+            self._path.chmod(0o600)  # before anybody can connect: it does not listen yet
+            server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_BYTES_MAX)
             async with server:
                 await server.serve_forever()
         finally:
+            listener.close()
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from services.plain_text import plain
 from services.report import Comparison, Finished, compare
 
 ENCRYPT_PRODUCTS = 206
@@ -44,7 +46,8 @@ def _parameters(title: str, file: dict[str, Any]) -> Table:
     cells = [*intercept, *file["coefficients"].items()]
     width = 4
     for first in range(0, len(cells), width):
-        table.add_row(*(f"[dim]{name}[/] {value:+.5f}" for name, value in cells[first : first + width]))
+        row = cells[first : first + width]
+        table.add_row(*(Text.assemble(plain(name), f" {value:+.5f}") for name, value in row))
     return table
 
 

@@ -2,6 +2,7 @@
 broker or the daemon cannot be reached; 4 cancelled; 5 declined; 130 interrupted.
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from services import __version__
 from services.cli import benches, brokers, daemons, identities, locals_
-from services.cli.failures import exits, guarded
+from services.cli.failures import DEBUG, exits, guarded
 
 app = typer.Typer(
     name="warren",
@@ -37,9 +38,12 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error came from.")] = False,
 ) -> None:
     """Joint model training between organisations that must not show each other their data."""
     del version
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.failures import DONE, FAILED, OUTCOMES, errors
+from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView
 from services.control import ConsoleClient
 from services.job_file import load_job
@@ -19,6 +19,7 @@ from services.local import wait_for
 from services.logs import LogBook, configure
 from services.party import load_party
 from services.party_process import run_party
+from services.plain_text import plain
 
 out = Console(highlight=False)
 
@@ -59,9 +60,10 @@ def check(
     else:
         theirs, cost = answer["partner"], answer["estimate"]
         table = Table(box=None, show_header=False)
-        table.add_row("partner", f"reachable, warren {theirs['software_version']}, back end {theirs['backend']}")
+        about = f"reachable, warren {theirs['software_version']}, back end {theirs['backend']}"
+        table.add_row("partner", plain(about))
         verdict = "would accept" if theirs["acceptable"] else f"would decline: {theirs['reason']}"
-        table.add_row("contract", verdict)
+        table.add_row("contract", plain(verdict))
         table.add_row("rows", f"{answer['own']['rows']:,} here, {theirs['rows']:,} at the partner")
         table.add_row("columns", f"{answer['own']['columns']} here, {theirs['columns']} at the partner")
         table.add_row("bytes", f"{cost['bytes_to_partner']:,.0f} sent, {cost['bytes_from_partner']:,.0f} received")
@@ -90,9 +92,9 @@ def submit(
 
 def _ending(view: dict[str, Any]) -> int:
     if view["outcome"] == "done":
-        out.print(f"done; results in {view['results']}")
+        out.print(plain(f"done; results in {view['results']}"), soft_wrap=True)
     else:
-        errors.print(f"[bold red]{view['outcome'] or view['status']}[/] ({view['reason_code']}): {view['reason']}")
+        complain(view["outcome"] or view["status"], f"({view['reason_code']}): {view['reason']}")
     return OUTCOMES.get(view["outcome"], FAILED)
 
 
@@ -145,9 +147,9 @@ def job(
             "head",
         ):
             if view[key] != "":
-                table.add_row(key, str(view[key]))
+                table.add_row(key, plain(view[key]))
         for key, value in {**(view["progress"] or {}), **view["seconds"], **view["statistics"]}.items():
-            table.add_row(key, f"{value:.3f}" if isinstance(value, float) else str(value))
+            table.add_row(key, plain(f"{value:.3f}" if isinstance(value, float) else value))
         out.print(table)
     return DONE if view["status"] == "running" else OUTCOMES.get(view["outcome"], FAILED)
 
@@ -160,7 +162,7 @@ def cancel(
     """End a job at both parties."""
     with _client(party) as client:
         client.ask("cancel", id=name, reason=reason)
-    out.print(f"{name} is being cancelled")
+    out.print(plain(f"{name} is being cancelled"))
 
 
 def logs(name: Annotated[str, typer.Argument(metavar="ID")], party: PartyOption = PARTY) -> None:
@@ -180,7 +182,8 @@ def parked(party: PartyOption = PARTY, as_json: Json = False) -> None:
     table = Table("when", "code", "sender", "claimed", "routing key", "bytes", box=None)
     for row in found["rows"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["at"]))
-        table.add_row(when, row["code"], row["sender"], row["claimed"], row["routing_key"], str(row["bytes"]))
+        cells = (row["code"], row["sender"], row["claimed"], row["routing_key"], row["bytes"])
+        table.add_row(when, *map(plain, cells))
     out.print(table)
     out.print(", ".join(f"{code}: {count}" for code, count in found["codes"].items()) or "nothing is parked")
 

@@ -1,4 +1,4 @@
-"""What goes wrong, in one sentence and one exit code; a traceback only with WARREN_DEBUG=1."""
+"""What goes wrong, in one sentence and one exit code; a traceback only with `--debug` or WARREN_DEBUG=1."""
 
 import functools
 import os
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from broker.private import PrivateBrokerError
 from broker.topology import TopologyError
@@ -16,6 +17,7 @@ from services.control import ConsoleError, ConsoleUnreachable
 from services.data_directory import DirectoryLocked
 from services.local import LocalError
 from services.party import ConfigError
+from services.plain_text import plain
 from services.tables import TableError
 
 DONE: Final = 0
@@ -25,6 +27,8 @@ UNREACHABLE: Final = 3
 CANCELLED: Final = 4
 DECLINED: Final = 5
 INTERRUPTED: Final = 130
+
+DEBUG: Final = "WARREN_DEBUG"
 
 OUTCOMES: Final = {"done": DONE, "cancelled": CANCELLED, "declined": DECLINED}
 
@@ -44,8 +48,22 @@ def exit_code_of(error: Exception) -> int | None:
             return FAILED
         case ConfigError() | TableError() | IdentityError() | AddressError() | ConsoleError() | DirectoryLocked():
             return BAD_INPUT
+        case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
+            return BAD_INPUT if error.filename else None
         case _:
             return None
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, without the number and class that only programmers read."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+    return str(error)
+
+
+def complain(head: str, text: object) -> None:
+    """One line on standard error; `text` may come from anywhere."""
+    errors.print(Text.assemble((head, "bold red"), " ", plain(text)))
 
 
 def guarded(app: typer.Typer) -> int:
@@ -59,9 +77,9 @@ def guarded(app: typer.Typer) -> int:
         return INTERRUPTED
     except Exception as error:
         code = exit_code_of(error)
-        if code is None or os.environ.get("WARREN_DEBUG"):
+        if code is None or os.environ.get(DEBUG):
             raise
-        errors.print(f"[bold red]warren:[/] {error}")
+        complain("warren:", sentence(error))
         return code
     return DONE
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from messages.identity import Identity
 from services.party import ConfigError, read_identity, read_peers, read_public, write_private
+from services.plain_text import plain
 
 identity = typer.Typer(help="This party's own keys.", no_args_is_help=True)
 peer = typer.Typer(help="The partners this party knows.", no_args_is_help=True)
@@ -29,8 +30,8 @@ def init(
     private, public = directory / f"{name}.private.json", directory / f"{name}.public.json"
     write_private(private, fresh.to_bytes())
     public.write_text(fresh.public.to_json(), encoding="utf-8")
-    out.print(f"private identity  {private}  (keep it; nobody else needs it)")
-    out.print(f"public identity   {public}  (give it to your partners)")
+    out.print(plain(f"private identity  {private}  (keep it; nobody else needs it)"), soft_wrap=True)
+    out.print(plain(f"public identity   {public}  (give it to your partners)"), soft_wrap=True)
     out.print(f"fingerprint       [bold]{fresh.public.fingerprint}[/]  (compare it by telephone)")
 
 

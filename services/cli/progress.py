@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from services.plain_text import plain
+
 LINE_PERIOD_S = 5.0
 STAGES = {
     "propose": "proposing the contract",
@@ -87,8 +89,8 @@ class ProgressView:
         if self._live is None:
             if stage != self._last[0] or now - self._last[1] > LINE_PERIOD_S:
                 self._last = (stage, now)
-                self._console.print(f"{stage}  {details}", soft_wrap=True)
+                self._console.print(plain(f"{stage}  {details}".rstrip()), soft_wrap=True)
             return
         table = Table.grid(padding=(0, 2))
-        table.add_row(stage, ProgressBar(total=total or 1, completed=done, width=30), details)
+        table.add_row(plain(stage), ProgressBar(total=total or 1, completed=done, width=30), plain(details))
         self._live.update(table)

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from services.local import BUSINESS, NAMES, PROVIDER
-from tests.endurance.town import Town, nothing_left, until
+from services.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
+from tests.endurance.town import JOB, Town, make_parties, nothing_left, until
 
 
 @functools.cache
 def undisturbed() -> dict[str, bytes]:
-    """Both parties' parameters of a run that nothing happened to."""
-    with tempfile.TemporaryDirectory() as directory, Town(Path(directory)) as town:
-        for role in NAMES:
-            town.start(role)
-        town.submit()
-        return town.result()
+    """Both parties' parameters of a run that nothing happened to: within one process, so that nothing can."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        paths = make_parties(directory, dict.fromkeys(NAMES, "amqp://localhost/warren"))
+        with embedded((paths[BUSINESS], paths[PROVIDER])):
+            return run_job((paths[BUSINESS], paths[PROVIDER]), JOB).parameters
 
 
 def hold_in_the_middle(town: Town, role: str) -> None:

@@ -35,6 +35,7 @@ from tests.endurance.uplink import Uplink
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POLL_S = 0.005
+ROWS = 240
 JOB: dict[str, Any] = {
     "task": "logistic",
     "dataset": "labels",
@@ -56,35 +57,40 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 50.0) -> A
     return found
 
 
+def make_parties(directory: Path, urls: dict[str, str]) -> dict[str, Path]:
+    """party.toml of both parties, with the first rows of the credit-default example."""
+    for who in ("business", "provider"):
+        table = pl.read_parquet(EXAMPLES / "default_credit" / f"{who}.parquet").head(ROWS)
+        table.write_parquet(directory / f"{who}.parquet")
+    tables = LocalTables(
+        business=directory / "business.parquet", provider=directory / "provider.parquet", identifier="id", label="y"
+    )
+    paths = {
+        role: make_party(
+            directory / role,
+            role,
+            name,
+            tables,
+            broker=urls[role],
+            marks=("small_sample",),
+            declare=False,
+            noise_seed="",
+        )
+        for role, name in NAMES.items()
+    }
+    introduce(paths[BUSINESS], paths[PROVIDER])
+    return paths
+
+
 class Town:
     """A broker, two party directories, and the processes that run at the moment."""
 
-    def __init__(self, directory: Path, *, rows: int = 300, data: str = "default_credit") -> None:
+    def __init__(self, directory: Path) -> None:
         self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()))
         self.broker.start()
         self.uplinks = {role: Uplink(self.broker.amqp_port) for role in NAMES}
-        for who in ("business", "provider"):
-            pl.read_parquet(EXAMPLES / data / f"{who}.parquet").head(rows).write_parquet(directory / f"{who}.parquet")
-        tables = LocalTables(
-            business=directory / "business.parquet",
-            provider=directory / "provider.parquet",
-            identifier="id",
-            label="y",
-        )
-        self.paths = {
-            role: make_party(
-                directory / role,
-                role,
-                name,
-                tables,
-                broker=self.broker.amqp_url(name, port=self.uplinks[role].port),
-                marks=("small_sample",),
-                declare=False,
-                noise_seed="",
-            )
-            for role, name in NAMES.items()
-        }
-        introduce(self.paths[BUSINESS], self.paths[PROVIDER])
+        urls = {role: self.broker.amqp_url(name, port=self.uplinks[role].port) for role, name in NAMES.items()}
+        self.paths = make_parties(directory, urls)
         self.parties: dict[str, Party] = {role: load_party(path) for role, path in self.paths.items()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.job = ""

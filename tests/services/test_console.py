@@ -2,7 +2,9 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,35 @@ def test_a_data_directory_with_a_long_path_still_has_a_console(tmp_path: Path) -
     assert len(str(socket_path(deep)).encode()) < 108
     with pytest.raises(ConsoleUnreachable, match="warren serve"):
         ConsoleClient(deep)
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data directory too long for a socket, with a temporary directory of its own."""
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="w-") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield deep
+
+
+def test_commands_at_the_same_time_find_the_same_console(far: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: socket_path(far), range(400)))
+    assert len(found) == 1
+    assert found.pop().parent.resolve() == far.resolve()
+
+
+def test_a_link_that_leads_elsewhere_is_refused(far: Path, tmp_path: Path) -> None:
+    link = socket_path(far).parent
+    link.unlink()
+    link.symlink_to(tmp_path)
+    with pytest.raises(ConsoleError, match="is not your link"):
+        socket_path(far)
+
+
+def test_a_link_of_another_user_is_refused(far: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket_path(far)
+    monkeypatch.setattr(os, "getuid", lambda: 424_242)
+    with pytest.raises(ConsoleError, match="is not your link"):
+        socket_path(far)
