@@ -1,0 +1,74 @@
+"""The release ledger: caps and row-set rules are judged over all jobs with a partner."""
+
+from pathlib import Path
+
+import pytest
+
+from learning.release import ReleaseRefused, entries_released
+from services.ledger import Ledger
+
+PEOPLE = [f"person-{number:05d}" for number in range(4200)]
+
+
+def admit(ledger: Ledger, job: str, first: int, last: int, *, small_sample: bool = False, iterations: int = 30) -> int:
+    """Ask for a job on some of the people: 14 own columns, 10 of the partner's."""
+    return ledger.admit(
+        job,
+        PEOPLE[first:last],
+        own_columns=14,
+        partner_columns=10,
+        max_iterations=iterations,
+        small_sample=small_sample,
+    )
+
+
+def test_a_second_job_on_the_same_rows_gets_what_the_first_left(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    first = admit(ledger, "job-1", 0, 4000, iterations=8)
+    assert first == 8
+    second = admit(ledger, "job-2", 0, 4000)
+    left = 4000 // 16 - entries_released(8, 10)
+    assert entries_released(second, 10) <= left < entries_released(second + 1, 10)
+
+
+def test_a_grant_that_was_not_used_up_goes_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    alone = admit(ledger, "job-1", 0, 4000)
+    assert admit(ledger, "job-2", 0, 4000) < alone
+    ledger.settle("job-1", 1, 10)
+    ledger.settle("job-2", 0, 10)
+    assert 0 < admit(ledger, "job-3", 0, 4000) <= alone
+
+
+def test_asking_again_for_the_same_job_gives_the_same_answer(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    assert admit(ledger, "job-1", 0, 4000) == admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000)
+
+
+def test_row_sets_that_differ_by_a_few_rows_are_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    admit(ledger, "job-1", 0, 4000)
+    with pytest.raises(ReleaseRefused, match="job-1") as caught:
+        admit(ledger, "job-2", 3, 4000)
+    assert caught.value.code == "rows_too_close"
+
+
+def test_too_few_rows_are_refused_naming_the_mark_that_would_allow_them(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    with pytest.raises(ReleaseRefused, match="small_sample"):
+        admit(ledger, "job-1", 0, 900)
+    assert admit(ledger, "job-1", 0, 900, small_sample=True) == 30
+
+
+def test_another_partner_has_a_ledger_of_its_own(tmp_path: Path) -> None:
+    alone = admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000)
+    assert admit(Ledger(tmp_path, "provider-b"), "job-2", 0, 4000) == alone
+
+
+def test_identifiers_are_on_disk_as_salted_hashes_only(tmp_path: Path) -> None:
+    admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000)
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"person-" not in stored
+    assert (tmp_path / "ledger" / "salt").stat().st_mode & 0o777 == 0o600
+    other = Ledger(tmp_path / "elsewhere", "provider-a")
+    assert other.row_hashes(PEOPLE[:3]).tolist() != Ledger(tmp_path, "provider-a").row_hashes(PEOPLE[:3]).tolist()
