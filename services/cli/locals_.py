@@ -81,6 +81,7 @@ def train(
     tables: LocalTables, job: dict[str, Any], *, broker: str, noise_seed: str = "", show_progress: bool = True
 ) -> LocalResult:
     """Run one job between two fresh parties on this machine. Raises LocalError, TableError, ConfigError."""
+    _quiet()
     read_table(
         tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]
     )  # before anything is started: a bad file is the commonest mistake
@@ -117,7 +118,6 @@ def local(
     """Train with both parties on this machine, by the same code as two daemons."""
     if task not in {"logistic", "linear", "poisson"}:
         raise ConfigError(f"--task {task}: logistic, linear or poisson")
-    _quiet()
     given = {"small_sample": small_sample, "few_columns": few_columns, "reproducible": bool(noise_seed)}
     job = {
         "task": task,
@@ -180,7 +180,6 @@ def demo(
     The release noise comes from a fixed seed (the contract says so: mark `reproducible`), so that the runs over
     both transports can be compared byte by byte although their identities differ.
     """
-    _quiet()
     if rows != "all" and not rows.isdigit():
         raise ConfigError(f"--rows {rows}: a number of rows, or all")
     with tempfile.TemporaryDirectory(prefix="warren-demo-") as name:
