@@ -4,9 +4,11 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 INFLATED_BYTES_MAX = 4_000_000
+TEXT_DIGITS = 11
+RUN = 24  # rows of a run: less than any chunk has
 _COMPRESSED = re.compile(rb"\x78[\x01\x5e\x9c\xda]|\x1f\x8b\x08", re.DOTALL)
 
 
@@ -22,8 +24,23 @@ def spellings(value: bytes) -> set[bytes]:
 
 
 def doubles(value: float) -> set[bytes]:
-    """A number as 8 bytes in both orders (msgpack has the big-endian one), and as text."""
-    return {struct.pack("<d", value), struct.pack(">d", value), repr(value).encode()}
+    """A number as 8 bytes in both orders (msgpack has the big-endian one), and as text, however far it goes."""
+    return {struct.pack("<d", value), struct.pack(">d", value), repr(value)[:TEXT_DIGITS].encode()}
+
+
+def sequences(values: Sequence[int]) -> set[bytes]:
+    """Small numbers, row after row: as bytes, wider integers, doubles, msgpack, bits and text."""
+    start = list(values[:RUN])
+    found = {bytes(start)}
+    for order in "<>":
+        found |= {struct.pack(f"{order}{RUN}{code}", *start) for code in "hiqfd"}
+    found.add(b"".join(b"\xcb" + struct.pack(">d", value) for value in start))
+    for order in ("little", "big"):
+        number = sum(value << at for at, value in enumerate(values if order == "little" else reversed(values)))
+        found.add(number.to_bytes(-(-len(values) // 8), order))  # type: ignore[arg-type]
+    for kind in (int, float):
+        found |= {gap.join(str(kind(value)) for value in start).encode() for gap in (",", ", ", "\n", " ")}
+    return found
 
 
 def inflated(data: bytes) -> Iterable[bytes]:

@@ -1,9 +1,10 @@
 """No ciphertext travels that its reader, knowing everything about its inputs, could have computed.
 
-A whole job is captured and taken apart by somebody who has both parties' keys. Three checks are made of every
+A whole job is captured and taken apart by somebody who has both parties' keys. Four checks are made of every
 ciphertext; each is then shown to fail where blinding or re-randomisation is taken out.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
 from paillier import packing
 from paillier.blinding import KnownOrder, ManyBases
-from paillier.gmpy2_backend import _Guest
+from paillier.gmpy2_backend import _Guest, _Owner
 from paillier.keys import PrivateKey
 from paillier.vector import CipherVector
 from services.tasks import FUNCTIONS, keyring
@@ -191,34 +192,72 @@ def shares_of(capture: Capture, side: Side, iteration: int) -> list[int]:
 # -- the three checks -------------------------------------------------------------------------------------------
 
 
-def complaints(capture: Capture) -> set[str]:
-    """Which of the three checks fail."""
-    found = set()
+TWICE, UNBLINDED = "travelled twice", "not blinded"
+AGAIN, RECOMPUTED = "a blinding or a re-randomisation was used again", "not re-randomised"
+OWN, RETURNED = ("features.encrypted", "link.terms"), ("residual.share", "cross.term")
+
+
+def complaints(capture: Capture) -> dict[str, Counter[str]]:
+    """How many ciphertexts of which kind fail which check."""
     everything = capture.ciphertexts()
-    if len({int(number) for _, _, number in everything}) < len(everything):
-        found.add("a ciphertext travelled twice")
-    if any(number % key.public.modulus == 1 for _, key, number in everything):
-        found.add("a ciphertext was not blinded")
-    returned = [*expected_shares(capture), *expected_crosses(capture)]
-    kinds = [kind for kind, _, _ in everything]
-    assert len(returned) == kinds.count("residual.share") + kinds.count("cross.term") > 0
-    if any(residue_of(key, number) == expected for key, number, expected in returned):
-        found.add("a result was not re-randomised")
-    return found
+    kinds = Counter(kind for kind, _, _ in everything)
+    assert set(kinds) == {*OWN, *RETURNED}
+    found: dict[str, Counter[str]] = {name: Counter() for name in (TWICE, UNBLINDED, AGAIN, RECOMPUTED)}
+    seen, used = Counter(number for _, _, number in everything), Counter[tuple[int, mpz]]()
+    factors = []
+    for kind, key, number in everything:
+        found[TWICE][kind] += seen[number] > 1
+        found[UNBLINDED][kind] += number % key.public.modulus == 1
+        if kind in OWN:
+            factors.append((kind, key, residue_of(key, number)))
+    for kind, expected in zip(RETURNED, (expected_shares(capture), expected_crosses(capture)), strict=True):
+        results = list(expected)
+        assert len(results) == kinds[kind]
+        for key, number, without in results:
+            square = mpz(key.public.modulus) ** 2
+            found[RECOMPUTED][kind] += residue_of(key, number) == without
+            factors.append((kind, key, residue_of(key, number) * gmpy2.invert(without, square) % square))
+    for _, key, factor in factors:
+        used[key.public.modulus, factor] += 1
+    for kind, key, factor in factors:
+        found[AGAIN][kind] += used[key.public.modulus, factor] > 1
+    return {name: +kinds for name, kinds in found.items() if +kinds}
+
+
+def kinds_of(capture: Capture, *wanted: str) -> Counter[str]:
+    """How many ciphertexts of some kinds travelled."""
+    return Counter(kind for kind, _, _ in capture.ciphertexts() if kind in wanted)
 
 
 def test_every_ciphertext_is_fresh_blinded_and_re_randomised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complaints(captured(tmp_path, monkeypatch)) == set()
+    assert complaints(captured(tmp_path, monkeypatch)) == {}
 
 
-def test_without_blinding_the_checks_complain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_blinding_the_checks_complain_of_every_own_ciphertext(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Owner, "encrypt", unblinded)
+    capture = captured(tmp_path, monkeypatch)
+    found, own = complaints(capture), kinds_of(capture, *OWN)
+    assert found[UNBLINDED] == found[AGAIN] == own
+    assert found[TWICE]["link.terms"] > 0
+    assert RECOMPUTED not in found
+
+
+def unblinded(owner: Any, values: Any, stream: Any) -> CipherVector:
+    """Encryption that leaves out what hides."""
+    public = owner.public
+    return CipherVector.from_ints(public, [1 + int(value) % public.modulus * public.modulus for value in values])
+
+
+def test_with_neither_every_check_complains_of_every_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for source in (KnownOrder, ManyBases):
         monkeypatch.setattr(source, "draw", lambda self, count, stream: [mpz(1)] * count)
-    assert complaints(captured(tmp_path, monkeypatch)) == {
-        "a ciphertext travelled twice",
-        "a ciphertext was not blinded",
-        "a result was not re-randomised",
-    }
+    capture = captured(tmp_path, monkeypatch)
+    found = complaints(capture)
+    assert found[UNBLINDED] == found[AGAIN] == kinds_of(capture, *OWN, *RETURNED)
+    assert found[RECOMPUTED] == kinds_of(capture, *RETURNED)
+    assert found[TWICE]["link.terms"] > 0
 
 
 def test_without_re_randomisation_the_check_recomputes_every_result(
@@ -226,6 +265,29 @@ def test_without_re_randomisation_the_check_recomputes_every_result(
 ) -> None:
     monkeypatch.setattr(_Guest, "rerandomise", lambda self, vector, stream: vector)
     capture = captured(tmp_path, monkeypatch)
-    assert complaints(capture) == {"a result was not re-randomised"}
-    returned = [*expected_shares(capture), *expected_crosses(capture)]
-    assert all(residue_of(key, number) == expected for key, number, expected in returned)
+    every = kinds_of(capture, *RETURNED)
+    assert complaints(capture) == {RECOMPUTED: every, AGAIN: every}
+
+
+def test_a_pool_of_blindings_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ManyBases.draw
+    monkeypatch.setattr(ManyBases, "draw", lambda self, count, stream: honest(self, 1, stream) * count)
+    found = complaints(captured(tmp_path, monkeypatch))
+    assert set(found) == {AGAIN}
+    assert found[AGAIN]["residual.share"] > 0
+
+
+def test_masks_and_windows_are_never_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = captured(tmp_path, monkeypatch)
+    key = capture.key(capture.pair.sides[0])
+    drawn = []
+    for _, name, arguments, inputs, context, _ in capture.tasks:
+        if name == "link.evaluate":
+            count = -(-arguments["rows"] // keyring.budget_of(arguments["job"]).rows_per_ciphertext)
+            place = (arguments["iteration"], arguments["chunk"], keyring.digest_of(inputs))
+            drawn += packing.masks(count, key.public, keyring.stream(context, "masks", *place))
+    assert len(set(drawn)) == len(drawn) == kinds_of(capture, "residual.share").total()
+    plain = [
+        key.to_phe().raw_decrypt(int(number)) for kind, key, number in capture.ciphertexts() if kind == "cross.term"
+    ]
+    assert len(set(plain)) == len(plain)

@@ -3,8 +3,11 @@
 import base64
 import contextlib
 import json
+import logging
+import math
 import os
 import sqlite3
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,16 +17,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import structlog
 
 from broker.embedded import EmbeddedBroker, Faults
 from learning.quantise import steps_of
-from messages import seal
-from messages.codec import CodecError
+from messages import codec, seal
 from messages.envelope import EnvelopeError, open_envelope
+from messages.keys import parse_routing_key
+from protocol.effects import BlobRef
 from protocol.state import JobState, decode_state
 from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, introduce, make_party, run_job
+from services.logs import LogBook, configure
 from services.party import Party, load_party
-from tests.privacy.search import doubles, find, spellings
+from services.segments import Location, read
+from tests.privacy.search import doubles, find, sequences, spellings
 
 ROWS = 120
 MARKS = ("small_sample", "insecure")
@@ -32,15 +39,89 @@ COLUMNS = {
     PROVIDER: ("prepaid_topups_qz", "roaming_minutes_qz", "night_calls_qz", "contract_age_qz"),
 }
 
+# docs/protocol.md section 5, message by message: a field that is not here has not been granted.
+FIELDS = {
+    "job.propose": {"contract"},
+    "job.accept": {"contract_digest", "data_digest", "schema_digest", "rows", "columns"},
+    "align.propose": {"suite", "count", "chunk_items", "schema_digest", "commitment"},
+    "align.accept": {"suite", "count", "chunk_items", "schema_digest", "commitment"},
+    "align.list": {"points"},
+    "align.echo": {"tokens"},
+    "align.result": {"count", "digest", "iterations_allowed"},
+    "features.codes": {"codes", "modulus", "proof", "slot_bits", "columns_per_ciphertext"},
+    "features.encrypted": {"first_row", "rows", "ciphertexts"},
+    "score.range": {"iteration", "bound", "spread"},
+    "link.terms": {"iteration", "first_row", "rows", "terms", "bound", "stretch", "ciphertexts"},
+    "residual.share": {"iteration", "first_row", "rows", "ciphertexts"},
+    "cross.term": {"iteration", "ciphertexts"},
+    "step.products": {"iteration", "products", "largest"},
+    "job.done": {"iterations", "converged", "agreement", "constant"},
+    "receipt": {"applied", "credit"},
+    "receipt.request": {"sent"},
+}
+ONLY_AFTER_SILENCE = {"receipt.request"}
+
+# The shared numbers, and the sender and kind of the only messages that may hold them.
+GRANTED_TO = {
+    "Gram products of business": {("business", "step.products")},
+    "Gram products of provider": {("provider", "step.products")},
+    "largest entry of business": {("business", "step.products")},
+    "largest entry of provider": {("provider", "step.products")},
+    "bound of the provider's scores": {("provider", "score.range"), ("business", "link.terms")},
+    "spread of the provider's scores": {("provider", "score.range")},
+    "part of the intercept of provider": {("provider", "job.done")},
+    "digest of the intersection": {("business", "align.result"), ("provider", "align.result")},
+}
+
 
 @dataclass
 class Evidence:
-    """What was seen of a job from outside, what was in its bodies, and what may never show."""
+    """What was seen of a job from outside, what was in its bodies, and what may never show.
+
+    `bodies`: role of the sender, kind, unsealed body. `granted`: the same names as `GRANTED_TO`.
+    """
 
     outside: list[bytes]
-    bodies: list[bytes]
+    bodies: list[tuple[str, str, bytes]]
     private: dict[str, set[bytes]]
-    granted: dict[str, set[bytes]]
+    granted: dict[str, list[set[bytes]]]
+    lines: bytes
+    views: list[bytes]
+
+
+class Insider:
+    """Reads, while the job runs, what only its parties have: their row order and their scores."""
+
+    def __init__(self, parties: dict[str, Party]) -> None:
+        self._parties = parties
+        self.seen: list[tuple[str, bytes]] = []
+        self.rows: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
+        self.scores: dict[str, set[float]] = {role: set() for role in parties}
+
+    def __call__(self, routing_key: str, body: bytes) -> None:
+        """A message is published: its sender's journal already has what the message was made from."""
+        self.seen.append((routing_key, body))
+        key = parse_routing_key(routing_key)
+        role = next(role for role, name in NAMES.items() if name == key.sender)
+        if key.kind == "features.encrypted" and role not in self.rows:
+            state = state_of(self._parties[role], key.job)
+            self.rows[role] = np.frombuffer(blob(self._parties[role], key.job, state.align.rows), dtype="<i8")
+        if key.kind in ("link.terms", "residual.share"):
+            state = state_of(self._parties[role], key.job)
+            if state.round.scores is not None:
+                scores = np.frombuffer(blob(self._parties[role], key.job, state.round.scores), dtype="<f8")
+                self.scores[role] |= set(scores[:20].tolist()) - {0.0}
+
+
+def blob(party: Party, job: str, ref: BlobRef | None) -> bytes:
+    """A blob of a running job."""
+    assert ref is not None
+    with contextlib.closing(sqlite3.connect(party.data_directory / "journal.sqlite")) as connection:
+        segment, offset, size = connection.execute(
+            "SELECT segment, offset, bytes FROM blobs WHERE job = ? AND sha256 = ?", (job, ref.sha256)
+        ).fetchone()
+    (path,) = party.data_directory.rglob(Path(segment).name)
+    return read(Location(str(path), offset, size, ref.sha256))
 
 
 def values(role: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -63,6 +144,18 @@ def write_tables(directory: Path) -> LocalTables:
     )
 
 
+JOB = {
+    "task": "logistic",
+    "dataset": "labels",
+    "partner": f"{NAMES[PROVIDER]}/features",
+    "l2": 1e-2,
+    "max_iterations": 2,
+    "key_bits": 512,
+    "marks": list(MARKS),
+    "chunk_rows_max": 30,
+}
+
+
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """One job over a broker that corrupts now and then, so that there are parked rows, too."""
@@ -82,66 +175,66 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
         for role, name in NAMES.items()
     )
     introduce(paths[0], paths[1])
-    seen: list[tuple[str, bytes]] = []
-    broker = EmbeddedBroker(
-        list(NAMES.values()),
-        faults=Faults(seed=3, corrupt=0.05, repeat=0.1),
-        observer=lambda key, body: seen.append((key, body)),
-    )
     parties = {role: load_party(path) for role, path in zip(NAMES, paths, strict=True)}
-    job = {
-        "task": "logistic",
-        "dataset": "labels",
-        "partner": f"{NAMES[PROVIDER]}/features",
-        "l2": 1e-2,
-        "max_iterations": 2,
-        "key_bits": 512,
-        "marks": list(MARKS),
-        "chunk_rows_max": 30,
-    }
-    with (directory / "log").open("w+b") as log, redirected(log.fileno()):
+    insider, book, views = Insider(parties), LogBook(), []
+    broker = EmbeddedBroker(list(NAMES.values()), faults=Faults(seed=3, corrupt=0.05, repeat=0.1), observer=insider)
+
+    def watch(view: dict[str, Any]) -> None:
+        views.extend(console_views(party, view["job"]) for party in parties.values())
+
+    with (directory / "log").open("w+b") as log, logged(log.fileno(), book):
         with embedded((paths[0], paths[1]), broker):
-            result = run_job((paths[0], paths[1]), job)
-            views = [console_views(party, result.job) for party in parties.values()]
+            result = run_job((paths[0], paths[1]), JOB, watch)
+            watch({"job": result.job})
         log.seek(0)
-        lines = log.read()
+        lines = log.read() + json.dumps(book.lines(result.job)).encode()
     parked = [row for party in parties.values() for row in parked_rows(party)]
     assert parked, "the broker corrupted nothing: choose another seed"
-    outside = [lines, *views, *parked, *(key.encode() for key, _ in seen), *(body for _, body in seen)]
     states = {role: state_of(party, result.job) for role, party in parties.items()}
+    parameters = {role: json.loads(data) for role, data in result.parameters.items()}
     yield Evidence(
-        outside=outside,
-        bodies=[body for _, data in seen if (body := unsealed(data, parties)) is not None],
-        private=private_values({role: json.loads(data) for role, data in result.parameters.items()}),
-        granted=granted_values(states),
+        outside=[lines, *views, *parked, *(part for key, body in insider.seen for part in (key.encode(), body))],
+        bodies=[unsealed(key, data, parties) for key, data in insider.seen],
+        private=private_values(parameters, insider),
+        granted=granted_values(states, parameters),
+        lines=lines,
+        views=views,
     )
 
 
 @contextlib.contextmanager
-def redirected(descriptor: int) -> Iterator[None]:
-    """Standard output and error of this process and its workers, into a file."""
-    kept = [os.dup(1), os.dup(2)]
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        yield
-    finally:
-        for number, old in zip((1, 2), kept, strict=True):
-            os.dup2(old, number)
-            os.close(old)
+def logged(descriptor: int, book: LogBook) -> Iterator[None]:
+    """Log lines of this process, and whatever its workers print, into a file."""
+    kept, settings, stream = [os.dup(1), os.dup(2)], structlog.get_config(), sys.stderr
+    with os.fdopen(os.dup(descriptor), "w") as text:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stderr = text
+        configure(book, level=logging.DEBUG)
+        try:
+            yield
+        finally:
+            sys.stderr = stream
+            structlog.configure(**settings)
+            for number, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, number)
+                os.close(old)
 
 
 def console_views(party: Party, job: str) -> bytes:
     """Everything that the console shows."""
     with connect(party) as client:
-        answers = [client.ask("jobs"), client.ask("job", id=job), client.ask("logs", id=job), client.ask("parked")]
+        answers = [client.ask(verb) for verb in ("jobs", "parked", "status")]
+        if any(known["job"] == job for known in answers[0]):  # it may not have heard of the job yet
+            answers += [client.ask(verb, id=job) for verb in ("job", "logs")]
     return json.dumps(answers).encode()
 
 
 def parked_rows(party: Party) -> list[bytes]:
-    """Headers and excerpts of a party's parked deliveries."""
+    """Everything that a party keeps of its parked deliveries."""
     with contextlib.closing(sqlite3.connect(party.data_directory / "journal.sqlite")) as connection:
-        return [header + excerpt for header, excerpt in connection.execute("SELECT header, excerpt FROM parked")]
+        rows = connection.execute("SELECT sender, claimed, code, routing_key, header, digest, excerpt FROM parked")
+        return [b"|".join(part if isinstance(part, bytes) else part.encode() for part in row) for row in rows]
 
 
 def state_of(party: Party, job: str) -> JobState:
@@ -151,20 +244,26 @@ def state_of(party: Party, job: str) -> JobState:
     return decode_state(row[0])
 
 
-def unsealed(data: bytes, parties: dict[str, Party]) -> bytes | None:
-    """The body of an envelope, for somebody with all keys; None for what the broker damaged."""
-    for reader in parties.values():
-        with contextlib.suppress(EnvelopeError, CodecError, seal.SealError):
+def unsealed(routing_key: str, data: bytes, parties: dict[str, Party]) -> tuple[str, str, bytes]:
+    """Role of the sender, kind and body of an envelope, for somebody with all keys."""
+    for role, reader in parties.items():
+        with contextlib.suppress(EnvelopeError):
             header = (found := open_envelope(data, me=reader.file.name, peers=reader.peers)).header
             info = seal.seal_info(
                 header.version, header.job, header.sender, header.recipient, header.kind, header.chunk, header.chunks
             )
-            return seal.unseal(found.body, reader.identity, info)
-    return None
+            sender = PROVIDER if role == BUSINESS else BUSINESS
+            return sender, header.kind, seal.unseal(found.body, reader.identity, info)
+    raise AssertionError(f"nobody can open a message on {routing_key}")
 
 
-def private_values(parameters: dict[str, dict[str, Any]]) -> dict[str, set[bytes]]:
-    """What never leaves its owner: identifiers, features as doubles and as 16-bit rows, names, labels, coefficients."""
+def private_values(parameters: dict[str, dict[str, Any]], insider: Insider) -> dict[str, set[bytes]]:
+    """What never leaves its owner: identifiers, features as doubles and as 16-bit rows, names, labels, model, scores.
+
+    What is looked for as a run of rows is looked for in the order of the file and in the order of the job.
+    """
+    orders = {"file": np.arange(ROWS), "job": insider.rows[BUSINESS]}
+    assert (insider.rows[BUSINESS] == insider.rows[PROVIDER]).all()  # both files have the same order
     canaries = {f"identifier {name}": {name.encode()} for name in IDENTIFIERS[:20]}
     for role, names in COLUMNS.items():
         table, grid = values(role), parameters[role]["grid"]
@@ -173,44 +272,76 @@ def private_values(parameters: dict[str, dict[str, Any]]) -> dict[str, set[bytes
         steps = np.column_stack(
             [steps_of(table[:, j], grid[name]["centre"], grid[name]["step"]) for j, name in enumerate(names)]
         )
-        for order in "<>":
-            packed = steps.astype(f"{order}i2")
-            canaries |= {f"{role} quantised row {row} {order}": {packed[row].tobytes()} for row in range(20)}
-            canaries |= {f"{role} quantised column {j} {order}": {packed[:8, j].tobytes()} for j in range(4)}
+        for byte_order in "<>":
+            packed = steps.astype(f"{byte_order}i2")
+            canaries |= {f"{role} quantised row {row} {byte_order}": {packed[row].tobytes()} for row in range(20)}
+            for name, order in orders.items():
+                canaries |= {
+                    f"{role} quantised column {j} {byte_order} in {name} order": {packed[order[:8], j].tobytes()}
+                    for j in range(4)
+                }
         canaries |= {f"coefficient {name}": doubles(value) for name, value in parameters[role]["coefficients"].items()}
         canaries |= {f"scale of {name}": doubles(step["step"]) for name, step in grid.items()}
+        assert len(insider.scores[role]) >= 20, role
+        canaries |= {f"{role} score {at}": doubles(score) for at, score in enumerate(sorted(insider.scores[role]))}
     canaries["intercept"] = doubles(parameters[BUSINESS]["intercept"])
     canaries["label name"] = {b"label_qz"}
-    canaries["labels"] = {
-        LABELS[:24].tobytes(),
-        LABELS[:24].astype("<f8").tobytes(),
-        LABELS[:24].astype(">f8").tobytes(),
-    }
+    canaries |= {f"labels in {name} order": sequences(LABELS[order].tolist()) for name, order in orders.items()}
     return canaries
 
 
-def granted_values(states: dict[str, JobState]) -> dict[str, set[bytes]]:
-    """What docs/protocol.md section 5 lets the partner, and nobody else, learn."""
-    business, provider = states[BUSINESS], states[PROVIDER]
-    canaries = {
-        f"Gram product {at} of {role}": doubles(value)
-        for role, state in states.items()
-        for at, value in enumerate(state.round.products)
-    }
-    canaries["largest entry of business"] = doubles(business.round.largest)
-    canaries["largest entry of provider"] = doubles(provider.round.largest)
-    canaries["bound of the provider's scores"] = doubles(provider.round.bound)
-    canaries["spread of the provider's scores"] = doubles(provider.round.spread)
-    canaries["digest of the intersection"] = {business.align.digest}
-    return {name: values for name, values in canaries.items() if doubles(0.0) != values}
+def granted_values(states: dict[str, JobState], parameters: dict[str, dict[str, Any]]) -> dict[str, list[set[bytes]]]:
+    """What docs/protocol.md section 5 lets the partner, and nobody else, learn; each of these numbers."""
+    provider, canaries = states[PROVIDER].round, {}
+    for role, state in states.items():
+        assert all(state.round.products)
+        canaries[f"Gram products of {role}"] = [doubles(value) for value in state.round.products]
+        canaries[f"largest entry of {role}"] = [doubles(state.round.largest)]
+    canaries["bound of the provider's scores"] = [doubles(provider.bound)]
+    canaries["spread of the provider's scores"] = [doubles(provider.spread)]
+    coefficients, grid = (parameters[PROVIDER][name] for name in ("coefficients", "grid"))
+    constant = math.fsum(-coefficients[name] * grid[name]["centre"] for name in grid)
+    canaries["part of the intercept of provider"] = [doubles(constant)]
+    canaries["digest of the intersection"] = [{states[BUSINESS].align.digest}]
+    return canaries
 
 
 def test_nothing_private_and_nothing_granted_shows_outside(evidence: Evidence) -> None:
-    assert find({**evidence.private, **evidence.granted}, evidence.outside) == set()
+    granted = {name: set().union(*found) for name, found in evidence.granted.items()}
+    assert find({**evidence.private, **granted}, evidence.outside) == set()
 
 
-def test_the_bodies_hold_exactly_what_the_contract_grants(evidence: Evidence) -> None:
-    assert find({**evidence.private, **evidence.granted}, evidence.bodies) == set(evidence.granted)
+def test_logs_and_views_were_really_looked_at(evidence: Evidence) -> None:
+    assert all(word in evidence.lines for word in (b'"parked"', b'"job ended"', b'"results written"'))
+    stages = {view["progress"]["stage"] for data in evidence.views for view in json.loads(data)[0]}
+    assert len(stages) >= 3
+
+
+def test_no_body_holds_anything_private(evidence: Evidence) -> None:
+    assert find(evidence.private, [body for _, _, body in evidence.bodies]) == set()
+
+
+def test_every_granted_number_is_in_the_messages_that_grant_it_and_in_no_other(evidence: Evidence) -> None:
+    places = sorted({(role, kind) for role, kind, _ in evidence.bodies})
+    for name, numbers in evidence.granted.items():
+        for number in numbers:
+            held = {
+                place
+                for place in places
+                if find({name: number}, [body for role, kind, body in evidence.bodies if (role, kind) == place])
+            }
+            assert held == GRANTED_TO[name], name
+    assert set(evidence.granted) == set(GRANTED_TO)
+
+
+def test_messages_have_the_fields_that_were_granted_and_no_others(evidence: Evidence) -> None:
+    found: dict[str, set[str]] = {}
+    for _, kind, body in evidence.bodies:
+        message = codec.decode(body)
+        assert codec.kind_of(message) == kind
+        found[kind] = set(message.__struct_fields__)
+    assert found.keys() | ONLY_AFTER_SILENCE == FIELDS.keys()
+    assert all(FIELDS[kind] == fields for kind, fields in found.items())
 
 
 @pytest.mark.parametrize("wrapped", ["raw", "hex", "HEX", "base64", "zlib", "gzip", "base64 in zlib"])

@@ -31,9 +31,22 @@ def table(rows: int, columns: int, seed: int, *, label: bool) -> Table:
     )
 
 
-def stage(directory: Path, seed: int, **changes: Any) -> Pair:
+def shuffled(table: Table, seed: int) -> Table:
+    """The same people in another order."""
+    order = np.random.default_rng(seed).permutation(len(table.identifiers))
+    return Table(
+        identifiers=[table.identifiers[row] for row in order],
+        columns=table.columns,
+        values=table.values[order],
+        label=None if table.label is None else table.label[order],
+    )
+
+
+def stage(directory: Path, seed: int, *, shuffle: bool = False, **changes: Any) -> Pair:
     """A pair with fresh identities and secrets that derive from `seed`, its job submitted."""
     business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
+    if shuffle:
+        business, provider = shuffled(business, seed), shuffled(provider, seed + 1)
     source = directory / "provider.csv"
     lines = [",".join(["id", *provider.columns])]
     lines += [
@@ -102,6 +115,12 @@ def test_any_order_of_events_and_any_secrets_end_at_the_same_bytes(
     assert parameters(pair) == expected
 
 
+def test_the_order_of_the_rows_does_not_show_in_the_parameters(tmp_path: Path, expected: list[bytes]) -> None:
+    pair = stage(tmp_path, 0, shuffle=True)
+    pair.run()
+    assert parameters(pair) == expected
+
+
 def test_the_cut_into_chunks_does_not_show_in_the_parameters(tmp_path: Path, expected: list[bytes]) -> None:
     pair = stage(tmp_path, 9, chunk_rows_max=90, align_chunk_items=1000)
     pair.run()
@@ -115,6 +134,7 @@ def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_pa
         kept = {ref.sha256 for ref in (side.state.snapshot, side.state.align.rows, *side.finish.results)}  # type: ignore[union-attr]
         features = side.state.features
         kept |= {ref.sha256 for ref in (features.matrix, features.label, features.history, *features.encrypted) if ref}
+        assert side.references == dict.fromkeys(kept, 1)
         assert set(side.blobs) == kept
         assert side.state.phase is Phase.DONE
 
