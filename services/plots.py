@@ -16,19 +16,32 @@ BUSINESS_COLOUR, PROVIDER_COLOUR, QUIET = "#1f5a99", "#c8641b", "#888888"
 
 
 def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) -> None:
-    """Largest preconditioned gradient entry of each party, and link-term ciphertexts, by iteration."""
+    """Largest preconditioned gradient entry of each party, and link-term ciphertexts, by iteration.
+
+    An entry is zero where release noise explains all of the gradient: a hollow mark on the lower edge, since a
+    logarithmic axis has no place for it.
+    """
     iterations = [fact["iteration"] for fact in facts]
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=(2, 1))
-    for who, colour in (("business", BUSINESS_COLOUR), ("provider", PROVIDER_COLOUR)):
-        entries = [fact[f"largest_{who}"] or np.nan for fact in facts]
-        above.semilogy(iterations, entries, "o-", color=colour, label=who)
-    above.axhline(tolerance, color=QUIET, linestyle="--", linewidth=1, label="tolerance")
+    sizes = {who: np.array([fact[f"largest_{who}"] for fact in facts]) for who in ("business", "provider")}
+    edge = min([tolerance, *(size for entries in sizes.values() for size in entries[entries > 0])]) / 3
+    for (who, entries), colour in zip(sizes.items(), (BUSINESS_COLOUR, PROVIDER_COLOUR), strict=True):
+        above.semilogy(iterations, np.maximum(entries, edge), "-", color=colour, linewidth=1.5)
+        for shown, fill in ((entries > 0, colour), (entries <= 0, "white")):
+            places = np.array(iterations)[shown]
+            above.plot(places, np.maximum(entries, edge)[shown], "o", color=colour, markerfacecolor=fill, clip_on=False)
+        above.plot([], [], "o-", color=colour, label=who)
+    if any((entries <= 0).any() for entries in sizes.values()):
+        above.plot([], [], "o", color=QUIET, markerfacecolor="white", label="within release noise")
+    above.set_ylim(bottom=edge)
+    above.axhline(tolerance, color=QUIET, linestyle="--", linewidth=1, label=f"tolerance {tolerance:.1g}")
     above.set_ylabel("largest gradient entry\n(preconditioned, beyond release noise)")
     above.legend(frameon=False)
     below.bar(iterations, [fact["terms"] + 1 for fact in facts], color=BUSINESS_COLOUR, width=0.6)
     below.set_ylabel("ciphertexts per row")
     below.set_xlabel("iteration")
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    below.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
@@ -56,7 +69,7 @@ def plot_roc(path: Path, labels: NDArray[np.float64], scores: NDArray[np.float64
     axes.set_aspect("equal")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    axes.set_title("Training rows")
+    axes.set_title("Receiver operating characteristic, training rows")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -9,6 +9,7 @@ Vector = NDArray[np.float64]
 
 ITERATIONS_MAX = 200
 DECREMENT_MIN = 1e-20
+"""Newton decrement to stop at, of the loss at the start: its square root is the error in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,14 @@ class Reference:
 
 
 def fit(task: str, values: Vector, label: Vector, l2: float) -> Reference:
-    """Damped Newton on columns `values` (n, d) and `label` (n,): logistic, linear or poisson."""
+    """Damped Newton on columns `values` (n, d) and `label` (n,): logistic, linear or poisson.
+
+    A constant column gets the coefficient 0. Not converged where there is no optimum: separable classes
+    without penalty.
+    """
     rows, columns = values.shape
     centre, scale = values.mean(axis=0), values.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
     design = np.column_stack([np.ones(rows), (values - centre) / scale])
     penalties = np.concatenate([[0.0], l2 / scale**2])
     weights = np.zeros(columns + 1)

@@ -5,6 +5,8 @@ has them in one place.
 """
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import metrics
+from learning import links, metrics
 from learning.history import TargetParameters
 from services import reference
 from services.plots import plot_convergence, plot_roc
+from services.product_count import Products, products_per_row
 from services.tables import Table
 
 Vector = NDArray[np.float64]
@@ -60,12 +63,17 @@ class Finished:
 
     @cached_property
     def joined(self) -> tuple[Vector, Vector, Vector]:
-        """(business columns, provider columns, labels) of the rows that both parties have."""
+        """(business columns, provider columns, labels) of the rows that both parties have.
+
+        Columns are in the order of the parameter files. Raises ValueError for one that its table does not have.
+        """
         places = {name: row for row, name in enumerate(self.provider.identifiers)}
         both = [(row, places[name]) for row, name in enumerate(self.business.identifiers) if name in places]
         mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
         assert self.business.label is not None
-        return self.business.values[mine], self.provider.values[theirs], self.business.label[mine]
+        business = _columns(self.business, self.of_business["coefficients"])
+        provider = _columns(self.provider, self.of_provider["coefficients"])
+        return business[mine], provider[theirs], self.business.label[mine]
 
     @cached_property
     def scores(self) -> Vector:
@@ -83,6 +91,18 @@ class Finished:
         """Link-term ciphertexts that the business encrypted for every row, over all iterations."""
         return sum(fact["terms"] + 1 for fact in self.facts)
 
+    @property
+    def products_per_row(self) -> Products:
+        """Modular products of both parties for every row, over all iterations."""
+        own = self.of_business
+        return products_per_row(
+            [fact["terms"] for fact in self.facts],
+            rows=own["rows"],
+            columns=(len(own["coefficients"]) + 1, len(self.of_provider["coefficients"])),
+            key_bits=self.key_bits,
+            residual_bound=links.residual_bound(own["task"], float(np.abs(self.joined[2]).max())),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -94,8 +114,12 @@ class Comparison:
     intercept: float
 
 
+def _columns(table: Table, names: Iterable[str]) -> Vector:
+    return table.values[:, [table.columns.index(name) for name in names]]
+
+
 def _parameters(file: dict[str, Any]) -> TargetParameters:
-    grid = file["grid"].values()
+    grid = [file["grid"][name] for name in file["coefficients"]]
     return TargetParameters(
         constant=file.get("intercept", 0.0),
         coefficients=tuple(file["coefficients"].values()),
@@ -143,7 +167,8 @@ def json_object(finished: Finished) -> dict[str, Any]:
             "business_to_provider": finished.bytes_business_to_provider,
             "provider_to_business": finished.bytes_provider_to_business,
         },
-        "metrics": finished.metrics,
+        # JSON has no NaN, which is the AUC of a single class.
+        "metrics": {name: value if math.isfinite(value) else None for name, value in finished.metrics.items()},
         "key_bits": finished.key_bits,
         "backend": finished.backend,
         "transport": finished.transport,

@@ -4,30 +4,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from services.plain_text import plain
 from services.report import Comparison, Finished, compare
-
-ENCRYPT_PRODUCTS = 206
-"""Products modulo p^2 or q^2 for one encryption by the key's owner: 103 table products for each prime."""
-
-EVALUATE_PRODUCTS = 40
-"""Products modulo N^2 to raise a row's link terms: 16 shared squarings and about 4 products for each of 6 terms."""
-
-PACK_PRODUCTS = 74
-CROSS_PRODUCTS = 11
-
-
-def products_per_row(facts: list[dict[str, Any]]) -> tuple[int, int]:
-    """(short products at the business, long ones at the provider) for one row over the whole job.
-
-    Counted from the algorithms, not measured, so they do not depend on the machine: short are modulo the square
-    of a prime, long modulo N^2 (about 3.5 short ones).
-    """
-    short = sum((fact["terms"] + 1) * ENCRYPT_PRODUCTS for fact in facts)
-    long = sum((EVALUATE_PRODUCTS if fact["terms"] else 0) + PACK_PRODUCTS + CROSS_PRODUCTS for fact in facts)
-    return short, long
 
 
 def show(finished: Finished, out: Console) -> Comparison:
@@ -64,14 +42,14 @@ def _quality(finished: Finished, comparison: Comparison) -> Table:
 
 
 def _cost(finished: Finished) -> Table:
-    short, long = products_per_row(finished.facts)
+    short, long = finished.products_per_row
     seconds = finished.seconds
     table = Table(title="Cost", title_justify="left", box=None, show_header=False, padding=(0, 2))
     stages = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("align", "encrypt_features", "train"))
     table.add_row("seconds", f"{seconds['total']:.1f}  ({stages})")
     table.add_row("core-seconds", f"{finished.core_seconds:.1f}")
     table.add_row("ciphertexts per row", f"{finished.ciphertexts_per_row}")
-    table.add_row("products per row", f"{short:,} modulo a prime's square, {long:,} modulo N^2")
+    table.add_row("products per row", f"{short:,.0f} modulo a prime's square, {long:,.0f} modulo N^2")
     table.add_row(
         "bytes",
         f"{finished.bytes_business_to_provider:,} to the provider, "

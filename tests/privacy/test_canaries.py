@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from protocol.state import JobState, decode_state
 from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, introduce, make_party, run_job
 from services.logs import LogBook, configure
 from services.party import Party, load_party
-from services.segments import Location, read
+from services.segments import BlobDamaged, Location, read
 from tests.privacy.search import doubles, find, sequences, spellings
 
 ROWS = 120
@@ -99,29 +99,36 @@ class Insider:
         self.scores: dict[str, set[float]] = {role: set() for role in parties}
 
     def __call__(self, routing_key: str, body: bytes) -> None:
-        """A message is published: its sender's journal already has what the message was made from."""
+        """A message is published: its sender's journal has what the message was made from, unless sent again."""
         self.seen.append((routing_key, body))
         key = parse_routing_key(routing_key)
         role = next(role for role, name in NAMES.items() if name == key.sender)
         if key.kind == "features.encrypted" and role not in self.rows:
-            state = state_of(self._parties[role], key.job)
-            self.rows[role] = np.frombuffer(blob(self._parties[role], key.job, state.align.rows), dtype="<i8")
+            data = blob(self._parties[role], key.job, lambda state: state.align.rows)
+            self.rows[role] = np.frombuffer(data, dtype="<i8")
         if key.kind in ("link.terms", "residual.share"):
-            state = state_of(self._parties[role], key.job)
-            if state.round.scores is not None:
-                scores = np.frombuffer(blob(self._parties[role], key.job, state.round.scores), dtype="<f8")
-                self.scores[role] |= set(scores[:20].tolist()) - {0.0}
+            data = blob(self._parties[role], key.job, lambda state: state.round.scores)
+            self.scores[role] |= set(np.frombuffer(data, dtype="<f8")[:20].tolist()) - {0.0}
 
 
-def blob(party: Party, job: str, ref: BlobRef | None) -> bytes:
-    """A blob of a running job."""
-    assert ref is not None
+def blob(party: Party, job: str, choose: Callable[[JobState], BlobRef | None]) -> bytes:
+    """A blob of a running job; nothing if the job is past it. Never raises: that would end a daemon."""
     with contextlib.closing(sqlite3.connect(party.data_directory / "journal.sqlite")) as connection:
-        segment, offset, size = connection.execute(
-            "SELECT segment, offset, bytes FROM blobs WHERE job = ? AND sha256 = ?", (job, ref.sha256)
-        ).fetchone()
-    (path,) = party.data_directory.rglob(Path(segment).name)
-    return read(Location(str(path), offset, size, ref.sha256))
+        connection.execute("BEGIN")  # the state and the place of its blob, from one moment
+        (data,) = connection.execute("SELECT state FROM jobs WHERE job = ?", (job,)).fetchone()
+        ref = choose(decode_state(data))
+        row = (
+            ref
+            and connection.execute(
+                "SELECT segment, offset, bytes FROM blobs WHERE job = ? AND sha256 = ?", (job, ref.sha256)
+            ).fetchone()
+        )
+    if not ref or not row:
+        return b""
+    for path in party.data_directory.rglob(Path(row[0]).name):
+        with contextlib.suppress(BlobDamaged):
+            return read(Location(str(path), row[1], row[2], ref.sha256))
+    return b""
 
 
 def values(role: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -176,16 +183,21 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     )
     introduce(paths[0], paths[1])
     parties = {role: load_party(path) for role, path in zip(NAMES, paths, strict=True)}
-    insider, book, views = Insider(parties), LogBook(), []
+    views: list[bytes] = []
+    insider, book = Insider(parties), LogBook()
     broker = EmbeddedBroker(list(NAMES.values()), faults=Faults(seed=3, corrupt=0.05, repeat=0.1), observer=insider)
 
     def watch(view: dict[str, Any]) -> None:
         views.extend(console_views(party, view["job"]) for party in parties.values())
 
     with (directory / "log").open("w+b") as log, logged(log.fileno(), book):
-        with embedded((paths[0], paths[1]), broker):
-            result = run_job((paths[0], paths[1]), JOB, watch)
-            watch({"job": result.job})
+        try:
+            with embedded((paths[0], paths[1]), broker):
+                result = run_job((paths[0], paths[1]), JOB, watch)
+                watch({"job": result.job})
+        except Exception as error:
+            error.add_note((directory / "log").read_text(errors="replace")[-4000:])
+            raise
         log.seek(0)
         lines = log.read() + json.dumps(book.lines(result.job)).encode()
     parked = [row for party in parties.values() for row in parked_rows(party)]
