@@ -18,8 +18,8 @@ BUSINESS_COLOUR, PROVIDER_COLOUR, QUIET = "#1f5a99", "#c8641b", "#888888"
 def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) -> None:
     """Largest preconditioned gradient entry of each party, and link-term ciphertexts, by iteration.
 
-    An entry is zero where release noise explains all of the gradient: a hollow mark on the lower edge, since a
-    logarithmic axis has no place for it.
+    An entry is zero where release noise explains all of the gradient: a hollow mark below all others, since
+    a logarithmic axis has no place for it.
     """
     iterations = [fact["iteration"] for fact in facts]
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=(2, 1))
@@ -29,14 +29,14 @@ def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) 
         above.semilogy(iterations, np.maximum(entries, edge), "-", color=colour, linewidth=1.5)
         for shown, fill in ((entries > 0, colour), (entries <= 0, "white")):
             places = np.array(iterations)[shown]
-            above.plot(places, np.maximum(entries, edge)[shown], "o", color=colour, markerfacecolor=fill, clip_on=False)
+            above.plot(places, np.maximum(entries, edge)[shown], "o", color=colour, markerfacecolor=fill)
         above.plot([], [], "o-", color=colour, label=who)
     if any((entries <= 0).any() for entries in sizes.values()):
         above.plot([], [], "o", color=QUIET, markerfacecolor="white", label="within release noise")
-    above.set_ylim(bottom=edge)
-    above.axhline(tolerance, color=QUIET, linestyle="--", linewidth=1, label=f"tolerance {tolerance:.1g}")
+    above.set_ylim(bottom=edge / 2)
+    above.axhline(tolerance, color=QUIET, linestyle="--", linewidth=1, label=f"tolerance {tolerance:g}")
     above.set_ylabel("largest gradient entry\n(preconditioned, beyond release noise)")
-    above.legend(frameon=False)
+    above.legend(frameon=False, loc="upper right")
     below.bar(iterations, [fact["terms"] + 1 for fact in facts], color=BUSINESS_COLOUR, width=0.6)
     below.set_ylabel("ciphertexts per row")
     below.set_xlabel("iteration")

@@ -15,11 +15,11 @@ CHUNK_ROWS_MAX: Final = 540
 """Rows in a chunk at most, as contracts have it by default: `power_sum` pays for its buckets once a chunk."""
 
 POWER_PRODUCTS_PER_BIT: Final = 1.2
-"""Of GMP's sliding windows: a squaring for each bit of the exponent, and a product for about every fifth."""
+"""An estimate of GMP's sliding windows: a squaring for each bit of the exponent, a product for about every fifth."""
 
 
 class Products(NamedTuple):
-    """Per row, both parties together. A long product takes about 3.5 times as long as a short one."""
+    """Per row, both parties together. A long product takes about three times as long (docs/paillier.md, time)."""
 
     short: float
     """Modulo the square of a prime, half as long as N^2: encryption and decryption by a key's owner."""
@@ -39,7 +39,7 @@ def products_per_row(
         key_bits: bits of each party's modulus.
         residual_bound: as `learning.links.residual_bound` has it.
 
-    Left out, about 2 % together: checks of ciphertexts, additions of plain numbers, joining by the Chinese
+    Left out: checks of ciphertexts, additions of plain numbers, joining by the Chinese
     remainder theorem, and what is done once a job or an iteration (keys, tables, cross terms, alignment).
 
     Raises:

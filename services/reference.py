@@ -9,7 +9,6 @@ Vector = NDArray[np.float64]
 
 ITERATIONS_MAX = 200
 DECREMENT_MIN = 1e-20
-"""Newton decrement to stop at, of the loss at the start: its square root is the error in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,14 @@ class Reference:
 def fit(task: str, values: Vector, label: Vector, l2: float) -> Reference:
     """Damped Newton on columns `values` (n, d) and `label` (n,): logistic, linear or poisson.
 
-    A constant column gets the coefficient 0. Not converged where there is no optimum: separable classes
-    without penalty.
+    A constant column gets the coefficient 0.
     """
     rows, columns = values.shape
     centre, scale = values.mean(axis=0), values.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = np.where(np.ptp(values, axis=0) > 0, scale, 1.0)
+    # The optimum of a linear model is proportional to its labels: in units of their size the stop fits all of them.
+    unit = max(float(np.abs(label).max()), np.finfo(float).tiny) if task == "linear" else 1.0
+    label = label / unit
     design = np.column_stack([np.ones(rows), (values - centre) / scale])
     penalties = np.concatenate([[0.0], l2 / scale**2])
     weights = np.zeros(columns + 1)
@@ -44,6 +45,7 @@ def fit(task: str, values: Vector, label: Vector, l2: float) -> Reference:
             converged = True
             break
         weights = _search(task, design, label, weights, penalties, step, decrement)
+    weights = weights * unit
     coefficients = weights[1:] / scale
     return Reference(float(weights[0] - centre @ coefficients), coefficients, converged)
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from services.plain_text import plain
 from services.report import Comparison, Finished, compare
 
 
