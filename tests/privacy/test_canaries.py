@@ -358,7 +358,7 @@ def test_messages_have_the_fields_that_were_granted_and_no_others(evidence: Evid
 
 @pytest.mark.parametrize("wrapped", ["raw", "hex", "HEX", "base64", "zlib", "gzip", "base64 in zlib"])
 def test_the_search_finds_every_kind_of_value_in_every_spelling(evidence: Evidence, wrapped: str) -> None:
-    wrap = {
+    wraps: dict[str, Callable[[bytes], bytes]] = {
         "raw": lambda data: data,
         "hex": lambda data: data.hex().encode(),
         "HEX": lambda data: data.hex().upper().encode(),
@@ -366,7 +366,8 @@ def test_the_search_finds_every_kind_of_value_in_every_spelling(evidence: Eviden
         "zlib": zlib.compress,
         "gzip": lambda data: zlib.compress(data, wbits=31),
         "base64 in zlib": lambda data: zlib.compress(base64.b64encode(b"xy" + data)),
-    }[wrapped]
+    }
+    wrap = wraps[wrapped]
     for name, found in evidence.private.items():
         for value in found:
             assert find({name: {value}}, [b"before" + wrap(b"about " + value + b" here") + b"after"]) == {name}
