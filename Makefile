@@ -11,15 +11,15 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: setup setup-dev demo test check format diagrams bench sim soak lock clean
 
-setup: $(VENV)/.run        ## what is needed to run: no compiler, no broker
+setup: $(VENV)/.run        ## what is needed to run; with a C compiler, the fast kernel too
 setup-dev: $(VENV)/.dev    ## and to test
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.run: requirements.lock pyproject.toml hatch_build.py kernel/build_native.py $(wildcard kernel/src/*) | $(VENV)/bin/python
 	$(PIP) install --only-binary :all: -r requirements.lock
-	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(hatchling|editables|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==' requirements-dev.lock)
+	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(cffi|editables|hatchling|packaging|pathspec|pluggy|pycparser|setuptools|tomlkit|trove-classifiers)==' requirements-dev.lock)
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -48,6 +48,7 @@ diagrams: setup            ## docs/states.md from the transition tables
 
 bench: setup               ## figures of docs/performance.md: whole data sets, no tests
 	$(BIN)/warren bench paillier
+	$(BIN)/warren bench align
 	$(BIN)/warren bench train --rows all
 
 sim: setup-dev             ## whole engines under loss, repeats, disorder and crashes: make sim [SEEDS=200]
@@ -59,9 +60,9 @@ soak: setup-dev            ## the outages of the tests at full length (60 s and 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['project']['dependencies'])")
-	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements.lock
+	.lock/bin/python -m pip freeze --all | grep -v '^pip==' | LC_ALL=C sort -f > requirements.lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
-	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements-dev.lock
+	.lock/bin/python -m pip freeze --all | grep -v '^pip==' | LC_ALL=C sort -f > requirements-dev.lock
 	rm -rf .lock
 
 clean:

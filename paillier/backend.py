@@ -35,6 +35,9 @@ class Owner(Protocol):
     def decrypt(self, vector: CipherVector) -> list[int]:
         """Plaintexts in [0, N). A ciphertext that is not prime to N gives garbage: check first."""
 
+    def check(self, vector: CipherVector) -> None:
+        """Raises CiphertextError unless every ciphertext lies in [1, N^2) and is prime to N."""
+
 
 class Guest(Protocol):
     """Computes on ciphertexts under somebody else's key.
@@ -49,6 +52,9 @@ class Guest(Protocol):
 
     def encrypt(self, values: Sequence[int], stream: RandomStream) -> CipherVector:
         """Integers in (-N, N), taken mod N, with fresh randomness. Raises BackendError without tables."""
+
+    def check(self, vector: CipherVector) -> None:
+        """Raises CiphertextError unless every ciphertext lies in [1, N^2) and is prime to N."""
 
     def rerandomise(self, vector: CipherVector, stream: RandomStream) -> CipherVector:
         """The same plaintexts in ciphertexts that tell nothing of their history."""
@@ -66,11 +72,16 @@ class Guest(Protocol):
         """Sums of several vectors of one length, element by element; at least one vector."""
 
     def power_rows(
-        self, vector: CipherVector, exponents: NDArray[np.integer], bits: int = EXPONENT_BITS
+        self,
+        vector: CipherVector,
+        exponents: NDArray[np.integer],
+        bits: int = EXPONENT_BITS,
+        plus: CipherVector | None = None,
     ) -> CipherVector:
         """sum_k e_ik v_ik for each row i: n * t ciphertexts row by row, exponents (n, t) in [0, 2^bits).
 
-        n results. `bits` is public (at most 62); the exponents are not. Raises ValueError for one outside.
+        n results, `plus` (n ciphertexts) added to them. `bits` is public (at most 62); the exponents are not.
+        Raises ValueError for one outside.
         """
 
     def power_sum(self, vector: CipherVector, exponents: Sequence[int], bits: int) -> CipherVector:
@@ -101,10 +112,20 @@ class Backend(Protocol):
         """`stream` makes the secret tables of re-randomisation; None: no encrypt and no rerandomise."""
 
 
-def select(name: str = "auto") -> Backend:
-    """The back end of this name, or the fastest there is. Raises BackendError for an unknown name."""
+def select(name: str = "auto", threads: int = 1) -> Backend:
+    """The back end of this name, or the fastest there is: "compiled" where the kernel was built, else "gmpy2".
+
+    `threads` share a batch of the compiled one. Raises BackendError for a name that is unknown or not there.
+    """
+    from kernel import library
+    from paillier.compiled_backend import CompiledBackend
     from paillier.gmpy2_backend import Gmpy2Backend
 
-    if name not in {"auto", Gmpy2Backend.name}:
-        raise BackendError(f"no back end {name!r}: auto or {Gmpy2Backend.name}")
+    kernel = None if name == Gmpy2Backend.name else library.load()
+    if name not in {"auto", Gmpy2Backend.name, CompiledBackend.name}:
+        raise BackendError(f"no back end {name!r}: auto, {CompiledBackend.name} or {Gmpy2Backend.name}")
+    if kernel is not None:
+        return CompiledBackend(kernel, threads)
+    if name == CompiledBackend.name:
+        raise BackendError(f"no compiled back end: {library.reason()}")
     return Gmpy2Backend()

@@ -15,6 +15,7 @@ modulus N = p q, also one whose p - 1 and q - 1 were chosen to have much in comm
 docs/paillier.md; a test evaluates the bound.
 """
 
+from functools import cached_property
 from typing import Protocol
 
 import gmpy2
@@ -22,9 +23,10 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
+from paillier.backend import BackendError
 from paillier.keys import PublicKey
 from paillier.primes import is_generator
-from paillier.randomness import RandomStream
+from paillier.randomness import Randomness, RandomStream
 
 BASES_MIN = 64
 EXCESS_BITS = 128
@@ -33,10 +35,34 @@ WINDOW_MANY = 8
 
 
 class Residues(Protocol):
-    """A source of random N-th residues."""
+    """A source of random N-th residues: fixed secret bases, and the exponents of each residue."""
+
+    @property
+    def bases(self) -> list[mpz]:
+        """Secret; residue i is the product of their powers to the exponents of row i."""
+
+    @property
+    def exponent_bits(self) -> int:
+        """Bits of each exponent."""
+
+    def exponents(self, count: int, stream: RandomStream) -> NDArray[np.uint8]:
+        """Little-endian bits, the exponents of all bases one after the other: shape (count, bytes)."""
 
     def draw(self, count: int, stream: RandomStream) -> list[mpz]:
-        """`count` independent residues."""
+        """`count` independent residues, computed here from tables."""
+
+
+class TableStreams:
+    """The stream of the tables, drawn from once, when made: later draws of others change nothing."""
+
+    def __init__(self, stream: RandomStream | None) -> None:
+        self._source = None if stream is None else Randomness(stream.bytes(32))
+
+    def stream(self, purpose: str) -> RandomStream:
+        """The stream of one purpose. Raises BackendError where there was none to begin with."""
+        if self._source is None:
+            raise BackendError("made without a stream: it has no tables to hide anything with")
+        return self._source.stream(purpose)
 
 
 class WindowTables:
@@ -82,31 +108,55 @@ class KnownOrder:
             start = 2 + stream.below(prime - 3)
             if is_generator(start, prime, factors):
                 break
-        square = mpz(prime) ** 2
-        windows = -(-self._order.bit_length() // WINDOW_KNOWN)
-        self._tables = WindowTables([gmpy2.powmod(start, prime, square)], windows, WINDOW_KNOWN, square)
+        self._square = mpz(prime) ** 2
+        self.bases = [gmpy2.powmod(start, prime, self._square)]
+        self.exponent_bits = self._order.bit_length()
+
+    @cached_property
+    def _tables(self) -> WindowTables:
+        windows = -(-self.exponent_bits // WINDOW_KNOWN)
+        return WindowTables(self.bases, windows, WINDOW_KNOWN, self._square)
+
+    def exponents(self, count: int, stream: RandomStream) -> NDArray[np.uint8]:
+        """Uniform in [0, p - 1)."""
+        return stream.many_below_bytes(self._order, count)
 
     def draw(self, count: int, stream: RandomStream) -> list[mpz]:
         """`count` independent residues of [1, p^2)."""
-        return self._tables.powers(stream.many_below_bytes(self._order, count))
+        return self._tables.powers(self.exponents(count, stream))
 
 
 class ManyBases:
     """N-th residues mod `modulus` within 2^-60 of uniform; `root` is the exponent that makes residues.
 
-    `modulus` and `root` are N^2 and N, or p^2 and p; `root` also tells how large the group is.
+    `modulus` and `root` are N^2 and N, or p^2 and p; `root` also tells how large the group is. `units` are the
+    numbers whose powers to the root are the bases, for whoever raises them faster.
     """
 
     def __init__(self, modulus: mpz, root: mpz, stream: RandomStream) -> None:
-        bases, windows = base_count(root.bit_length())
-        self._bytes = bases * windows * WINDOW_MANY // 8
-        powers = gmpy2.powmod_base_list([_unit(root, stream) for _ in range(bases)], root, modulus)
-        self._tables = WindowTables(powers, windows, WINDOW_MANY, modulus)
+        count, self._windows = base_count(root.bit_length())
+        self._modulus = modulus
+        self.root = root
+        self.units = [_unit(root, stream) for _ in range(count)]
+        self.exponent_bits = self._windows * WINDOW_MANY
+
+    @cached_property
+    def bases(self) -> list[mpz]:
+        """`units` to the root."""
+        return list(gmpy2.powmod_base_list(self.units, self.root, self._modulus))
+
+    @cached_property
+    def _tables(self) -> WindowTables:
+        return WindowTables(self.bases, self._windows, WINDOW_MANY, self._modulus)
+
+    def exponents(self, count: int, stream: RandomStream) -> NDArray[np.uint8]:
+        """Uniform in [0, 2^b) for each base."""
+        width = len(self.units) * self.exponent_bits // 8
+        return np.frombuffer(stream.bytes(count * width), dtype=np.uint8).reshape(count, width)
 
     def draw(self, count: int, stream: RandomStream) -> list[mpz]:
         """`count` independent residues."""
-        drawn = np.frombuffer(stream.bytes(count * self._bytes), dtype=np.uint8)
-        return self._tables.powers(drawn.reshape(count, self._bytes))
+        return self._tables.powers(self.exponents(count, stream))
 
 
 def base_count(group_bits: int) -> tuple[int, int]:
@@ -123,7 +173,7 @@ def own_residues(prime: int, factors: tuple[int, ...] | None, stream: RandomStre
     return ManyBases(mpz(prime) ** 2, mpz(prime), stream)
 
 
-def foreign_residues(public: PublicKey, stream: RandomStream) -> Residues:
+def foreign_residues(public: PublicKey, stream: RandomStream) -> ManyBases:
     """Residues mod N^2 for whoever does not know the primes of N."""
     return ManyBases(public.square, public.n, stream)
 

@@ -18,9 +18,8 @@ from gmpy2 import mpz
 from learning import links
 from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
-from paillier import packing
+from paillier import compiled_backend, gmpy2_backend, packing
 from paillier.blinding import KnownOrder, ManyBases
-from paillier.gmpy2_backend import _Guest, _Owner
 from paillier.keys import PrivateKey
 from paillier.vector import CipherVector
 from services.tasks import FUNCTIONS, keyring
@@ -236,7 +235,8 @@ def test_every_ciphertext_is_fresh_blinded_and_re_randomised(tmp_path: Path, mon
 def test_without_blinding_the_checks_complain_of_every_own_ciphertext(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Owner, "encrypt", unblinded)
+    for backend in (compiled_backend, gmpy2_backend):
+        monkeypatch.setattr(backend._Owner, "encrypt", unblinded)
     capture = captured(tmp_path, monkeypatch)
     found, own = complaints(capture), kinds_of(capture, *OWN)
     assert found[UNBLINDED] == found[AGAIN] == own
@@ -250,9 +250,14 @@ def unblinded(owner: Any, values: Any, stream: Any) -> CipherVector:
     return CipherVector.from_ints(public, [1 + int(value) % public.modulus * public.modulus for value in values])
 
 
+def zeros_instead_of(honest: Any) -> Any:
+    """Exponents that make every residue one."""
+    return lambda self, count, stream: np.zeros_like(honest(self, count, stream))
+
+
 def test_with_neither_every_check_complains_of_every_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for source in (KnownOrder, ManyBases):
-        monkeypatch.setattr(source, "draw", lambda self, count, stream: [mpz(1)] * count)
+        monkeypatch.setattr(source, "exponents", zeros_instead_of(source.exponents))
     capture = captured(tmp_path, monkeypatch)
     found = complaints(capture)
     assert found[UNBLINDED] == found[AGAIN] == kinds_of(capture, *OWN, *RETURNED)
@@ -263,15 +268,16 @@ def test_with_neither_every_check_complains_of_every_result(tmp_path: Path, monk
 def test_without_re_randomisation_the_check_recomputes_every_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Guest, "rerandomise", lambda self, vector, stream: vector)
+    for backend in (compiled_backend, gmpy2_backend):
+        monkeypatch.setattr(backend._Guest, "rerandomise", lambda self, vector, stream: vector)
     capture = captured(tmp_path, monkeypatch)
     every = kinds_of(capture, *RETURNED)
     assert complaints(capture) == {RECOMPUTED: every, AGAIN: every}
 
 
 def test_a_pool_of_blindings_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = ManyBases.draw
-    monkeypatch.setattr(ManyBases, "draw", lambda self, count, stream: honest(self, 1, stream) * count)
+    honest = ManyBases.exponents
+    monkeypatch.setattr(ManyBases, "exponents", lambda self, count, stream: honest(self, 1, stream).repeat(count, 0))
     found = complaints(captured(tmp_path, monkeypatch))
     assert set(found) == {AGAIN}
     assert found[AGAIN]["residual.share"] > 0

@@ -1,0 +1,236 @@
+// Eight numbers side by side: radix 2^52, one limb of eight numbers in a register, AVX-512 IFMA.
+//
+// Everything is made of tiles of 10 x 10 limbs: 200 multiply-adds on 20 accumulators and 10 multiplicands, which
+// leaves one register for the multiplier. vpmadd52 runs on one port, about one a cycle; loads, carries and shuffles
+// have ports of their own, so the number of multiply-adds is the time.
+//
+// Accumulators hold sums of 52-bit numbers: 2 L for each product that is added, four of them and a reduction in `into`
+// with L <= 40, two and a reduction elsewhere with L <= 80: at most 480, so they stay below 2^61.
+
+#include "residues_ring.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma")
+#endif
+
+#include <immintrin.h>
+#include <string.h>
+
+#define TILE 10
+#define LANES 8
+#define LIMB_BITS 52
+#define MASK ((1ULL << 52) - 1)
+
+typedef __m512i vec;
+typedef vec limb;
+typedef vec sum;
+
+#define UNROLL _Pragma("GCC unroll 20")
+
+static inline vec lo(vec t, vec x, vec y) { return _mm512_madd52lo_epu64(t, x, y); }
+static inline vec hi(vec t, vec x, vec y) { return _mm512_madd52hi_epu64(t, x, y); }
+
+// t[0..20) += a[0..10) b[0..10)
+static __attribute__((noinline)) void tile(vec *restrict T, const vec *restrict a, const vec *restrict b) {
+    vec t[2 * TILE], y[TILE];
+    UNROLL for (int k = 0; k < 2 * TILE; k++) t[k] = T[k];
+    UNROLL for (int k = 0; k < TILE; k++) y[k] = b[k];
+    UNROLL for (int i = 0; i < TILE; i++) {
+        const vec x = a[i];
+        UNROLL for (int j = 0; j < TILE; j++) t[i + j] = lo(t[i + j], x, y[j]);
+        UNROLL for (int j = 0; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], x, y[j]);
+    }
+    UNROLL for (int k = 0; k < 2 * TILE; k++) T[k] = t[k];
+}
+
+// The products a_i a_j with i < j of one tile.
+static __attribute__((noinline)) void tile_triangle(vec *restrict T, const vec *restrict a) {
+    vec t[2 * TILE], y[TILE];
+    UNROLL for (int k = 0; k < 2 * TILE; k++) t[k] = T[k];
+    UNROLL for (int k = 0; k < TILE; k++) y[k] = a[k];
+    UNROLL for (int i = 0; i < TILE - 1; i++) {
+        UNROLL for (int j = i + 1; j < TILE; j++) t[i + j] = lo(t[i + j], y[i], y[j]);
+        UNROLL for (int j = i + 1; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], y[i], y[j]);
+    }
+    UNROLL for (int k = 0; k < 2 * TILE; k++) T[k] = t[k];
+}
+
+// Ten digits m with (T + m n) = 0 mod 2^520, the first tile of n, and the carry out of the ten limbs.
+static __attribute__((noinline)) void tile_reduce(vec *restrict T, vec *restrict m, const vec *restrict n, u64 inverse) {
+    vec t[2 * TILE];
+    const vec zero = _mm512_setzero_si512(), mask = _mm512_set1_epi64((long long)MASK), one = _mm512_set1_epi64(1);
+    const vec k = _mm512_set1_epi64((long long)inverse);
+    UNROLL for (int i = 0; i < 2 * TILE; i++) t[i] = T[i];
+    UNROLL for (int i = 0; i < TILE; i++) {
+        const vec digit = lo(zero, t[i], k);
+        m[i] = digit;
+        // The low half of digit n_0 cancels what is in t[i]: a carry of one exactly if that was not zero.
+        const __mmask8 some = _mm512_test_epi64_mask(t[i], mask);
+        const vec over = _mm512_srli_epi64(t[i], 52);
+        t[i + 1] = _mm512_add_epi64(t[i + 1], _mm512_mask_add_epi64(over, some, over, one));
+        UNROLL for (int j = 1; j < TILE; j++) t[i + j] = lo(t[i + j], digit, n[j]);
+        UNROLL for (int j = 0; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], digit, n[j]);
+    }
+    UNROLL for (int i = TILE; i < 2 * TILE; i++) T[i] = t[i];
+}
+
+static void multiply(vec *T, const vec *a, size_t la, const vec *b, size_t lb) {
+    for (size_t i = 0; i < la; i += TILE)
+        for (size_t j = 0; j < lb; j += TILE) tile(T + i + j, a + i, b + j);
+}
+
+static void multiply_self(vec *T, const vec *a, size_t L) {
+    for (size_t i = 0; i < L; i += TILE) {
+        tile_triangle(T + 2 * i, a + i);
+        for (size_t j = i + TILE; j < L; j += TILE) tile(T + i + j, a + i, a + j);
+    }
+    for (size_t i = 0; i < L; i++) {
+        const vec x = a[i];
+        T[2 * i] = lo(_mm512_slli_epi64(T[2 * i], 1), x, x);
+        T[2 * i + 1] = hi(_mm512_slli_epi64(T[2 * i + 1], 1), x, x);
+    }
+}
+
+static void carry_sums(vec *out, const vec *t, size_t limbs) {
+    const vec mask = _mm512_set1_epi64((long long)MASK);
+    vec over = _mm512_setzero_si512();
+    for (size_t i = 0; i < limbs; i++) {
+        const vec sum = _mm512_add_epi64(t[i], over);
+        out[i] = _mm512_and_si512(sum, mask);
+        over = _mm512_srli_epi64(sum, 52);
+    }
+}
+
+// out = T / R mod n, the digits m of the reduction on the way.
+static void reduce(const struct wk_ring *ring, vec *out, vec *m, vec *T) {
+    const size_t L = ring->limbs;
+    const vec *n = (const vec *)ring->n;
+    for (size_t i = 0; i < L; i += TILE) {
+        tile_reduce(T + i, m + i, n, ring->inverse);
+        for (size_t j = TILE; j < L; j += TILE) tile(T + i + j, m + i, n + j);
+    }
+    carry_sums(out, T + L, L);
+}
+
+// x - n where that is not negative; `took` gets one for each lane where it was.
+static void subtract_once(vec *x, const vec *n, size_t L, vec *took) {
+    const vec mask = _mm512_set1_epi64((long long)MASK), zero = _mm512_setzero_si512();
+    vec less[WK_LIMBS_MAX], borrow = zero;
+    for (size_t i = 0; i < L; i++) {
+        const vec d = _mm512_add_epi64(_mm512_sub_epi64(x[i], n[i]), borrow);
+        less[i] = _mm512_and_si512(d, mask);
+        borrow = _mm512_srai_epi64(d, 52);
+    }
+    const __mmask8 enough = _mm512_cmpeq_epi64_mask(borrow, zero);
+    for (size_t i = 0; i < L; i++) x[i] = _mm512_mask_blend_epi64(enough, x[i], less[i]);
+    *took = _mm512_maskz_set1_epi64(enough, 1);
+}
+
+static inline void transpose(vec *r) {
+    vec s[8], t[8];
+    UNROLL for (int i = 0; i < 8; i += 2) {
+        s[i] = _mm512_unpacklo_epi64(r[i], r[i + 1]);
+        s[i + 1] = _mm512_unpackhi_epi64(r[i], r[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4) {
+        UNROLL for (int j = 0; j < 2; j++) {
+            t[i + j] = _mm512_shuffle_i64x2(s[i + j], s[i + j + 2], 0x88);
+            t[i + j + 2] = _mm512_shuffle_i64x2(s[i + j], s[i + j + 2], 0xdd);
+        }
+    }
+    UNROLL for (int j = 0; j < 4; j++) {
+        r[j] = _mm512_shuffle_i64x2(t[j], t[j + 4], 0x88);
+        r[j + 4] = _mm512_shuffle_i64x2(t[j], t[j + 4], 0xdd);
+    }
+}
+
+static void load(u64 *x, const u64 *const *entries, size_t limbs) {
+    vec *out = (vec *)x;
+    for (size_t at = 0; at < limbs; at += 8) {
+        vec r[8];
+        UNROLL for (int l = 0; l < 8; l++) r[l] = _mm512_loadu_si512(entries[l] + at);
+        transpose(r);
+        UNROLL for (int l = 0; l < 8; l++) out[at + (size_t)l] = r[l];
+    }
+}
+
+static void store(u64 *const *entries, const u64 *x, size_t limbs) {
+    const vec *in = (const vec *)x;
+    for (size_t at = 0; at < limbs; at += 8) {
+        vec r[8];
+        UNROLL for (int l = 0; l < 8; l++) r[l] = in[at + (size_t)l];
+        transpose(r);
+        UNROLL for (int l = 0; l < 8; l++) _mm512_storeu_si512(entries[l] + at, r[l]);
+    }
+}
+
+static void split(u64 *x, size_t limbs, const u64 *const *rows, size_t words) {
+    const vec mask = _mm512_set1_epi64((long long)MASK);
+    vec W[4 * WK_LIMBS_MAX + 16];
+    vec *out = (vec *)x;
+    const size_t padded = (words + 7) / 8 * 8;
+    for (size_t at = 0; at < padded; at += 8) {
+        const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
+        UNROLL for (int l = 0; l < 8; l++) W[at + (size_t)l] = _mm512_maskz_loadu_epi64(have, rows[l] + at);
+        transpose(W + at);
+    }
+    for (size_t i = 0; i < limbs; i++) {
+        const size_t word = 52 * i / 64, shift = 52 * i % 64;
+        vec v = word < padded ? _mm512_srl_epi64(W[word], _mm_cvtsi64_si128((long long)shift)) : _mm512_setzero_si512();
+        if (shift > 12 && word + 1 < padded)
+            v = _mm512_or_si512(v, _mm512_sll_epi64(W[word + 1], _mm_cvtsi64_si128((long long)(64 - shift))));
+        out[i] = _mm512_and_si512(v, mask);
+    }
+}
+
+static void join(u64 *const *rows, size_t words, const u64 *x, size_t limbs) {
+    const vec *in = (const vec *)x;
+    for (size_t at = 0; at < words; at += 8) {
+        vec r[8];
+        for (size_t k = 0; k < 8; k++) {
+            const size_t bit = 64 * (at + k), limb = bit / 52, shift = bit % 52;
+            vec v = limb < limbs ? _mm512_srl_epi64(in[limb], _mm_cvtsi64_si128((long long)shift)) : _mm512_setzero_si512();
+            for (size_t next = 1; next <= 2 && 52 * next - shift < 64 && limb + next < limbs; next++)
+                v = _mm512_or_si512(v, _mm512_sll_epi64(in[limb + next], _mm_cvtsi64_si128((long long)(52 * next - shift))));
+            r[k] = v;
+        }
+        transpose(r);
+        const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
+        UNROLL for (int l = 0; l < 8; l++) _mm512_mask_storeu_epi64(rows[l] + at, have, r[l]);
+    }
+}
+
+static void pick(const struct wk_ring *ring, u64 *out, const u64 *table, size_t count, const u64 *digits) {
+    const size_t limbs = 2 * ring->limbs;
+    vec *o = (vec *)out;
+    const vec wanted = _mm512_loadu_si512(digits);
+    for (size_t d = 0; d < count; d++) {
+        const vec *entry = (const vec *)table + d * ring->stride;
+        const __mmask8 here = _mm512_cmpeq_epi64_mask(wanted, _mm512_set1_epi64((long long)d));
+        for (size_t i = 0; i < limbs; i++) o[i] = _mm512_mask_mov_epi64(o[i], here, entry[i]);
+    }
+}
+
+static void choose(const struct wk_ring *ring, u64 *out, const u64 *x, const u64 *y, const u64 *bits) {
+    const size_t limbs = 2 * ring->limbs;
+    const __mmask8 second = _mm512_test_epi64_mask(_mm512_loadu_si512(bits), _mm512_set1_epi64(1));
+    for (size_t i = 0; i < limbs; i++)
+        ((vec *)out)[i] = _mm512_mask_blend_epi64(second, ((const vec *)x)[i], ((const vec *)y)[i]);
+}
+
+#define OPERATIONS wk_ifma_operations
+#include "residues_pair.inc"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+
+const wk_operations wk_ifma_operations = {0};
+
+#endif
