@@ -1,31 +1,52 @@
 """`warren bench`: how fast this machine is at what training is made of."""
 
 import json
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from bench.rounds import Report
 
 app = typer.Typer(help="Benchmarks; ratios are against a peer in the same run.", no_args_is_help=True)
 out = Console(highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as is done without a terminal.")]
+Seconds = Annotated[float, typer.Option(help="Seconds per operation and column.", min=0.0)]
 
 
 @app.command()
 def paillier(
     bits: Annotated[int, typer.Option(help="Length of the modulus.")] = 2048,
-    seconds: Annotated[float, typer.Option(help="Seconds per operation.")] = 0.5,
+    seconds: Seconds = 0.5,
+    markdown: Markdown = False,
     as_json: Json = False,
 ) -> None:
-    """Every Paillier operation, in microseconds, beside phe."""
-    from bench.paillier import measure, table
+    """Every Paillier operation by every back end, in microseconds, beside phe and others."""
+    from bench.paillier import measure
 
-    rows = measure(bits=bits, seconds=seconds)
-    if as_json:
-        out.print_json(json.dumps([row._asdict() if hasattr(row, "_asdict") else row.__dict__ for row in rows]))
-    else:
-        print(table(rows))  # noqa: T201
+    with _progress() as say:
+        report = measure(bits=bits, seconds=seconds, say=say)
+    _show(report, markdown, as_json)
+
+
+@app.command()
+def align(
+    items: Annotated[int, typer.Option(help="Items of each side.", min=1)] = 4096,
+    seconds: Seconds = 0.5,
+    markdown: Markdown = False,
+    as_json: Json = False,
+) -> None:
+    """Private set intersection, in microseconds per item and party, by every path and beside others."""
+    from bench.align import measure
+
+    with _progress() as say:
+        report = measure(items=items, seconds=seconds, say=say)
+    _show(report, markdown, as_json)
 
 
 @app.command()
@@ -42,3 +63,23 @@ def train(
         out.print_json(json.dumps(figures))
     else:
         show(figures, out)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says what is being measured, on standard error and on a terminal only."""
+    aside = Console(stderr=True, highlight=False)
+    if not aside.is_terminal:
+        yield lambda title: None
+        return
+    # Written once per operation: a spinner would take time from what is measured.
+    yield lambda title: aside.print(f"{title} ...", markup=False)
+
+
+def _show(report: "Report", markdown: bool, as_json: bool) -> None:
+    from bench.tables import show
+
+    if as_json:
+        out.print_json(json.dumps(report.to_json()))
+    else:
+        show(report, out, markdown=markdown or not out.is_terminal)
