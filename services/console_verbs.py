@@ -25,7 +25,7 @@ from services.runner import JobUnknown
 from services.serve import cpu_seconds, view_of
 from services.snapshot import pack_snapshot
 from services.tables import Table, TableError
-from services.timings import stage_seconds
+from services.timings import StageTimes
 
 PROBE_TIMEOUT_S = 20.0
 
@@ -37,6 +37,7 @@ class Verbs:
         self._party = party
         self._daemon = daemon
         self._book = book
+        self._times = StageTimes()
 
     def table(self) -> dict[str, Verb]:
         """Verb names and what answers them."""
@@ -119,7 +120,7 @@ class Verbs:
         return {
             **view_of(view),
             "statistics": await self._daemon.statistics(view.job),
-            "seconds": await self._daemon.journal.read(lambda connection: stage_seconds(connection, view.job)),
+            "seconds": await self._daemon.journal.read(lambda connection: self._times.read(connection, view.job)),
             "results": str(results) if results.exists() else "",
             "transport": {"up": state.up, "detail": state.detail},
             "now": time.time(),

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -26,6 +26,9 @@ from services.segments import Location
 from services.worker import Setup, TaskCall, TaskReply, Worker
 
 log = structlog.get_logger("executor")
+
+HANDS: Final = 2
+"""Tasks at a slot: one runs, one is noted in the journal as started and has its inputs located."""
 
 Started = Callable[[ReadyTask], Awaitable[None]]
 Ended = Callable[[ReadyTask, TaskReply], Awaitable[bool]]
@@ -205,7 +208,9 @@ class Executor:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._commit())
                 for slot in self._slots:
-                    group.create_task(self._serve(slot))
+                    turn = asyncio.Lock()
+                    for _ in range(HANDS):
+                        group.create_task(self._serve(slot, turn))
         finally:
             self.kill()
 
@@ -214,7 +219,8 @@ class Executor:
         for slot in self._slots:
             slot.kill()
 
-    async def _serve(self, slot: _Slot) -> None:
+    async def _serve(self, slot: _Slot, turn: asyncio.Lock) -> None:
+        """Take tasks to a slot. While one runs, the other hand fetches the next, so that the slot never waits."""
         while True:
             task = await self._next()
             await self._started(task)
@@ -234,7 +240,9 @@ class Executor:
                 secret=self._secret_of(task.job),
             )
             self._crash("task.started")
-            await self._replies.put((task, await slot.run(call)))
+            async with turn:
+                reply = await slot.run(call)
+            await self._replies.put((task, reply))
 
     async def _next(self) -> ReadyTask:
         """The next task, jobs in turn, each job's in the order of the journal."""

@@ -8,6 +8,7 @@ identity = "identity/bank.private.json"  # mode 0600, made by `warren identity i
 peers = "peers"                          # directory of public identity files
 policy = "policy.toml"                   # optional; see protocol.policy
 workers = 1
+threads = 0                              # of each worker, for the compiled back end; 0: one per core
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
 
 [[dataset]]
@@ -60,6 +61,7 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     peers: str = "peers"
     policy: str = ""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
     declare: bool = False
     noise_seed: str = ""
     journal: str = ""
@@ -95,7 +97,17 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settings(self) -> dict[str, Any]:
         """The operator's settings for compute functions."""
-        return {"policy": self.policy, "datasets": self.datasets, "noise_seed": self.file.noise_seed}
+        return {
+            "policy": self.policy,
+            "datasets": self.datasets,
+            "noise_seed": self.file.noise_seed,
+            "threads": self.file.threads or cores(),
+        }
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_toml(path: Path) -> dict[str, Any]:

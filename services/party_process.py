@@ -1,6 +1,8 @@
 """A running party: daemon, console and results, together for as long as the daemon runs."""
 
 import asyncio
+import sys
+from typing import Final
 
 from broker.transport import Transport
 from services.console_verbs import Verbs
@@ -9,6 +11,10 @@ from services.daemon import Daemon
 from services.logs import LogBook
 from services.party import Party
 from services.serve import keep_results, make_daemon
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread may keep the interpreter from another one that waits. With the usual 5 ms each commit on the
+journal's thread cost its task 10 ms, because it asks for the interpreter a few times."""
 
 
 async def run_party(
@@ -21,6 +27,7 @@ async def run_party(
 
 async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
     """Run a daemon with its console beside it."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     console = Console(party.data_directory, Verbs(party, daemon, book).table())
 
     async def serve_console() -> None:

@@ -101,6 +101,7 @@ class Finished:
             columns=(len(own["coefficients"]) + 1, len(self.of_provider["coefficients"])),
             key_bits=self.key_bits,
             residual_bound=links.residual_bound(own["task"], float(np.abs(self.joined[2]).max())),
+            back_end=self.backend,
         )
 
 

@@ -1,5 +1,7 @@
 """How long the stages of a job took, read from the commit times of its journal."""
 
+from dataclasses import dataclass, field
+
 from sqlalchemy import Connection, select
 
 from protocol.effects import AnyEvent
@@ -12,28 +14,45 @@ ENCRYPTED = ("computed:score",)
 TRAINED = ("computed:results",)
 
 
-def stage_seconds(connection: Connection, job: str) -> dict[str, float]:
-    """Seconds of `align`, `encrypt_features`, `train` and `total` so far; a stage not reached is 0.
+@dataclass(slots=True)
+class _Seen:
+    position: int = 0
+    began: float = 0.0
+    last: float = 0.0
+    marks: dict[str, float] = field(default_factory=dict)
 
-    A stage ends with the first event of the next one, so waits count where they were spent.
-    """
-    rows = connection.execute(
-        select(events.c.at, events.c.event).where(events.c.job == job).order_by(events.c.position)
-    ).all()
-    if not rows:
-        return {"total": 0.0, "align": 0.0, "encrypt_features": 0.0, "train": 0.0}
-    began, last = rows[0].at, rows[-1].at
-    marks: dict[str, float] = {}
-    for row in rows:
-        if row.event:
-            event: AnyEvent = decode_event(row.event)
-            marks.setdefault(label_of(event), row.at)
-    aligned = min((marks[label] for label in ALIGNED if label in marks), default=last)
-    encrypted = min((marks[label] for label in ENCRYPTED if label in marks), default=last)
-    trained = min((marks[label] for label in TRAINED if label in marks), default=last)
-    return {
-        "total": last - began,
-        "align": aligned - began,
-        "encrypt_features": encrypted - aligned,
-        "train": trained - encrypted,
-    }
+
+class StageTimes:
+    """Reads each event of a job once, however often somebody asks. For one thread."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def read(self, connection: Connection, job: str) -> dict[str, float]:
+        """Seconds of `align`, `encrypt_features`, `train` and `total` so far; a stage not reached is 0.
+
+        A stage ends with the first event of the next one, so waits count where they were spent.
+        """
+        seen = self._seen.setdefault(job, _Seen())
+        later = select(events.c.position, events.c.at, events.c.event).where(
+            events.c.job == job, events.c.position > seen.position
+        )
+        for row in connection.execute(later.order_by(events.c.position)):
+            if seen.position == 0:
+                seen.began = row.at
+            seen.position, seen.last = row.position, row.at
+            if row.event:
+                event: AnyEvent = decode_event(row.event)
+                seen.marks.setdefault(label_of(event), row.at)
+        if seen.position == 0:
+            return {"total": 0.0, "align": 0.0, "encrypt_features": 0.0, "train": 0.0}
+        aligned, encrypted, trained = (
+            min((seen.marks[label] for label in labels if label in seen.marks), default=seen.last)
+            for labels in (ALIGNED, ENCRYPTED, TRAINED)
+        )
+        return {
+            "total": seen.last - seen.began,
+            "align": aligned - seen.began,
+            "encrypt_features": encrypted - aligned,
+            "train": trained - encrypted,
+        }

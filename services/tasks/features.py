@@ -9,6 +9,7 @@ from learning import history as histories
 from learning import quantise as quantising
 from messages import schemas
 from paillier import keys, packing, proof
+from paillier.backend import Guest, Owner
 from paillier.vector import CiphertextError, CipherVector
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.snapshot import unpack_snapshot
@@ -120,17 +121,16 @@ def check_rows(where: str, message: Any, arguments: dict[str, Any]) -> None:
 
 def open_vector(context: TaskContext, facts: dict[str, Any], data: bytes, count: int, where: str) -> CipherVector:
     """Ciphertexts of the partner's key, checked: number, range, prime to the modulus."""
-    public = keyring.guest(context, facts).public
-    return checked_vector(public, data, count, where)
+    return checked_vector(keyring.guest(context, facts), data, count, where)
 
 
-def checked_vector(public: keys.PublicKey, data: bytes, count: int, where: str) -> CipherVector:
-    """Ciphertexts under `public`, checked: number, range, prime to the modulus."""
+def checked_vector(party: Owner | Guest, data: bytes, count: int, where: str) -> CipherVector:
+    """Ciphertexts under a party's key, checked: number, range, prime to the modulus."""
     try:
-        vector = CipherVector.from_bytes(public, data)
+        vector = CipherVector.from_bytes(party.public, data)
         if len(vector) != count:
             raise TaskRefused("ciphertexts_wrong", f"{where} holds {len(vector)} ciphertexts, expected {count}")
-        vector.check()
+        party.check(vector)
     except CiphertextError as error:
         raise TaskRefused("ciphertexts_wrong", f"{where}: {error}") from None
     return vector

@@ -51,11 +51,15 @@ def private_key(context: TaskContext, bits: int, *, insecure: bool) -> keys.Priv
     return key
 
 
+def _back_end(context: TaskContext) -> backends.Backend:
+    return backends.select(threads=int(context.settings.get("threads", 1)))
+
+
 def owner(context: TaskContext, facts: Facts) -> backends.Owner:
     """Encryption and decryption under the own key."""
     if "owner" not in context.cache:
         private = private_key(context, facts["key_bits"], insecure=facts["insecure"])
-        context.cache["owner"] = backends.select().owner(private, stream(context, "owner-table"))
+        context.cache["owner"] = _back_end(context).owner(private, stream(context, "owner-table"))
     found: backends.Owner = context.cache["owner"]
     return found
 
@@ -64,7 +68,7 @@ def guest(context: TaskContext, facts: Facts) -> backends.Guest:
     """Operations on the partner's ciphertexts."""
     if "guest" not in context.cache:
         public = keys.PublicKey(int.from_bytes(facts["partner_modulus"], "little"))
-        context.cache["guest"] = backends.select().guest(
+        context.cache["guest"] = _back_end(context).guest(
             public, stream(context, "guest-table", facts["partner_modulus"])
         )
     found: backends.Guest = context.cache["guest"]

@@ -131,7 +131,7 @@ def _residuals(guest: Guest, vector: CipherVector, exponents: NDArray[np.int64],
     if per_row == 1:
         return constants
     terms = vector[places[places % per_row != per_row - 1]]
-    return guest.add(guest.power_rows(terms, exponents), constants)
+    return guest.power_rows(terms, exponents, plus=constants)
 
 
 def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -160,9 +160,10 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     if addend.any():
         residuals = guest.add_plain(residuals, addend.tolist())
     packed = guest.pack_rows(residuals, budget.row_slot, budget.rows_per_ciphertext)
-    fresh = keyring.stream(context, "masks", iteration, chunk, keyring.digest_of(inputs))
+    seen = keyring.digest_of(inputs)
+    fresh = keyring.stream(context, "masks", iteration, chunk, seen)
     masks = packing.masks(len(packed), guest.public, fresh)
-    blinding = keyring.stream(context, "share-rerandomise", iteration, chunk, keyring.digest_of(inputs))
+    blinding = keyring.stream(context, "share-rerandomise", iteration, chunk, seen)
     masked = guest.rerandomise(guest.add_plain(packed, masks), blinding)
     # The residual is D - R: the provider's share is subtracted, so it enters every sum negatively.
     share = [-value % (1 << budget.share_bits) for value in packing.share_digits(masks, rows, budget)]
@@ -183,7 +184,7 @@ def open_share(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) 
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
     budget, owner = keyring.budget_of(facts), keyring.owner(context, facts)
     count = -(-rows // budget.rows_per_ciphertext)
-    vector = checked_vector(owner.public, message.ciphertexts, count, where)
+    vector = checked_vector(owner, message.ciphertexts, count, where)
     share = packing.share_digits(owner.decrypt(vector), rows, budget)
     matrix = matrix_of(inputs[1], facts["own_columns"])
     features = _features(context, facts, inputs[2:], arguments["feature_row"], arguments)
@@ -215,7 +216,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     columns = facts["own_columns"]
     where = f"cross.term of iteration {iteration} from {context.partner.name}"
     count = -(-columns // budget.columns_per_ciphertext)
-    vector = checked_vector(owner.public, arguments["ciphertexts"], count, where)
+    vector = checked_vector(owner, arguments["ciphertexts"], count, where)
     local = [int.from_bytes(part, "little", signed=True) for part in arguments["local"]]
     try:
         total = packing.read_gradient(

@@ -1,0 +1,25 @@
+"""Products of the compiled back end: counted from how it cuts exponents, an idle lane being a product."""
+
+import pytest
+
+from paillier.plans import counts, lane_bucket_plan, lane_straus_plan
+from services.product_count import products_per_row
+
+
+def test_six_terms_of_16_bits_in_lanes_take_54_products() -> None:
+    assert lane_straus_plan(6, 16) == (3, 1)
+    assert counts("compiled", terms=6, term_bits=16, rows=540, share_bits=73).row == 54
+
+
+def test_73_bits_of_one_column_fill_sixteen_lanes_with_digits_of_five() -> None:
+    assert lane_bucket_plan(540, 1, 73) == (5, 1)
+    taken = counts("compiled", terms=6, term_bits=16, rows=540, share_bits=73)
+    assert taken.entry == pytest.approx(16 * (540 + 64) / 540)
+
+
+def test_the_count_of_a_job_follows_its_back_end() -> None:
+    job = {"rows": 4000, "columns": (14, 10), "key_bits": 2048, "residual_bound": 2.0}
+    reference = products_per_row([6], back_end="gmpy2", **job)  # type: ignore[arg-type]
+    compiled = products_per_row([6], back_end="compiled", **job)  # type: ignore[arg-type]
+    assert compiled.short - reference.short == pytest.approx(0.05 * 2048 / 29)
+    assert compiled.long > reference.long
