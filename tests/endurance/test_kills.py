@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
-from tests.endurance.town import JOB, Town, make_parties, nothing_left, until
+from tests.endurance.town import JOB, PARTNER, Town, make_parties, nothing_left, until
 
 
 @functools.cache
@@ -21,20 +21,13 @@ def undisturbed() -> dict[str, bytes]:
 
 
 def hold_in_the_middle(town: Town, role: str) -> None:
-    """Hold a party's way up in the middle of an iteration until it has applied a message it cannot acknowledge."""
-    while not held_with_one_more(town, role):
-        town.uplinks[role].flow()
-
-
-def held_with_one_more(town: Town, role: str) -> bool:
-    """Whether the party, its way up held, applied a message while it was still in the middle."""
-    until(lambda: town.in_the_middle(role), f"{role} is in the middle of iteration 2 or later")
+    """Stop a party in mid-iteration, with a task begun, and a message applied that it cannot acknowledge."""
+    town.stop_in_the_middle(role)
     town.uplinks[role].hold()
-    before = town.in_the_middle(role)
-    if not before:
-        return False
-    until(lambda: town.in_the_middle(role) != before, f"{role} applies one message more")
-    return town.in_the_middle(role) > before
+    before = town.applied(role)
+    town.thaw(PARTNER[role])
+    until(lambda: town.applied(role) > before, f"{role} applies one message more")
+    until(lambda: town.works(role), f"{role} has begun a task")
 
 
 @pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
@@ -64,6 +57,7 @@ def test_a_broker_killed_between_two_chunks_costs_time_and_nothing_else(tmp_path
         hold_in_the_middle(town, BUSINESS)
         town.broker.kill()
         town.uplinks[BUSINESS].flow()
+        town.thaw(BUSINESS)
         town.broker.start()
         assert town.result() == expected
         counted = town.statistics()

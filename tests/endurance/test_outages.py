@@ -6,7 +6,7 @@ from pathlib import Path
 from services.limits import BULK_WINDOW_BYTES
 from services.local import BUSINESS, NAMES, PROVIDER
 from tests.endurance.test_kills import undisturbed
-from tests.endurance.town import Town, until
+from tests.endurance.town import Town
 
 LATE_S = 6.0
 
@@ -29,8 +29,10 @@ def lose_the_broker(town: Town, seconds: float) -> dict[str, bytes]:
     for role in NAMES:
         town.start(role)
     town.submit()
-    until(lambda: town.in_the_middle(BUSINESS), "the business is in the middle of an iteration")
+    town.stop_in_the_middle(BUSINESS)
     town.broker.stop()
+    for role in NAMES:
+        town.thaw(role)
     watch(town, seconds)
     for role in NAMES:
         with town.console(role) as client:

@@ -34,7 +34,8 @@ from services.party import Party, load_party
 from tests.endurance.uplink import Uplink
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-POLL_S = 0.005
+POLL_S = 0.002
+PARTNER = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
 ROWS = 240
 JOB: dict[str, Any] = {
     "task": "logistic",
@@ -100,6 +101,7 @@ class Town:
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
+            # Workers die with their daemon, stopped ones too.
             process.kill()
             process.wait()
         for line in self.uplinks.values():
@@ -124,6 +126,19 @@ class Town:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         return own
+
+    def freeze(self, role: str) -> None:
+        """Stop a party's workers where they are: its daemon goes on, its tasks do not."""
+        self._signal_workers(role, signal.SIGSTOP)
+
+    def thaw(self, role: str) -> None:
+        """Let a party's workers go on."""
+        self._signal_workers(role, signal.SIGCONT)
+
+    def _signal_workers(self, role: str, number: signal.Signals) -> None:
+        for child in psutil.Process(self.processes[role].pid).children(recursive=True):
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.send_signal(number)
 
     def submit(self, **changes: Any) -> str:
         """Submit the job at the business."""
@@ -166,18 +181,48 @@ class Town:
         rows = self.query(role, "SELECT state, applied FROM jobs WHERE job = ?", self.job)
         return (decode_state(rows[0][0]), rows[0][1]) if rows and rows[0][0] else None
 
-    def in_the_middle(self, role: str) -> int:
-        """Sequences applied, if the journal says: iteration >= 2, between the first and the last chunk of
-        link.terms, and a task running. 0 otherwise."""
+    def applied(self, role: str) -> int:
+        """Sequences of the partner that the party's journal has applied."""
         found = self.state(role)
-        if found is None:
-            return 0
-        state, applied = found
-        between = state.phase is Phase.LINKING and 0 < state.round.evaluated < state.round.chunks - 1
-        if state.iteration < 2 or not between:
-            return 0
-        running = self.query(role, "SELECT count(*) FROM tasks WHERE job = ? AND started", self.job)[0][0]
-        return int(applied) if running else 0
+        return 0 if found is None else found[1]
+
+    def in_the_middle(self, role: str) -> bool:
+        """Whether the journal says: iteration 2 or later, between the first and the last chunk of link.terms, and
+        the partner has computed something that it has not computed all of."""
+        own, partner = self.state(role), self.state(PARTNER[role])
+        if own is None or partner is None or not all(state.iteration >= 2 for state, _ in (own, partner)):
+            return False
+        (state, _), (other, _) = own, partner
+        if not (state.phase is other.phase is Phase.LINKING and state.iteration == other.iteration):
+            return False
+        computed = other.round.chunks_computed if role == PROVIDER else other.round.evaluated
+        return 0 < state.round.evaluated < state.round.chunks - 1 and 0 < computed < other.round.chunks - 1
+
+    def stop_in_the_middle(self, role: str) -> None:
+        """Stop both parties' workers in the middle of an iteration: nothing can leave it then, however fast the
+        machine is. If the job was over first, another one is submitted."""
+        while True:
+            until(
+                lambda: self.in_the_middle(role) or self.over(BUSINESS), f"{role} is in the middle, or the job is over"
+            )
+            if self.over(BUSINESS):
+                self.submit()
+                continue
+            for each in NAMES:
+                self.freeze(each)
+            if self.in_the_middle(role):
+                return
+            for each in NAMES:
+                self.thaw(each)
+
+    def over(self, role: str) -> bool:
+        """Whether the job has ended at a party."""
+        rows = self.query(role, "SELECT status FROM jobs WHERE job = ?", self.job)
+        return bool(rows) and rows[0][0] != "running"
+
+    def works(self, role: str) -> bool:
+        """Whether a task of the job has been started and has not ended."""
+        return bool(self.query(role, "SELECT count(*) FROM tasks WHERE job = ? AND started", self.job)[0][0])
 
     def held_bytes(self) -> int:
         """Bulk that waits: unreceipted in both outboxes, and in the broker's queues while it runs."""
