@@ -189,6 +189,7 @@ class _Guest:
         self._library, self._crew = library, crew
         self._tables = TableStreams(stream)
         self._ring = Ring(library, public.modulus, public.words)
+        self._ring.prepare()
         self._source: ManyBases | None = None
         self._table: Any = None
 

@@ -92,6 +92,22 @@ class Ring:
             library.lib.wk_ring_free,
         )
 
+    def prepare(self) -> None:
+        """Make single products cheap: the reciprocal of n^2 for Barrett's reduction. Raises KernelMemoryError.
+
+        Nothing is prepared where what is left of a product above n^2 is longer than R^2; the kernel goes on without.
+        """
+        square, library = self.n**2, self._library
+        limb = int(library.lib.wk_ring_limb_bits(self.pointer))
+        shift = (square.bit_length() - 1) // limb
+        if 2 * square.bit_length() - limb * shift > 2 * self.bits:
+            return
+        words = -(-2 * self.bits // 64)
+        multiples = b"".join(words_of(square << k, words) for k in (3, 2, 1, 0))
+        reciprocal = words_of((mpz(1) << 2 * self.bits + limb * shift) // square, words)
+        if library.lib.wk_ring_prepare(self.pointer, u64(library, multiples), u64(library, reciprocal), words, shift):
+            raise KernelMemoryError("no memory for the tables of a key")
+
     @property
     def radix(self) -> mpz:
         """R of Montgomery's method."""

@@ -27,6 +27,13 @@ wk_ring *wk_ring_new(const uint64_t *n, size_t words, size_t square_words, const
                      const uint64_t *above, size_t above_words);
 void wk_ring_free(wk_ring *ring);
 
+// Bits of a limb of this ring, B = 2^(limb bits).
+size_t wk_ring_limb_bits(const wk_ring *ring);
+
+// Prepare single products (`wk_multiply` of two vectors): `multiples` are 8 n^2, 4 n^2, 2 n^2 and n^2, `reciprocal` is
+// floor(B^(2 L + shift) / n^2) with B^shift the largest power of B that is at most n^2; `words` words each.
+int wk_ring_prepare(wk_ring *ring, const uint64_t *multiples, const uint64_t *reciprocal, size_t words, size_t shift);
+
 // Powers of fixed bases (mod n^2, `square_words` each): for each of `count` bases one table of 2^window powers for each
 // of `windows` digits. With `inverses` (of the bases) the tables serve an owner, without them `wk_table_powers`.
 wk_table *wk_table_new(const wk_ring *ring, const uint64_t *bases, const uint64_t *inverses, size_t count,

@@ -83,6 +83,16 @@ static void multiply(vec *T, const vec *a, size_t la, const vec *b, size_t lb) {
         for (size_t j = 0; j < lb; j += TILE) tile(T + i + j, a + i, b + j);
 }
 
+static void multiply_high(vec *T, const vec *a, const vec *b, size_t W) {
+    for (size_t i = 0; i < W; i += TILE)
+        for (size_t j = W - TILE - i; j < W; j += TILE) tile(T + i + j, a + i, b + j);
+}
+
+static void multiply_low(vec *T, const vec *a, const vec *b, size_t W) {
+    for (size_t i = 0; i < W; i += TILE)
+        for (size_t j = 0; i + j < W; j += TILE) tile(T + i + j, a + i, b + j);
+}
+
 static void multiply_self(vec *T, const vec *a, size_t L) {
     for (size_t i = 0; i < L; i += TILE) {
         tile_triangle(T + 2 * i, a + i);
@@ -105,6 +115,16 @@ static void carry_sums(vec *out, const vec *t, size_t limbs) {
     }
 }
 
+static void subtract_sums(vec *out, const vec *t, const vec *q, size_t limbs) {
+    const vec mask = _mm512_set1_epi64((long long)MASK);
+    vec over = _mm512_setzero_si512();
+    for (size_t i = 0; i < limbs; i++) {
+        const vec d = _mm512_add_epi64(_mm512_sub_epi64(t[i], q[i]), over);
+        out[i] = _mm512_and_si512(d, mask);
+        over = _mm512_srai_epi64(d, 52);
+    }
+}
+
 // out = T / R mod n, the digits m of the reduction on the way.
 static void reduce(const struct wk_ring *ring, vec *out, vec *m, vec *T) {
     const size_t L = ring->limbs;
@@ -119,7 +139,7 @@ static void reduce(const struct wk_ring *ring, vec *out, vec *m, vec *T) {
 // x - n where that is not negative; `took` gets one for each lane where it was.
 static void subtract_once(vec *x, const vec *n, size_t L, vec *took) {
     const vec mask = _mm512_set1_epi64((long long)MASK), zero = _mm512_setzero_si512();
-    vec less[WK_LIMBS_MAX], borrow = zero;
+    vec less[2 * WK_LIMBS_MAX], borrow = zero;
     for (size_t i = 0; i < L; i++) {
         const vec d = _mm512_add_epi64(_mm512_sub_epi64(x[i], n[i]), borrow);
         less[i] = _mm512_and_si512(d, mask);

@@ -12,6 +12,7 @@
 #define MASK ((1ULL << LIMB_BITS) - 1)
 
 __extension__ typedef unsigned __int128 u128;
+__extension__ typedef __int128 i128;
 typedef u64 limb;
 typedef u128 sum;
 
@@ -41,6 +42,18 @@ static void multiply(sum *restrict T, const limb *restrict a, size_t la, const l
     for (; i < la; i++) one_row(T + i, a[i], b, lb);
 }
 
+static void multiply_high(sum *restrict T, const limb *restrict a, const limb *restrict b, size_t W) {
+    // Rows of four from four columns below the cut on.
+    for (size_t i = 0; i < W; i += 4) {
+        const size_t rows = W - i < 4 ? W - i : 4, low = W > i + 8 ? W - i - 8 : 0;
+        multiply(T + i + low, a + i, rows, b + low, W - low);
+    }
+}
+
+static void multiply_low(sum *restrict T, const limb *restrict a, const limb *restrict b, size_t W) {
+    for (size_t i = 0; i < W; i += 4) multiply(T + i, a + i, W - i < 4 ? W - i : 4, b, W - i);
+}
+
 static void multiply_self(sum *restrict T, const limb *restrict a, size_t L) {
     for (size_t i = 0; i < L; i += 4) {
         const size_t rows = L - i < 4 ? L - i : 4;
@@ -60,6 +73,15 @@ static void carry_sums(limb *out, const sum *T, size_t limbs) {
         const u128 t = T[i] + over;
         out[i] = (u64)t & MASK;
         over = t >> LIMB_BITS;
+    }
+}
+
+static void subtract_sums(limb *out, const sum *T, const sum *Q, size_t limbs) {
+    i128 over = 0;
+    for (size_t i = 0; i < limbs; i++) {
+        const i128 d = (i128)T[i] - (i128)Q[i] + over;
+        out[i] = (u64)d & MASK;
+        over = d >> LIMB_BITS;
     }
 }
 
@@ -88,7 +110,7 @@ static void reduce(const struct wk_ring *ring, limb *out, limb *m, sum *T) {
 }
 
 static void subtract_once(limb *x, const limb *n, size_t L, limb *took) {
-    limb less[WK_LIMBS_MAX];
+    limb less[2 * WK_LIMBS_MAX];
     u64 under = 0;
     for (size_t i = 0; i < L; i++) {
         const u64 d = x[i] - n[i] - under;

@@ -91,12 +91,27 @@ wk_ring *wk_ring_new(const uint64_t *n, size_t words, size_t square_words, const
     return ring;
 }
 
+size_t wk_ring_limb_bits(const wk_ring *ring) { return ring->operations->limb_bits; }
+
+int wk_ring_prepare(wk_ring *ring, const uint64_t *multiples, const uint64_t *reciprocal, size_t words, size_t shift) {
+    const size_t wide = 2 * ring->limbs, lanes = ring->operations->lanes;
+    ring->barrett_shift = shift;
+    ring->barrett = wk_memory(wide * lanes);
+    ring->squares = wk_memory(4 * wide * lanes);
+    if (!ring->barrett || !ring->squares) return -1;
+    spread(ring, ring->barrett, wide, reciprocal, words);
+    for (size_t k = 0; k < 4; k++) spread(ring, ring->squares + k * wide * lanes, wide, multiples + k * words, words);
+    return 0;
+}
+
 void wk_ring_free(wk_ring *ring) {
     if (!ring) return;
     free(ring->n);
     free(ring->above);
     free(ring->powers);
     free(ring->one);
+    free(ring->barrett);
+    free(ring->squares);
     free(ring);
 }
 

@@ -36,6 +36,9 @@ struct wk_ring {
     u64 *above;            // a multiple of n just above R, L + 1 limbs, with digits that no limb exceeds
     u64 *powers;           // R^1 .. R^5 mod n^2 as elements
     u64 *one;              // the number 1, L limbs in all lanes
+    u64 *barrett;          // floor(B^(2 L + t) / n^2), B the base of limbs and B^t the power below n^2: 2 L limbs
+    u64 *squares;          // 8 n^2, 4 n^2, 2 n^2, n^2: 2 L limbs each
+    size_t barrett_shift;  // t
 };
 
 struct wk_operations {
@@ -51,6 +54,9 @@ struct wk_operations {
     void (*halve)(const struct wk_ring *ring, u64 *out, const u64 *wide);
     // wide = a + n b, below n^2, 2 L limbs; halves are below 3 n here.
     void (*flatten)(const struct wk_ring *ring, u64 *wide, const u64 *x);
+    // out = x y mod n^2, below n^2, of plain numbers below n^2: 2 L limbs each. One product, where pairs would take one
+    // and a way in and out.
+    void (*multiply_plain)(const struct wk_ring *ring, u64 *out, const u64 *x, const u64 *y);
     // out = a b / R mod n, L limbs each.
     void (*mul_half)(const struct wk_ring *ring, u64 *out, const u64 *a, const u64 *b);
     // out = a b + addend: 2 L limbs each, out 4 L.
