@@ -64,11 +64,24 @@ class RandomStream:
             rows = np.frombuffer(self.bytes(missing * width), dtype=np.uint8).reshape(missing, width).copy()
             rows[:, -1] &= 0xFF >> (8 * width - bits)
             if bound != 1 << bits:
-                keep = [int.from_bytes(row.tobytes(), "little") < bound for row in rows]
-                rows = rows[np.array(keep, dtype=bool)]
+                rows = rows[_below(rows, bound)]
             accepted.append(rows)
             missing -= len(rows)
         return np.concatenate(accepted) if accepted else np.zeros((0, width), dtype=np.uint8)
+
+
+def _below(rows: NDArray[np.uint8], bound: int) -> NDArray[np.bool_]:
+    """Which little-endian numbers are below a bound of as many bytes."""
+    width = rows.shape[1]
+    head = min(width, 8)
+    padded = np.zeros((len(rows), 8), dtype=np.uint8)
+    padded[:, :head] = rows[:, width - head :]
+    heads, limit = padded.view("<u8")[:, 0], bound >> 8 * (width - head)
+    keep: NDArray[np.bool_] = heads < np.uint64(limit)
+    # Only a number that begins like the bound needs a closer look.
+    for at in np.flatnonzero(heads == np.uint64(limit)):
+        keep[at] = int.from_bytes(rows[at].tobytes(), "little") < bound
+    return keep
 
 
 class Randomness:

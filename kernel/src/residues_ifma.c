@@ -1,8 +1,8 @@
 // Eight numbers side by side: radix 2^52, one limb of eight numbers in a register, AVX-512 IFMA.
 //
 // Everything is made of tiles of 10 x 10 limbs: 200 multiply-adds on 20 accumulators and 10 multiplicands, which
-// leaves one register for the multiplier. vpmadd52 runs on one port, about one a cycle; loads, carries and shuffles
-// have ports of their own, so the number of multiply-adds is the time.
+// leaves one register for the multiplier. Two multiply-adds start in a cycle, and little else on their ports, so their
+// number is nearly the time.
 //
 // Accumulators hold sums of 52-bit numbers: 2 L for each product that is added, four of them and a reduction in `into`
 // with L <= 40, two and a reduction elsewhere with L <= 80: at most 480, so they stay below 2^61.
@@ -34,17 +34,26 @@ typedef vec sum;
 static inline vec lo(vec t, vec x, vec y) { return _mm512_madd52lo_epu64(t, x, y); }
 static inline vec hi(vec t, vec x, vec y) { return _mm512_madd52hi_epu64(t, x, y); }
 
-// t[0..20) += a[0..10) b[0..10)
-static __attribute__((noinline)) void tile(vec *restrict T, const vec *restrict a, const vec *restrict b) {
+// T += a b for la limbs of a, in tens, and ten of b. The upper ten sums of one tile are the lower ten of the next and
+// stay in their registers, so that no tile waits for the memory that the last one wrote.
+static __attribute__((noinline)) void strip(vec *restrict T, const vec *restrict a, size_t la, const vec *restrict b) {
     vec t[2 * TILE], y[TILE];
     UNROLL for (int k = 0; k < 2 * TILE; k++) t[k] = T[k];
     UNROLL for (int k = 0; k < TILE; k++) y[k] = b[k];
-    UNROLL for (int i = 0; i < TILE; i++) {
-        const vec x = a[i];
-        UNROLL for (int j = 0; j < TILE; j++) t[i + j] = lo(t[i + j], x, y[j]);
-        UNROLL for (int j = 0; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], x, y[j]);
+    for (size_t at = TILE;; at += TILE) {
+        UNROLL for (int i = 0; i < TILE; i++) {
+            const vec x = a[i];
+            UNROLL for (int j = 0; j < TILE; j++) t[i + j] = lo(t[i + j], x, y[j]);
+            UNROLL for (int j = 0; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], x, y[j]);
+        }
+        UNROLL for (int k = 0; k < TILE; k++) T[k] = t[k];
+        T += TILE;
+        a += TILE;
+        UNROLL for (int k = 0; k < TILE; k++) t[k] = t[k + TILE];
+        if (at >= la) break;
+        UNROLL for (int k = 0; k < TILE; k++) t[k + TILE] = T[k + TILE];
     }
-    UNROLL for (int k = 0; k < 2 * TILE; k++) T[k] = t[k];
+    UNROLL for (int k = 0; k < TILE; k++) T[k] = t[k];
 }
 
 // The products a_i a_j with i < j of one tile.
@@ -72,31 +81,31 @@ static __attribute__((noinline)) void tile_reduce(vec *restrict T, vec *restrict
         const __mmask8 some = _mm512_test_epi64_mask(t[i], mask);
         const vec over = _mm512_srli_epi64(t[i], 52);
         t[i + 1] = _mm512_add_epi64(t[i + 1], _mm512_mask_add_epi64(over, some, over, one));
-        UNROLL for (int j = 1; j < TILE; j++) t[i + j] = lo(t[i + j], digit, n[j]);
-        UNROLL for (int j = 0; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], digit, n[j]);
+        // The next digit waits for these two and for nothing else: side by side, and first.
+        const vec above = hi(zero, digit, n[0]);
+        t[i + 1] = _mm512_add_epi64(lo(t[i + 1], digit, n[1]), above);
+        UNROLL for (int j = 2; j < TILE; j++) t[i + j] = lo(t[i + j], digit, n[j]);
+        UNROLL for (int j = 1; j < TILE; j++) t[i + j + 1] = hi(t[i + j + 1], digit, n[j]);
     }
     UNROLL for (int i = TILE; i < 2 * TILE; i++) T[i] = t[i];
 }
 
 static void multiply(vec *T, const vec *a, size_t la, const vec *b, size_t lb) {
-    for (size_t i = 0; i < la; i += TILE)
-        for (size_t j = 0; j < lb; j += TILE) tile(T + i + j, a + i, b + j);
+    for (size_t j = 0; j < lb; j += TILE) strip(T + j, a, la, b + j);
 }
 
 static void multiply_high(vec *T, const vec *a, const vec *b, size_t W) {
-    for (size_t i = 0; i < W; i += TILE)
-        for (size_t j = W - TILE - i; j < W; j += TILE) tile(T + i + j, a + i, b + j);
+    for (size_t j = 0; j < W; j += TILE) strip(T + W - TILE, a + W - TILE - j, j + TILE, b + j);
 }
 
 static void multiply_low(vec *T, const vec *a, const vec *b, size_t W) {
-    for (size_t i = 0; i < W; i += TILE)
-        for (size_t j = 0; i + j < W; j += TILE) tile(T + i + j, a + i, b + j);
+    for (size_t j = 0; j < W; j += TILE) strip(T + j, a, W - j, b + j);
 }
 
 static void multiply_self(vec *T, const vec *a, size_t L) {
     for (size_t i = 0; i < L; i += TILE) {
         tile_triangle(T + 2 * i, a + i);
-        for (size_t j = i + TILE; j < L; j += TILE) tile(T + i + j, a + i, a + j);
+        if (i + TILE < L) strip(T + 2 * i + TILE, a + i + TILE, L - i - TILE, a + i);
     }
     for (size_t i = 0; i < L; i++) {
         const vec x = a[i];
@@ -131,7 +140,7 @@ static void reduce(const struct wk_ring *ring, vec *out, vec *m, vec *T) {
     const vec *n = (const vec *)ring->n;
     for (size_t i = 0; i < L; i += TILE) {
         tile_reduce(T + i, m + i, n, ring->inverse);
-        for (size_t j = TILE; j < L; j += TILE) tile(T + i + j, m + i, n + j);
+        if (L > TILE) strip(T + i + TILE, n + TILE, L - TILE, m + i);
     }
     carry_sums(out, T + L, L);
 }
