@@ -1,5 +1,6 @@
 # A party's daemon: `warren serve /etc/warren/party.toml`.
-FROM python:3.12-slim AS build
+FROM python:3.12 AS build
+# Not the slim image: it has the C compiler that builds the kernel.
 WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir --prefix=/install .

@@ -1,15 +1,19 @@
-# Everything here works on a fresh machine with Python 3.11+, pip and make; `make test` also installs RabbitMQ
-# (as root on Debian) or says what to install.
+# Everything here works on a fresh machine with Python 3.11+, pip and make; `make test` also wants a C compiler and
+# installs RabbitMQ and valgrind (as root on Debian) or says what to install.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+BARE   := .bare
 ROWS   ?= 4000
 BROKER ?= embedded
 SEEDS  ?= 40
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup setup-dev demo test check format diagrams bench sim soak lock clean
+# Not empty when the kernel is not there although it could be: `make setup` tries again.
+UNBUILT := $(shell [ -n "$$WARREN_NO_COMPILER" ] || ls kernel/_native* >/dev/null 2>&1 || ! command -v $${CC:-cc} >/dev/null 2>&1 || echo unbuilt)
+
+.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim soak lock clean
 
 setup: $(VENV)/.run        ## what is needed to run; with a C compiler, the fast kernel too
 setup-dev: $(VENV)/.dev    ## and to test
@@ -17,7 +21,7 @@ setup-dev: $(VENV)/.dev    ## and to test
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.run: requirements.lock pyproject.toml hatch_build.py kernel/build_native.py $(wildcard kernel/src/*) | $(VENV)/bin/python
+$(VENV)/.run: requirements.lock pyproject.toml hatch_build.py kernel/build_native.py $(wildcard kernel/src/*) $(UNBUILT) | $(VENV)/bin/python
 	$(PIP) install --only-binary :all: -r requirements.lock
 	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(cffi|editables|hatchling|packaging|pathspec|pluggy|pycparser|setuptools|tomlkit|trove-classifiers)==' requirements-dev.lock)
 	$(PIP) install --no-deps --no-build-isolation -e .
@@ -30,8 +34,25 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 demo: setup                ## the main job on real data: make demo [ROWS=all] [BROKER=rabbitmq]
 	$(BIN)/warren demo --rows $(ROWS) --broker $(BROKER) --out out/demo-$(BROKER)
 
-test: check                ## linters, types, layers, and every test on a private RabbitMQ
+test: check                ## linters, types, layers, and every test on a private RabbitMQ, with the kernel and without
 	$(BIN)/python -m pytest
+	$(MAKE) sanitize timing-check test-no-compiler
+
+test-no-compiler: setup-dev  ## every test, in an unpacked source archive, installed where no compiler is found
+	rm -rf $(BARE)
+	$(BIN)/python -m hatchling build -t sdist -d $(BARE)
+	tar -xzf $(BARE)/*.tar.gz -C $(BARE) --strip-components=1
+	WARREN_NO_COMPILER=1 $(MAKE) -C $(BARE) setup-dev
+	cd $(BARE) && WARREN_NO_COMPILER=1 $(BIN)/python -m pytest
+
+sanitize: setup-dev        ## the kernel's tests on a build that stops at a wrong address or undefined behaviour
+	$(BIN)/python -m kernel.build_native --sanitize address,undefined --out .sanitize
+	WARREN_KERNEL_BUILD=$(CURDIR)/.sanitize ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	    $(BIN)/python -m pytest -m kernel --capture sys --timeout 600 tests/kernel tests/paillier tests/alignment
+
+timing-check: setup-dev    ## no branch and no address of the kernel depends on a secret: memcheck
+	$(BIN)/python -m tests.kernel.timing
 
 check: setup-dev           ## linters, types, layers
 	$(BIN)/ruff check
@@ -60,10 +81,10 @@ soak: setup-dev            ## the outages of the tests at full length (60 s and 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['project']['dependencies'])")
-	.lock/bin/python -m pip freeze --all | grep -v '^pip==' | LC_ALL=C sort -f > requirements.lock
+	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements.lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
 	.lock/bin/python -m pip freeze --all | grep -v '^pip==' | LC_ALL=C sort -f > requirements-dev.lock
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BARE) .sanitize kernel/_native* kernel/_build.json out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

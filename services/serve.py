@@ -15,6 +15,7 @@ from paillier import backend as backends
 from protocol.contract import ContractError, decode_contract
 from protocol.machines import ROLES
 from services import __version__
+from services.back_ends import back_ends
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.party import Party
@@ -35,7 +36,12 @@ def expiry_of(contract: bytes) -> float:
 
 
 def make_daemon(party: Party, transport: Transport | None = None) -> Daemon:
-    """The daemon of a party; without `transport`, over the broker that its file names."""
+    """The daemon of a party; without `transport`, over the broker that its file names.
+
+    Raises kernel.library.KernelError when the environment asks for a kernel that cannot be had.
+    """
+    for part in back_ends():
+        log.info("back end", work=part.work, name=part.name, why=part.why)
     if transport is None:
         transport = AmqpTransport(party.file.broker, party.file.name, list(party.peers), declare=party.file.declare)
 

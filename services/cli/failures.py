@@ -11,6 +11,7 @@ from rich.text import Text
 
 from broker.private import PrivateBrokerError
 from broker.topology import TopologyError
+from kernel.library import KernelError
 from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.control import ConsoleError, ConsoleUnreachable
@@ -46,7 +47,9 @@ def exit_code_of(error: Exception) -> int | None:
             return BAD_INPUT
         case LocalError():
             return FAILED
-        case ConfigError() | TableError() | IdentityError() | AddressError() | ConsoleError() | DirectoryLocked():
+        case ConfigError() | TableError() | IdentityError() | AddressError() | ConsoleError():
+            return BAD_INPUT
+        case DirectoryLocked() | KernelError():
             return BAD_INPUT
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             return BAD_INPUT if error.filename else None

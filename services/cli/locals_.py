@@ -19,6 +19,7 @@ from learning.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
 from protocol.contract import RELEASE_NOISE
 from services import __version__, report, summary
+from services.back_ends import back_ends
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
 from services.local import (
@@ -34,6 +35,7 @@ from services.local import (
     run_job,
 )
 from services.party import ConfigError
+from services.plain_text import plain
 from services.tables import read_table
 
 out = Console(highlight=False)
@@ -196,8 +198,22 @@ def demo(
 def doctor() -> None:
     """What this installation runs on, and why."""
     out.print(f"warren        {__version__}, Python {platform.python_version()}, {platform.machine()}")
-    out.print(f"back end      {backends.select().name} (the reference; a compiled one is not part of this version)")
-    for module in ("aio_pika", "aiormq", "cryptography", "gmpy2", "msgpack", "numpy", "phe", "polars", "sqlalchemy"):
+    for part in back_ends():
+        out.print(plain(f"{part.work:<13} {part.name}: {part.why}"), soft_wrap=True)
+        if part.advice:
+            out.print(plain(f"{'':<13} {part.advice}"), soft_wrap=True)
+    for module in (
+        "aio_pika",
+        "aiormq",
+        "cffi",
+        "cryptography",
+        "gmpy2",
+        "msgpack",
+        "numpy",
+        "phe",
+        "polars",
+        "sqlalchemy",
+    ):
         from importlib.metadata import version
 
         out.print(f"{module:<13} {version(module.replace('_', '-'))}")
