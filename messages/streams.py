@@ -1,31 +1,4 @@
-"""Streams of chunks: how rows are cut, and what may come next."""
-
-import msgspec
-
-
-class StreamError(ValueError):
-    """A chunk that is out of turn, repeated, or of another stream."""
-
-
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a stream has come: `next` of `chunks` is expected (0 chunks: not known yet)."""
-
-    chunks: int = 0
-    next: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every chunk has come."""
-        return self.chunks > 0 and self.next == self.chunks
-
-
-def accept(stream: Stream, chunk: int, chunks: int) -> Stream:
-    """The stream after a chunk. Raises StreamError for a gap, a repeat or a changed total."""
-    if chunks < 1 or (stream.chunks and chunks != stream.chunks):
-        raise StreamError(f"a stream of {stream.chunks} chunks cannot have {chunks}")
-    if chunk != stream.next or chunk >= chunks:
-        raise StreamError(f"chunk {chunk} of {chunks} came, chunk {stream.next} was expected")
-    return Stream(chunks=chunks, next=chunk + 1)
+"""Streams of chunks: how rows are cut."""
 
 
 def rows_per_chunk(bytes_per_row: int, multiple_of: int, body_bytes_max: int = 2**20) -> int:

@@ -9,6 +9,7 @@ import hashlib
 from typing import Final
 
 from messages import schemas
+from messages.streams import chunk_count
 from protocol import coding
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.state import Alignment, JobState, Phase
@@ -18,6 +19,7 @@ from protocol.steps import (
     chunk_of,
     compute,
     expect,
+    expect_chunk,
     is_business,
     output_of,
     progress,
@@ -28,11 +30,6 @@ from protocol.steps import (
 
 SUITE: Final = "X25519-ELL2"
 LOOKAHEAD: Final = 4
-
-
-def chunk_count(items: int, per_chunk: int) -> int:
-    """How many chunks a list of `items` takes; an empty list still takes one, so that it can be committed to."""
-    return max(1, -(-items // per_chunk))
 
 
 def start(state: JobState) -> Outcome:
@@ -179,12 +176,8 @@ def listed(state: JobState, event: Computed) -> Outcome:
 def list_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of the partner's list: answered in order, one at a time."""
     align = state.align
-    expect(
-        align.partner_count >= 0 and event.chunk == align.lists_received and event.chunks == align.partner_chunks,
-        "align_sequence",
-        f"align.list chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk "
-        f"{align.lists_received} of {align.partner_chunks}",
-    )
+    # Before the partner has named the size of its list no chunk is due: of 0 chunks, none is.
+    expect_chunk(state, event, "align_sequence", due=align.lists_received, chunks=align.partner_chunks)
     align = change(align, lists_received=align.lists_received + 1, lists_waiting=(*align.lists_waiting, event.body))
     return _echo_next(change(state, align=align))
 
@@ -241,11 +234,11 @@ def echoed(state: JobState, event: Computed) -> Outcome:
 def echo_received(state: JobState, event: BulkReceived) -> Outcome:
     """The partner's answer to a chunk of the own list."""
     align, chunks = state.align, _own_chunks(state)
+    expect_chunk(state, event, "align_sequence", due=align.echoes_received, chunks=chunks)
     expect(
-        event.chunk == align.echoes_received and event.chunks == chunks and event.chunk < align.lists.sent,
+        event.chunk < align.lists.sent,
         "align_sequence",
-        f"align.echo chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk "
-        f"{align.echoes_received} of {chunks}",
+        f"{state.partner} answers chunk {event.chunk} of a list of which it has {align.lists.sent} chunks",
     )
     items = state.terms_of.align_chunk_items
     task = compute(

@@ -6,7 +6,18 @@ from protocol.contract import contract_digest, decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
 from protocol.state import JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put, send_in_order
+from protocol.steps import (
+    Outcome,
+    change,
+    chunk_of,
+    compute,
+    expect,
+    expect_chunk,
+    output_of,
+    progress,
+    put,
+    send_in_order,
+)
 
 LOOKAHEAD = 3
 OUTSTANDING_MAX = 12
@@ -164,12 +175,7 @@ def terms_encrypted(state: JobState, event: Computed) -> Outcome:
 def share_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of masked residuals: open it."""
     current, chunk = state.round, event.chunk
-    expect(
-        chunk < current.chunks and event.chunks == current.chunks and chunk == current.received,
-        "share_sequence",
-        f"residual.share chunk {chunk} of {event.chunks} from {state.partner}, expected chunk "
-        f"{current.received} of {current.chunks}",
-    )
+    expect_chunk(state, event, "share_sequence", due=current.received, chunks=current.chunks)
     first = chunk * current.rows_per_chunk
     rows = min(current.rows_per_chunk, state.rows - first)
     blobs, feature_row = iterating.feature_blobs(state, first, rows)

@@ -22,6 +22,7 @@ from protocol.steps import (
     chunk_of,
     compute,
     expect,
+    expect_chunk,
     is_business,
     output_of,
     progress,
@@ -186,12 +187,7 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of the partner's encrypted features."""
     _, chunks = partner_chunks(state)
     features = state.features
-    expect(
-        event.chunk == features.received and event.chunks == chunks,
-        "features_sequence",
-        f"features.encrypted chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk "
-        f"{features.received} of {chunks}",
-    )
+    expect_chunk(state, event, "features_sequence", due=features.received, chunks=chunks)
     features = change(features, received=features.received + 1, waiting=(*features.waiting, event.body))
     state = change(state, features=features)
     return _open_waiting(state) if state.phase is Phase.ENCRYPTING else (state, ())

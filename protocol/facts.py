@@ -4,7 +4,7 @@ from typing import Final
 
 from learning.codes import FeatureCodeSet
 from learning.links import residual_bound
-from messages.streams import rows_per_chunk
+from messages.streams import chunk_count, rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
 from protocol.state import JobState
 from protocol.steps import is_business
@@ -57,13 +57,13 @@ def own_codes(state: JobState) -> list[int]:
 def own_chunks(state: JobState) -> tuple[int, int]:
     """(rows in a chunk, chunks) of this party's encrypted features."""
     rows = feature_chunk_rows(state, state.own_columns)
-    return rows, max(1, -(-state.rows // rows))
+    return rows, chunk_count(state.rows, rows)
 
 
 def partner_chunks(state: JobState) -> tuple[int, int]:
     """(rows in a chunk, chunks) of the partner's encrypted features."""
     rows = feature_chunk_rows(state, state.partner_columns)
-    return rows, max(1, -(-state.rows // rows))
+    return rows, chunk_count(state.rows, rows)
 
 
 def link_chunks(state: JobState, terms: int) -> tuple[int, int]:
@@ -71,7 +71,7 @@ def link_chunks(state: JobState, terms: int) -> tuple[int, int]:
     width = budget_of(state).rows_per_ciphertext
     fits = rows_per_chunk((terms + 1) * cipher_bytes(state), width, BODY_BYTES_MAX)
     most = max(width, min(fits, state.terms_of.chunk_rows_max // width * width))
-    chunks = max(1, -(-state.rows // most))
+    chunks = chunk_count(state.rows, most)
     return rows_of_chunks(state, chunks), chunks
 
 
@@ -84,7 +84,7 @@ def rows_of_chunks(state: JobState, chunks: int) -> int:
     width = budget_of(state).rows_per_ciphertext
     share = -(-state.rows // max(1, chunks))
     rows = width * max(1, -(-share // width))
-    covers = chunks >= 1 and max(1, -(-state.rows // rows)) == chunks
+    covers = chunks >= 1 and chunk_count(state.rows, rows) == chunks
     return rows if covers and rows <= max(width, state.terms_of.chunk_rows_max) else 0
 
 

@@ -6,7 +6,18 @@ from protocol.contract import contract_digest, decode_contract, job_id
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send
 from protocol.facts import job_arguments, rows_of_chunks
 from protocol.state import JobState, Phase
-from protocol.steps import Outcome, change, chunk_of, compute, expect, output_of, progress, put, send_in_order
+from protocol.steps import (
+    Outcome,
+    change,
+    chunk_of,
+    compute,
+    expect,
+    expect_chunk,
+    output_of,
+    progress,
+    put,
+    send_in_order,
+)
 
 
 def proposed(state: JobState, message: schemas.JobPropose) -> Outcome:
@@ -68,11 +79,8 @@ def scored(state: JobState, event: Computed) -> Outcome:
 def terms_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of link terms: evaluate it."""
     current, chunk = state.round, event.chunk
-    expect(
-        chunk == current.received and (chunk == 0 or event.chunks == current.chunks),
-        "terms_sequence",
-        f"link.terms chunk {chunk} of {event.chunks} from {state.partner}, expected chunk {current.received}",
-    )
+    chunks = current.chunks if current.received else event.chunks  # the first chunk says how many there are
+    expect_chunk(state, event, "terms_sequence", due=current.received, chunks=chunks)
     rows_per_chunk = rows_of_chunks(state, event.chunks)
     expect(
         rows_per_chunk > 0,

@@ -8,6 +8,7 @@ from messages import codec, schemas
 from protocol.effects import (
     AnyEffect,
     BlobRef,
+    BulkReceived,
     Compute,
     Finish,
     Progress,
@@ -66,6 +67,18 @@ def expect(condition: bool, code: str, reason: str) -> None:
     """Check what the partner said; raises RemoteProtocolError."""
     if not condition:
         raise RemoteProtocolError(code, reason)
+
+
+def expect_chunk(state: JobState, event: BulkReceived, code: str, *, due: int, chunks: int) -> None:
+    """Check that a chunk is the one that is due in its stream of `chunks`: no gap, no repeat, no other total.
+
+    Raises RemoteProtocolError.
+    """
+    expect(
+        event.chunk == due < chunks == event.chunks,
+        code,
+        f"{event.kind} chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk {due} of {chunks}",
+    )
 
 
 def put(items: tuple[Any, ...], index: int, item: Any) -> tuple[Any, ...]:

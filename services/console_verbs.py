@@ -22,7 +22,7 @@ from services.job_file import JobFile, business_table, job_from, make_contract
 from services.logs import LogBook
 from services.party import ConfigError, Party
 from services.runner import JobUnknown
-from services.serve import cpu_seconds, view_of
+from services.serve import cpu_seconds, peak_bytes, view_of
 from services.snapshot import pack_snapshot
 from services.tables import Table, TableError
 from services.timings import StageTimes
@@ -144,7 +144,7 @@ class Verbs:
         return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
 
     async def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CPU seconds, event-loop lag, transport."""
+        """CPU seconds, event-loop lag, memory, transport."""
         del request
         state = self._daemon.transport_state
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -153,6 +153,7 @@ class Verbs:
             "own_cpu_seconds": usage.ru_utime + usage.ru_stime,
             "cpu_seconds": cpu_seconds(self._daemon),
             "lag_worst_s": self._daemon.lag.worst,
+            "peak_bytes": sum(map(peak_bytes, (os.getpid(), *self._daemon.worker_processes))),
             "workers": list(self._daemon.worker_processes),
             "transport": {"up": state.up, "detail": state.detail},
         }

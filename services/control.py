@@ -6,6 +6,7 @@ One JSON object a line in, one a line out: `{"verb": ..., arguments}` -> `{"ok":
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -67,9 +68,10 @@ class Console:
     def __init__(self, data_directory: Path, verbs: dict[str, Verb]) -> None:
         self._path = socket_path(data_directory)
         self._verbs = verbs
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled; then hang up, so that no command waits for a daemon that is gone."""
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
@@ -77,13 +79,19 @@ class Console:
         try:
             self._path.chmod(0o600)  # before anybody can connect: it does not listen yet
             server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_BYTES_MAX)
-            async with server:
-                await server.serve_forever()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                # Not `serve_forever`: cancelled, it waits for connections that nobody but us would end.
+                server.close()
+                for writer in self._open:
+                    writer.transport.abort()
         finally:
             listener.close()
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while line := await reader.readline():
                 answer = await self._answer(line)
@@ -92,6 +100,7 @@ class Console:
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             log.debug("a console connection ended early")
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
@@ -120,6 +129,7 @@ class ConsoleClient:
 
     def __init__(self, data_directory: Path) -> None:
         """Connect. Raises ConsoleUnreachable."""
+        self.data_directory = data_directory
         self._path = socket_path(data_directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -148,7 +158,8 @@ class ConsoleClient:
 
     def close(self) -> None:
         """End the connection."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a question that a dead daemon did not take
+            self._file.close()
         self._socket.close()
 
     def __enter__(self) -> "ConsoleClient":

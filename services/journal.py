@@ -7,6 +7,7 @@ only. Nothing of a unit may outlive its rollback: units keep what they learn in 
 """
 
 import asyncio
+import contextvars
 import queue
 import sqlite3
 import threading
@@ -102,7 +103,9 @@ class Journal:
                     raise JournalForeign(f"the journal's {key} is {found}, not {value}")
         self._closed = False
         for target, name in ((self._write_all, "journal writer"), (self._read_all, "journal reader")):
-            thread = threading.Thread(target=target, name=name, daemon=True)
+            # The threads log for the daemon that opened the journal: see `services.logs.write_into`.
+            run = contextvars.copy_context().run
+            thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 

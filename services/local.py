@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from messages.identity import Identity
 from services.console_verbs import read_results
 from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable
-from services.logs import LogBook
+from services.logs import LogBook, remembering, write_into
 from services.party import Party, load_party, write_private
 from services.party_process import run_party
 
@@ -32,6 +33,7 @@ PROVIDER = "provider"
 NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
 POLL_S = 0.1
 START_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 30.0
 
 log = structlog.get_logger("local")
 
@@ -117,9 +119,15 @@ def introduce(first: Path, second: Path) -> None:
             (other.parent / "peers" / public.name).write_bytes(public.read_bytes())
 
 
+_ends: dict[Path, Future[None]] = {}
+"""How the daemons within this process end, by data directory: nobody shall wait for one that is gone."""
+
+
 @contextmanager
 def embedded(parties: tuple[Path, Path], broker: EmbeddedBroker | None = None) -> Iterator[None]:
     """Both daemons in this process, on a thread with an event loop of its own.
+
+    When one of them ends early, so does the other; `connect`, `wait_for` and `run_job` then raise why.
 
     `broker`: one with an observer or faults, for tests.
     """
@@ -127,41 +135,86 @@ def embedded(parties: tuple[Path, Path], broker: EmbeddedBroker | None = None) -
     for party in loaded:
         party.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker = broker or EmbeddedBroker([party.file.name for party in loaded])
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    failure: list[BaseException] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def run_all() -> None:
-        async with asyncio.TaskGroup() as group:
-            for party in loaded:
-                transport = EmbeddedTransport(broker, party.file.name, list(party.peers))
-                tasks.append(group.create_task(run_party(party, LogBook(), transport)))
-            ready.set()
+    runner, stop = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
+    loop, end = runner.get_loop(), Future[None]()
+    _ends.update({party.data_directory: end for party in loaded})
 
     def run() -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(run_all())
-        except* asyncio.CancelledError:
-            pass
-        except* BaseException as error:
-            failure.append(error)
-        finally:
-            loop.close()
+        with runner:
+            try:
+                runner.run(_run_all(loaded, broker, stop, end))
+            except BaseException as error:
+                _settle(end, error)
+            else:
+                _settle(end, None)
 
     thread = threading.Thread(target=run, name="warren-local", daemon=True)
-    thread.start()
-    ready.wait()
+    with remembering():
+        thread.start()
+        try:
+            yield
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: both have ended by themselves
+                loop.call_soon_threadsafe(stop.set)
+            thread.join(timeout=END_TIMEOUT_S)
+            for party in loaded:
+                _ends.pop(party.data_directory, None)
+            failure = end.exception() if end.done() else None
+            if failure not in (None, sys.exc_info()[1]):  # else somebody was told
+                log.error("a daemon ended early", error=type(failure).__name__)
+
+
+async def _run_all(loaded: list[Party], broker: EmbeddedBroker, stop: asyncio.Event, end: "Future[None]") -> None:
+    """Run a daemon for each party until `stop`; the first that fails settles `end` and ends the others."""
+
+    async def run_one(party: Party) -> None:
+        book = LogBook()
+        write_into(book)
+        try:
+            await run_party(party, book, EmbeddedTransport(broker, party.file.name, list(party.peers)))
+        except Exception as error:
+            _settle(end, error)
+            raise
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run_one(party)) for party in loaded]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _settle(end: "Future[None]", error: BaseException | None) -> None:
+    """Say how it ended, unless it has been said: the first failure is the reason of what follows it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if end.done():
+        return
+    if error is None:
+        end.set_result(None)
+    else:
+        end.set_exception(error)
+
+
+@contextmanager
+def _or_why(*data_directories: Path) -> Iterator[None]:
+    """In place of `ConsoleUnreachable`, raise what ended the daemon, if it ran in this process."""
     try:
         yield
-    finally:
-        if not loop.is_closed():
-            for task in tasks:
-                loop.call_soon_threadsafe(task.cancel)
-        thread.join(timeout=30)
-        if failure:
-            log.error("a daemon ended early", exc_info=failure[0])
+    except ConsoleUnreachable:
+        for directory in data_directories:
+            _raise_end(directory, END_TIMEOUT_S)  # its console went first: the daemon is about to end
+        raise
+
+
+def _raise_end(data_directory: Path, timeout_s: float) -> None:
+    """Raise what ended this process's daemon of a data directory, or ends it within `timeout_s`."""
+    end = _ends.get(data_directory)
+    try:
+        failure = None if end is None else end.exception(timeout_s)
+    except TimeoutError:
+        return
+    if failure is not None:
+        raise failure
 
 
 def serve(path: Path, output: BinaryIO) -> "subprocess.Popen[bytes]":
@@ -192,21 +245,29 @@ def processes(parties: tuple[Path, Path]) -> Iterator[list["subprocess.Popen[byt
 
 
 def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ConsoleClient:
-    """A console that is there now or within `timeout_s`. Raises ConsoleUnreachable."""
+    """A console that is there now or within `timeout_s`.
+
+    Raises ConsoleUnreachable, or what ended the daemon if it ran in this process.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             return ConsoleClient(party.data_directory)
         except ConsoleUnreachable:
+            _raise_end(party.data_directory, 0)
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
 
 
 def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None) -> dict[str, Any]:
-    """Poll a job until it has ended. Returns its last view."""
+    """Poll a job until it has ended. Returns its last view.
+
+    Raises ConsoleUnreachable when the daemon goes away, or what ended it if it ran in this process.
+    """
     while True:
-        view: dict[str, Any] = client.ask("job", id=job)
+        with _or_why(client.data_directory):
+            view: dict[str, Any] = client.ask("job", id=job)
         if watch is not None:
             watch(view)
         if view["status"] != "running" and (view["outcome"] != "done" or view["results"]):
@@ -215,9 +276,16 @@ def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None) -> dic
 
 
 def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None = None) -> LocalResult:
-    """Submit a job at the business and collect what both parties know. Raises LocalError."""
+    """Submit a job at the business and collect what both parties know.
+
+    Raises LocalError; ConsoleUnreachable or what ended a daemon, as `wait_for` does.
+    """
     business, provider = (load_party(path) for path in parties)
-    with connect(business) as at_business, connect(provider) as at_provider:
+    with (
+        _or_why(business.data_directory, provider.data_directory),
+        connect(business) as at_business,
+        connect(provider) as at_provider,
+    ):
         try:
             name = at_business.ask("submit", job=job)["job"]
         except ConsoleError as error:

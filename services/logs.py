@@ -3,13 +3,23 @@
 import logging
 import sys
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import structlog
 
 LINES_PER_JOB_MAX: Final = 500
 JOBS_MAX: Final = 200
+
+DRESSING: Final[tuple[structlog.typing.Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+"""What every line gets, whoever reads it."""
 
 
 class LogBook:
@@ -36,15 +46,52 @@ class LogBook:
 def configure(book: LogBook, *, level: int = logging.INFO) -> None:
     """Send log lines to standard error as JSON, and to `book`."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            book,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*DRESSING, book, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+# -- two parties in one process --------------------------------------------------------------------------------
+
+_book: ContextVar[LogBook | None] = ContextVar("book", default=None)
+
+
+def write_into(book: LogBook) -> None:
+    """From now on the lines of this task, and of what it starts, are the business of `book`: see `remembering`."""
+    _book.set(book)
+
+
+@contextmanager
+def remembering(level: int = logging.INFO) -> Iterator[None]:
+    """Remember lines of `level` and above in the book of the task that writes them (`write_into`).
+
+    What is printed, and how, stays as it was configured.
+    """
+    before = structlog.get_config()
+    printed = structlog.get_logger().bind().get_effective_level()
+
+    def only_as_before(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        del logger
+        if logging.getLevelNamesMapping().get(name.upper(), logging.CRITICAL) < printed:
+            raise structlog.DropEvent
+        return event
+
+    structlog.configure(
+        processors=[_remember, only_as_before, *(each for each in before["processors"] if each is not _remember)],
+        wrapper_class=structlog.make_filtering_bound_logger(min(level, printed)),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _remember(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if (book := _book.get()) is not None:
+        line: Any = dict(event)
+        for dress in DRESSING:
+            line = dress(logger, name, line)
+        book(logger, name, line)
+    return event

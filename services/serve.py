@@ -105,6 +105,15 @@ def cpu_seconds(daemon: Daemon) -> float:
     return total
 
 
+def peak_bytes(pid: int) -> int:
+    """Most memory that a process had resident so far; 0 where there is no /proc to read it from."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return 0
+    peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(peaks[0]) if peaks else 0
+
+
 def view_of(view: JobView) -> dict[str, object]:
     """A job as plain values, for the console."""
     plain: dict[str, object] = msgspec.to_builtins(view)

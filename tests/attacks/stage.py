@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import aio_pika
-import polars as pl
 import psutil
 
 from broker.topology import EXCHANGE
@@ -19,21 +18,17 @@ from services.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
-    LocalTables,
     connect,
-    introduce,
-    make_party,
     processes,
     wait_for,
 )
 from services.party import Party, load_party
+from tests.parties import NOWHERE, example_tables, make_parties, until
 from tests.rabbitmq import running_broker
 
-EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "default_credit"
 MARKS: Final = ("small_sample", "insecure")
 ROWS: Final = 150
 POLL_S: Final = 0.02
-PARTNER: Final = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
 JOB: Final[dict[str, Any]] = {
     "task": "logistic",
     "dataset": "labels",
@@ -48,17 +43,8 @@ JOB: Final[dict[str, Any]] = {
 Message = tuple[str, bytes]
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 40.0) -> Any:
-    """Poll until `condition` is true and give its value; fails the test naming `what`."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain: {what}"
-        time.sleep(POLL_S)
-    return found
-
-
 async def until_async(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: float = 40.0) -> Any:
-    """The same for a condition that is awaited."""
+    """`tests.parties.until` for a condition that is awaited."""
     deadline = time.monotonic() + timeout_s
     while not (found := await condition()):
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain: {what}"
@@ -66,35 +52,13 @@ async def until_async(condition: Callable[[], Awaitable[Any]], what: str, timeou
     return found
 
 
-def write_tables(directory: Path) -> LocalTables:
-    """The first rows of an example, one file per party."""
-    for who in (BUSINESS, PROVIDER):
-        pl.read_parquet(EXAMPLES / f"{who}.parquet").head(ROWS).write_parquet(directory / f"{who}.parquet")
-    return LocalTables(
-        business=directory / "business.parquet", provider=directory / "provider.parquet", identifier="id", label="y"
-    )
-
-
 class Stage:
     """Two party directories. The daemons are the caller's: `services.local.embedded` or `processes`."""
 
     def __init__(self, directory: Path, names: Sequence[str], *, amqp: bool) -> None:
         self.names = dict(zip((BUSINESS, PROVIDER), names, strict=True))
-        tables = write_tables(directory)
-        self.paths = {
-            role: make_party(
-                directory / role,
-                role,
-                name,
-                tables,
-                broker=running_broker().amqp_url(name) if amqp else "amqp://localhost/warren",
-                marks=MARKS,
-                declare=False,
-                noise_seed="",
-            )
-            for role, name in self.names.items()
-        }
-        introduce(*self.pair)
+        urls = {role: running_broker().amqp_url(name) for role, name in self.names.items()} if amqp else NOWHERE
+        self.paths = make_parties(directory, example_tables(directory, ROWS), marks=MARKS, names=self.names, urls=urls)
 
     @property
     def pair(self) -> tuple[Path, Path]:

@@ -21,7 +21,8 @@ from tests.attacks.forgeries import (
     Material,
     signed_receipt_ahead,
 )
-from tests.attacks.stage import PARTNER, Message, Processes, Stage, publish, two_processes, until_async
+from tests.attacks.stage import Message, Processes, Stage, publish, two_processes, until_async
+from tests.parties import PARTNER
 from tests.rabbitmq import fresh_parties, observer
 
 SPOKEN_IN_ITERATION = {BUSINESS: "link.terms", PROVIDER: "residual.share"}

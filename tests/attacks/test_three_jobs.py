@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from services.local import NAMES, PROVIDER, embedded
-from tests.attacks.stage import Stage, two_processes, until
+from tests.attacks.stage import Stage, two_processes
+from tests.parties import until
 from tests.rabbitmq import fresh_parties
 
 

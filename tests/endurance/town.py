@@ -5,14 +5,12 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-import polars as pl
 import psutil
 
 from broker.private import PrivateBroker
@@ -22,20 +20,15 @@ from services.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
-    LocalTables,
     connect,
-    introduce,
-    make_party,
     read_results,
     serve,
     wait_for,
 )
 from services.party import Party, load_party
 from tests.endurance.uplink import Uplink
+from tests.parties import NOWHERE, PARTNER, example_tables, make_parties, until
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-POLL_S = 0.002
-PARTNER = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
 ROWS = 240
 JOB: dict[str, Any] = {
     "task": "logistic",
@@ -49,38 +42,9 @@ JOB: dict[str, Any] = {
 }
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 50.0) -> Any:
-    """Poll until `condition` is true and give its value; fails the test naming `what`."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s in vain: {what}"
-        time.sleep(POLL_S)
-    return found
-
-
-def make_parties(directory: Path, urls: dict[str, str]) -> dict[str, Path]:
-    """party.toml of both parties, with the first rows of the credit-default example."""
-    for who in ("business", "provider"):
-        table = pl.read_parquet(EXAMPLES / "default_credit" / f"{who}.parquet").head(ROWS)
-        table.write_parquet(directory / f"{who}.parquet")
-    tables = LocalTables(
-        business=directory / "business.parquet", provider=directory / "provider.parquet", identifier="id", label="y"
-    )
-    paths = {
-        role: make_party(
-            directory / role,
-            role,
-            name,
-            tables,
-            broker=urls[role],
-            marks=("small_sample",),
-            declare=False,
-            noise_seed="",
-        )
-        for role, name in NAMES.items()
-    }
-    introduce(paths[BUSINESS], paths[PROVIDER])
-    return paths
+def place_parties(directory: Path, urls: Mapping[str, str] = NOWHERE) -> dict[str, Path]:
+    """party.toml of both parties of `JOB`."""
+    return make_parties(directory, example_tables(directory, ROWS), marks=("small_sample",), urls=urls)
 
 
 class Town:
@@ -91,7 +55,7 @@ class Town:
         self.broker.start()
         self.uplinks = {role: Uplink(self.broker.amqp_port) for role in NAMES}
         urls = {role: self.broker.amqp_url(name, port=self.uplinks[role].port) for role, name in NAMES.items()}
-        self.paths = make_parties(directory, urls)
+        self.paths = place_parties(directory, urls)
         self.parties: dict[str, Party] = {role: load_party(path) for role, path in self.paths.items()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.job = ""

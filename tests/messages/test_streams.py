@@ -1,4 +1,4 @@
-"""Chunk streams: one by one, each once, in order, cut so that they fit."""
+"""Chunk streams: cut so that each chunk fits its message."""
 
 import pytest
 from hypothesis import given
@@ -7,47 +7,7 @@ from hypothesis import strategies as st
 from messages import schemas
 from messages.codec import encode
 from messages.seal import OVERHEAD_BYTES
-from messages.streams import Stream, StreamError, accept, chunk_count, rows_per_chunk
-
-
-@given(st.integers(1, 12), st.data())
-def test_any_schedule_of_chunks_is_taken_in_order_and_each_once(chunks: int, data: st.DataObject) -> None:
-    stream, taken = Stream(), []
-    offered = [*data.draw(st.lists(st.integers(0, chunks), max_size=30)), *range(chunks)]
-    for chunk in offered:
-        try:
-            stream = accept(stream, chunk, chunks)
-        except StreamError:
-            assert chunk != len(taken) or len(taken) == chunks
-        else:
-            taken.append(chunk)
-        assert stream.next == len(taken)
-        assert stream.complete == (len(taken) == chunks)
-    assert taken == list(range(len(taken)))
-
-
-@pytest.mark.parametrize(
-    ("stream", "chunk", "chunks"),
-    [
-        (Stream(), 1, 3),  # a gap at the start
-        (Stream(chunks=3, next=1), 0, 3),  # a repeat
-        (Stream(chunks=3, next=1), 2, 3),  # a gap
-        (Stream(chunks=3, next=1), 1, 4),  # another total
-        (Stream(chunks=3, next=1), 1, 2),
-        (Stream(chunks=3, next=3), 3, 3),  # beyond the end
-        (Stream(chunks=3, next=3), 0, 3),  # the same stream once more
-        (Stream(), 0, 0),
-        (Stream(), -1, 1),
-    ],
-)
-def test_a_chunk_out_of_turn_is_refused(stream: Stream, chunk: int, chunks: int) -> None:
-    with pytest.raises(StreamError):
-        accept(stream, chunk, chunks)
-
-
-def test_a_stream_that_has_not_begun_is_not_complete() -> None:
-    assert not Stream().complete
-    assert accept(Stream(), 0, 1).complete
+from messages.streams import chunk_count, rows_per_chunk
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5000), st.integers(1, 60))

@@ -188,7 +188,7 @@ def shares_of(capture: Capture, side: Side, iteration: int) -> list[int]:
     return [share for first in sorted(shares) for share in shares[first]]
 
 
-# -- the three checks -------------------------------------------------------------------------------------------
+# -- the four checks --------------------------------------------------------------------------------------------
 
 
 TWICE, UNBLINDED = "travelled twice", "not blinded"

@@ -26,10 +26,11 @@ from messages.envelope import EnvelopeError, open_envelope
 from messages.keys import parse_routing_key
 from protocol.effects import BlobRef
 from protocol.state import JobState, decode_state
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, introduce, make_party, run_job
+from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, run_job
 from services.logs import LogBook, configure
 from services.party import Party, load_party
 from services.segments import BlobDamaged, Location, read
+from tests.parties import make_parties
 from tests.privacy.search import doubles, find, sequences, spellings
 
 ROWS = 120
@@ -167,21 +168,7 @@ JOB = {
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """One job over a broker that corrupts now and then, so that there are parked rows, too."""
     directory = tmp_path_factory.mktemp("canaries")
-    tables = write_tables(directory)
-    paths = tuple(
-        make_party(
-            directory / role,
-            role,
-            name,
-            tables,
-            broker="amqp://localhost/warren",
-            marks=MARKS,
-            declare=False,
-            noise_seed="",
-        )
-        for role, name in NAMES.items()
-    )
-    introduce(paths[0], paths[1])
+    paths = tuple(make_parties(directory, write_tables(directory), marks=MARKS).values())
     parties = {role: load_party(path) for role, path in zip(NAMES, paths, strict=True)}
     views: list[bytes] = []
     insider, book = Insider(parties), LogBook()

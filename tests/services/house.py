@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,11 @@ def config(directory: Path, name: str, **fields: Any) -> DaemonConfig:
         timing=TIMING,
     )
     return replace(base, **fields)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Tell a story to its end, on an event loop of its own."""
+    asyncio.run(story())
 
 
 def is_crash(error: BaseException) -> bool:
@@ -107,3 +112,30 @@ async def until(condition: Callable[[], Any]) -> None:
         if found:
             return
         await asyncio.sleep(0.005)
+
+
+async def counted(daemon: Daemon, job: str, name: str, value: int) -> None:
+    """Wait until a counter of a job stands at `value`."""
+
+    async def there() -> bool:
+        return (await daemon.statistics(job)).get(name, 0) == value
+
+    await until(there)
+
+
+async def parked_as(daemon: Daemon, code: str) -> None:
+    """Wait until a delivery has been parked under `code`."""
+
+    async def there() -> bool:
+        return code in await daemon.parked_codes()
+
+    await until(there)
+
+
+async def applied(daemon: Daemon, sequence: int) -> None:
+    """Wait until a job has applied its partner's messages up to `sequence`."""
+
+    async def there() -> bool:
+        return any(view.applied == sequence for view in await daemon.jobs())
+
+    await until(there)

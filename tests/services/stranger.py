@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
@@ -11,7 +13,8 @@ from messages.envelope import Envelope, Header, assemble, open_envelope, sign_he
 from messages.identity import Identity
 from messages.keys import routing_key
 from messages.seal import DEFAULT_SUITE, seal, seal_info, unseal
-from tests.services import house
+from services.daemon import Daemon
+from tests.services import house, toy
 
 
 class Stranger:
@@ -90,3 +93,15 @@ class Stranger:
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+
+def propose(**fields: Any) -> schemas.JobPropose:
+    """A proposal of the toy's contract."""
+    return schemas.JobPropose(contract=toy.contract(**fields))
+
+
+@asynccontextmanager
+async def bank_and_stranger(town: house.Town, **fields: Any) -> AsyncIterator[tuple[Daemon, Stranger]]:
+    """A provider's daemon, and somebody with the business's keys who speaks by hand."""
+    async with house.running(town.daemon("bank", **fields)) as bank, Stranger(town.broker, "shop") as shop:
+        yield bank, shop

@@ -20,8 +20,7 @@ PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}
 @pytest.fixture(scope="module")
 def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ConsoleClient]]:
     """Consoles of two running parties."""
-    nowhere = dict.fromkeys(NAMES, "amqp://localhost/warren")
-    paths = parties(tmp_path_factory.mktemp("consoles") / "parties", nowhere, NAMES)
+    paths = parties(tmp_path_factory.mktemp("consoles") / "parties")
     with embedded(paths):
         found = {role: connect(load_party(path)) for role, path in zip(NAMES, paths, strict=True)}
         yield found

@@ -1,20 +1,18 @@
 """Both parties on one machine: the whole way from two files to two parameter files."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
-from services import reference
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, FAILED, guarded
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, introduce, make_party, processes, run_job
+from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, processes, run_job
+from tests.parties import EXAMPLES, NOWHERE, make_parties
 from tests.rabbitmq import running_broker
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 MARKS = ("small_sample", "reproducible")
 JOB = {
     "task": "logistic",
@@ -35,35 +33,20 @@ def tables(directory: Path, rows: int = 200) -> LocalTables:
     )
 
 
-def parties(directory: Path, broker: dict[str, str], names: dict[str, str]) -> tuple[Path, Path]:
+def parties(directory: Path, urls: Mapping[str, str] = NOWHERE, names: Mapping[str, str] = NAMES) -> tuple[Path, Path]:
     """Two fresh parties with fresh identities and the same noise seeds."""
     directory.mkdir()
-    found = tables(directory)
-    first, second = (
-        make_party(
-            directory / role,
-            role,
-            names[role],
-            found,
-            broker=broker[role],
-            marks=MARKS,
-            declare=False,
-            noise_seed=f"seed/{role}",
-        )
-        for role in NAMES
-    )
-    introduce(first, second)
-    return first, second
+    paths = make_parties(directory, tables(directory), marks=MARKS, names=names, urls=urls, noise_seed="seed")
+    return paths[BUSINESS], paths[PROVIDER]
 
 
 def test_two_processes_over_a_broker_end_at_the_bytes_of_the_embedded_run(tmp_path: Path) -> None:
-    nowhere = dict.fromkeys(NAMES, "amqp://localhost/warren")
-    inside = parties(tmp_path / "embedded", nowhere, NAMES)
+    inside = parties(tmp_path / "embedded")
     with embedded(inside):
         expected = run_job(inside, {**JOB, "partner": f"{NAMES[PROVIDER]}/features"})
     broker = running_broker()
     broker.add_parties(list(NAMES.values()))
-    outside = parties(tmp_path / "amqp", {role: broker.amqp_url(name) for role, name in NAMES.items()}, NAMES)
+    outside = parties(tmp_path / "amqp", {role: broker.amqp_url(name) for role, name in NAMES.items()})
     with processes(outside):
         found = run_job(outside, {**JOB, "partner": f"{NAMES[PROVIDER]}/features"})
     assert found.parameters == expected.parameters
@@ -138,30 +121,6 @@ def test_bad_input_is_refused_by_name_and_with_what_to_do(
     error = capsys.readouterr().err
     assert named in error
     assert "Traceback" not in error
-
-
-@pytest.mark.parametrize("task", ["logistic", "linear", "poisson"])
-def test_the_reference_is_scikit_learn_s_optimum(task: str) -> None:
-    generator = np.random.default_rng(3)
-    values = generator.normal(size=(400, 5)) * [1, 2, 0.5, 1, 3] + [0, 5, 0, -2, 1]
-    score = values @ [0.5, -0.2, 0.8, 0.1, 0.05]
-    label, l2 = (
-        {
-            "logistic": (score + generator.logistic(size=400) > 0) * 1.0,
-            "linear": score + generator.normal(size=400),
-            "poisson": generator.poisson(np.exp(score / 2)) * 1.0,
-        }[task],
-        1e-2,
-    )
-    peer = {
-        "logistic": LogisticRegression(C=1 / (l2 * 400), tol=1e-10, max_iter=10_000),
-        "linear": Ridge(alpha=l2 * 400),
-        "poisson": PoissonRegressor(alpha=l2, tol=1e-10, max_iter=10_000),
-    }[task].fit(values, label)
-    found = reference.fit(task, values, label, l2)
-    assert found.converged
-    assert np.allclose(found.coefficients, np.ravel(peer.coef_), atol=1e-5)
-    assert found.intercept == pytest.approx(float(np.ravel(peer.intercept_)[0]), abs=1e-4)
 
 
 def test_tables_without_a_common_identifier_are_refused(

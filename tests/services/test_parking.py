@@ -1,6 +1,5 @@
 """What cannot be applied is parked under its own reason, bounded, and harms nothing."""
 
-import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,51 +9,14 @@ from structlog.testing import capture_logs
 from broker.embedded import EmbeddedTransport
 from messages import schemas
 from messages.identity import Identity
-from services.daemon import Daemon
 from services.journal import Journal, sqlite_url
 from services.journal_schema import parked
 from services.limits import PARKED_ROWS_MAX
 from services.parking import park, parked_codes
-from tests.services import house, toy
-from tests.services.stranger import Stranger
+from tests.services import house
+from tests.services.stranger import Stranger, bank_and_stranger, propose
 
 JOB = "job-1"
-
-
-@pytest.fixture
-def town(tmp_path):
-    return lambda **fields: house.Town(tmp_path, fields={"workers": 0, **fields})
-
-
-def run(story):
-    asyncio.run(story())
-
-
-def propose(**fields) -> schemas.JobPropose:
-    return schemas.JobPropose(contract=toy.contract(**fields))
-
-
-@asynccontextmanager
-async def bank_and_stranger(town: house.Town, **fields):
-    """A provider's daemon, and somebody with the business's keys who speaks by hand."""
-    async with house.running(town.daemon("bank", **fields)) as bank, Stranger(town.broker, "shop") as shop:
-        yield bank, shop
-
-
-async def parked_as(daemon: Daemon, code: str) -> None:
-    async def there() -> bool:
-        return code in await daemon.parked_codes()
-
-    await house.until(there)
-
-
-async def applied(daemon: Daemon, sequence: int) -> None:
-    async def there() -> bool:
-        return any(view.applied == sequence for view in await daemon.jobs())
-
-    await house.until(there)
-
-
 OTHER = Identity.generate("shop")
 
 
@@ -150,16 +112,16 @@ def test_what_cannot_be_applied_is_parked_by_its_reason_and_harms_no_job(town, m
         place = town()
         async with bank_and_stranger(place) as (bank, shop), _second_line(place) as mallory:
             await shop.say(JOB, propose(chunks=1), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             await misdeed(shop, mallory)
-            await parked_as(bank, code)
+            await house.parked_as(bank, code)
             (row,) = await bank.parked()
             assert (row.code, row.sender) == (code, "shop" if known else "")
             await shop.send_bulk(JOB, "link.terms", b"\x01\x02", 2)
             await house.until(lambda: "cross.term" in shop.kinds())
             assert place.broker.ready("control.bank.shop") == 0
 
-    run(story)
+    house.run(story)
 
 
 @asynccontextmanager
@@ -175,10 +137,10 @@ def test_proposals_are_parked_where_nobody_answers_them(town):
     async def story():
         async with bank_and_stranger(town(answering_role="")) as (bank, shop):
             await shop.say(JOB, propose(), 1)
-            await parked_as(bank, "proposal_unwanted")
+            await house.parked_as(bank, "proposal_unwanted")
             assert await bank.jobs() == []
 
-    run(story)
+    house.run(story)
 
 
 def test_a_signed_message_that_cannot_be_read_ends_its_job_and_says_so(town):
@@ -195,7 +157,7 @@ def test_a_signed_message_that_cannot_be_read_ends_its_job_and_says_so(town):
             await house.until(lambda: shop.kinds().count("job.failed") == 3)
             assert await bank.parked_codes() == {}
 
-    run(story)
+    house.run(story)
 
 
 def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_path):
@@ -216,4 +178,4 @@ def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_pat
         assert await journal.read(parked_codes) == {"flood": PARKED_ROWS_MAX + 200, "other": 1}
         journal.close()
 
-    run(story)
+    house.run(story)

@@ -1,8 +1,6 @@
 """What becomes of deliveries: applied once and in order, held back, dropped, or parked with a reason."""
 
-import asyncio
 import os
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -18,50 +16,9 @@ from services.journal_schema import events
 from services.journal_schema import jobs as jobs_table
 from services.limits import CREDIT_WINDOW, HOLD_AHEAD
 from tests.services import house, toy
-from tests.services.stranger import Stranger
+from tests.services.stranger import bank_and_stranger, propose
 
 JOB = "job-1"
-
-
-@pytest.fixture
-def town(tmp_path):
-    return lambda **fields: house.Town(tmp_path, fields={"workers": 0, **fields})
-
-
-def run(story):
-    asyncio.run(story())
-
-
-def propose(**fields) -> schemas.JobPropose:
-    return schemas.JobPropose(contract=toy.contract(**fields))
-
-
-@asynccontextmanager
-async def bank_and_stranger(town: house.Town, **fields):
-    """A provider's daemon, and somebody with the business's keys who speaks by hand."""
-    async with house.running(town.daemon("bank", **fields)) as bank, Stranger(town.broker, "shop") as shop:
-        yield bank, shop
-
-
-async def counted(daemon: Daemon, job: str, name: str, value: int) -> None:
-    async def there() -> bool:
-        return (await daemon.statistics(job)).get(name, 0) == value
-
-    await house.until(there)
-
-
-async def parked_as(daemon: Daemon, code: str) -> None:
-    async def there() -> bool:
-        return code in await daemon.parked_codes()
-
-    await house.until(there)
-
-
-async def applied(daemon: Daemon, sequence: int) -> None:
-    async def there() -> bool:
-        return any(view.applied == sequence for view in await daemon.jobs())
-
-    await house.until(there)
 
 
 def test_a_job_runs_to_its_result_at_both_parties(town):
@@ -75,7 +32,7 @@ def test_a_job_runs_to_its_result_at_both_parties(town):
             assert ended.progress is not None
             assert (ended.progress.stage, ended.progress.iteration) == ("train", 2)
 
-    run(story)
+    house.run(story)
 
 
 def test_many_jobs_run_at_once_and_one_that_breaks_takes_no_other_with_it(town):
@@ -88,7 +45,7 @@ def test_many_jobs_run_at_once_and_one_that_breaks_takes_no_other_with_it(town):
             assert outcomes == ["", "machine_fault", "", "contract_silly", ""]
             assert (await house.ended(bank, "job-1")).reason_code == "machine_fault"
 
-    run(story)
+    house.run(story)
 
 
 def test_operators_get_plain_refusals(town):
@@ -107,7 +64,7 @@ def test_operators_get_plain_refusals(town):
             assert view.progress is not None
             assert (view.status, view.progress.waits_for) == ("running", "bank")
 
-    run(story)
+    house.run(story)
 
 
 # -- order ---------------------------------------------------------------------------------------------------
@@ -121,54 +78,54 @@ def test_repeated_messages_are_applied_once(town):
                 await shop.publish(JOB, "job.propose", data)
             body = await shop.send_bulk(JOB, "link.terms", b"chunk", 2, chunks=2)
             await shop.publish(JOB, "link.terms", body)
-            await counted(bank, JOB, "duplicates", 4)
+            await house.counted(bank, JOB, "duplicates", 4)
             assert (await bank.statistics(JOB))["messages_received"] == 2
 
-    run(story)
+    house.run(story)
 
 
 def test_messages_out_of_order_are_held_back_for_their_turn(town):
     async def story():
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(chunks=4), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             for chunk in (3, 1, 2, 0):
                 await shop.send_bulk(JOB, "link.terms", bytes([chunk]) * 9, 2 + chunk, chunk=chunk, chunks=4)
-            await applied(bank, 5)
+            await house.applied(bank, 5)
             assert (await bank.statistics(JOB))["held_back"] == 3
             await house.until(lambda: "cross.term" in shop.kinds())
             message = shop.last("cross.term")
             assert isinstance(message, schemas.CrossTerm)
             assert int.from_bytes(message.ciphertexts, "big") == 9 * (0 + 1 + 2 + 3)
 
-    run(story)
+    house.run(story)
 
 
 def test_what_is_too_far_ahead_is_dropped_and_taken_when_it_comes_again(town):
     async def story():
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             await shop.say(JOB, schemas.JobCancel(reason="far"), 1 + HOLD_AHEAD)
-            await counted(bank, JOB, "dropped_ahead", 1)
+            await house.counted(bank, JOB, "dropped_ahead", 1)
             assert "held_back" not in await bank.statistics(JOB)
             await shop.say(JOB, schemas.JobCancel(reason="near"), 2)
             assert (await house.ended(bank, JOB)).outcome == "cancelled"
 
-    run(story)
+    house.run(story)
 
 
 def test_bulk_that_is_held_back_stays_within_the_credit_window(town):
     async def story():
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(chunks=40), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             for sequence in range(3, 3 + CREDIT_WINDOW + 5):
                 await shop.send_bulk(JOB, "link.terms", b"%d" % sequence, sequence, chunks=40)
-            await counted(bank, JOB, "dropped_ahead", 5)
+            await house.counted(bank, JOB, "dropped_ahead", 5)
             assert (await bank.statistics(JOB))["held_back"] == CREDIT_WINDOW
 
-    run(story)
+    house.run(story)
 
 
 def test_a_partner_that_sends_bulk_without_credit_loses_the_job(town):
@@ -176,11 +133,11 @@ def test_a_partner_that_sends_bulk_without_credit_loses_the_job(town):
         async with bank_and_stranger(town(functions="tests.services.idle_tasks")) as (bank, shop):
             await shop.say(JOB, propose(chunks=40), 1)
             for number in range(CREDIT_WINDOW + 1):
-                await applied(bank, 1 + number)
+                await house.applied(bank, 1 + number)
                 await shop.send_bulk(JOB, "link.terms", b"%d" % number, 2 + number, chunk=number, chunks=40)
             assert (await house.ended(bank, JOB)).reason_code == "credit_exceeded"
 
-    run(story)
+    house.run(story)
 
 
 def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town):
@@ -191,8 +148,8 @@ def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town
             await house.ended(bank, JOB)
             await shop.publish(JOB, "job.cancel", cancel)
             await shop.send_bulk(JOB, "link.terms", b"late", 3, chunks=2)
-            await counted(bank, JOB, "late", 1)
-            await counted(bank, JOB, "duplicates", 1)
+            await house.counted(bank, JOB, "late", 1)
+            await house.counted(bank, JOB, "duplicates", 1)
             view = await bank.job(JOB)
             assert (view.applied, view.outcome) == (3, "cancelled")
 
@@ -201,7 +158,7 @@ def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town
 
             await house.until(receipted)
 
-    run(story)
+    house.run(story)
 
 
 # -- endings -------------------------------------------------------------------------------------------------
@@ -216,7 +173,7 @@ def test_a_cancel_ends_the_job_at_both_parties(town):
             assert (await shop.wait(JOB)).outcome == "cancelled"
             assert (await house.ended(bank, JOB)).outcome == "cancelled"
 
-    run(story)
+    house.run(story)
 
 
 def test_a_contract_that_expires_ends_its_job(town):
@@ -229,7 +186,7 @@ def test_a_contract_that_expires_ends_its_job(town):
             assert (await shop.wait(JOB)).outcome == "expired"
             assert (await shop.job("job-2")).status == "running"
 
-    run(story)
+    house.run(story)
 
 
 def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path):
@@ -242,25 +199,25 @@ def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path)
             assert (view.status, view.reason_code) == ("frozen", "receipt_ahead")
             assert "old copy" in view.reason
             await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2)
-            await parked_as(bank, "job_frozen")
+            await house.parked_as(bank, "job_frozen")
             assert (tmp_path / "bank" / "secrets" / JOB).exists()
         async with bank_and_stranger(house.Town(tmp_path, fields={"workers": 0})) as (bank, shop):
             await shop.say("job-2", propose(), 1)
             await house.until(lambda: "job.accept" in shop.kinds())
             assert {item.header.job for item in shop.heard if item.header.kind != "receipt"} == {"job-2"}
 
-    run(story)
+    house.run(story)
 
 
 def test_a_header_that_claims_more_than_was_sent_freezes_too(town):
     async def story():
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2, received=5)
             assert (await house.ended(bank, JOB)).status == "frozen"
 
-    run(story)
+    house.run(story)
 
 
 # -- secrets and records ---------------------------------------------------------------------------------------
@@ -279,7 +236,7 @@ def test_the_job_secret_is_private_while_the_job_runs_and_gone_after(town, tmp_p
         for file in tmp_path.rglob("*"):
             assert file.is_dir() or secret not in file.read_bytes()
 
-    run(story)
+    house.run(story)
 
 
 def test_no_private_value_reaches_log_or_partner(town):
@@ -293,7 +250,7 @@ def test_no_private_value_reaches_log_or_partner(town):
         assert "secret value" not in repr(lines) + repr(view) + repr(other)
         assert any(line.get("error") == "ValueError" for line in lines)
 
-    run(story)
+    house.run(story)
 
 
 async def _chain(daemon: Daemon):
@@ -319,7 +276,7 @@ def test_the_chain_of_every_party_can_be_computed_again_from_its_entries(town):
             got = [row.header for row in (await _chain(bank))[0] if row.kind == "received"]
             assert sent == got
 
-    run(story)
+    house.run(story)
 
 
 class Newer(toy.Toy):
@@ -346,7 +303,7 @@ def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_pa
         assert msgspec.msgpack.encode(folded) == state
         journal.close()
 
-    run(story)
+    house.run(story)
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------
@@ -357,7 +314,7 @@ def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_agai
         place = town()
         async with bank_and_stranger(place) as (bank, shop):
             await shop.say(JOB, propose(chunks=8), 1)
-            await applied(bank, 1)
+            await house.applied(bank, 1)
             pages = await bank.journal.write(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
             await bank.journal.write(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
             for number in range(8):
@@ -365,10 +322,10 @@ def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_agai
                 await shop.publish(JOB, "job.cancel", os.urandom(5000))
             await house.until(lambda: "paused" in bank.transport_state.detail)
             await bank.journal.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count=1000000"))
-            await applied(bank, 9)
+            await house.applied(bank, 9)
             await house.until(lambda: "cross.term" in shop.kinds())
 
-    run(story)
+    house.run(story)
 
 
 def test_routing_keys_are_those_of_the_design():
