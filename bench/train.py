@@ -13,6 +13,7 @@ from rich.table import Table
 
 from services.cli.locals_ import DEMO_JOB, DEMO_SEED, example_tables, train
 from services.local import BUSINESS, PROVIDER
+from services.party import cores
 
 
 def measure_training(rows: str, broker: str) -> dict[str, Any]:
@@ -38,6 +39,9 @@ def measure_training(rows: str, broker: str) -> dict[str, Any]:
             "provider_to_business": round(result.bytes_sent[PROVIDER] / count, 1),
         },
         "core_seconds": round(result.cpu_seconds, 1),
+        # Of all cores that this process may use: 1 is a machine that never waited.
+        "cores_busy_in_train": round(result.cpu_seconds_train / result.seconds["train"] / cores(), 2),
+        "peak_megabytes": {who: round(count / 1e6) for who, count in result.peak_bytes.items()},
         "event_loop_lag_worst_ms": round(result.lag_worst_s * 1000, 1),
         "broker": broker,
     }

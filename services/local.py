@@ -68,6 +68,8 @@ class LocalResult:
     bytes_sent: dict[str, int]
     statistics: dict[str, dict[str, int]] = field(default_factory=dict)
     lag_worst_s: float = 0.0
+    cpu_seconds_train: float = 0.0
+    peak_bytes: dict[str, int] = field(default_factory=dict)
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -290,15 +292,20 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
             name = at_business.ask("submit", job=job)["job"]
         except ConsoleError as error:
             raise LocalError(error.code, str(error)) from None
-        views = {BUSINESS: wait_for(at_business, name, watch)}
+        began: list[float] = []
+
+        def note(view: dict[str, Any]) -> None:
+            if not began and view["progress"].get("stage") == "train":
+                began.append(_cpu_seconds([client.ask("status") for client in (at_business, at_provider)]))
+            if watch is not None:
+                watch(view)
+
+        views = {BUSINESS: wait_for(at_business, name, note)}
         if views[BUSINESS]["outcome"] != "done":
             raise _failure(views[BUSINESS], at_provider, name)
         views[PROVIDER] = wait_for(at_provider, name)
         status = [client.ask("status") for client in (at_business, at_provider)]
-    same_process = os.getpid() in {int(entry.get("pid", 0)) for entry in status}
-    cpu = sum(entry["cpu_seconds"] for entry in status)
-    if same_process:
-        cpu -= status[0]["own_cpu_seconds"]
+    cpu = _cpu_seconds(status)
     results = {who: read_results(Path(view["results"])) for who, view in views.items()}
     return LocalResult(
         job=name,
@@ -309,7 +316,17 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
         bytes_sent={who: int(view["statistics"].get("bytes_sent", 0)) for who, view in views.items()},
         statistics={who: view["statistics"] for who, view in views.items()},
         lag_worst_s=max(entry["lag_worst_s"] for entry in status),
+        cpu_seconds_train=cpu - began[0] if began else 0.0,
+        peak_bytes={who: int(entry["peak_bytes"]) for who, entry in zip(views, status, strict=True)},
     )
+
+
+def _cpu_seconds(status: list[dict[str, Any]]) -> float:
+    """CPU seconds of both daemons and their workers; a process that they share counts once."""
+    total = sum(entry["cpu_seconds"] for entry in status)
+    if os.getpid() in {int(entry.get("pid", 0)) for entry in status}:
+        total -= status[0]["own_cpu_seconds"]
+    return float(total)
 
 
 def _failure(view: dict[str, Any], at_provider: ConsoleClient, name: str) -> LocalError:
