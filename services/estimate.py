@@ -1,5 +1,8 @@
 """What a job will cost, before anybody has computed anything: for `warren check`."""
 
+from typing import Final, NamedTuple
+
+from kernel import library
 from learning.links import residual_bound
 from paillier.budget import bit_budget
 from services.job_file import JobFile
@@ -7,16 +10,30 @@ from services.job_file import JobFile
 CIPHERTEXTS_PER_ROW = {"logistic": 40, "poisson": 20, "linear": 12}
 """Link terms of a row over a whole job, as measured on the example data sets (docs/performance.md)."""
 
-ENCRYPT_S = 0.00035
-EVALUATE_S = 0.0006
-ALIGN_S = 0.00025
+
+class Speed(NamedTuple):
+    """Seconds of one core at 2048 bits: a link term encrypted, a row evaluated, an item aligned on both sides."""
+
+    encrypt: float
+    evaluate: float
+    align: float
+
+
+SPEEDS: Final = {
+    "gmpy2": Speed(0.00035, 0.0006, 0.00025),
+    "portable": Speed(0.00017, 0.0004, 0.00025),
+    "avx512ifma": Speed(0.000025, 0.00006, 0.00003),
+}
+"""By what computes (docs/performance.md); both sides are taken to have the same."""
 
 
 def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_columns: int) -> dict[str, float]:
     """Bytes each way, seconds and disk of both sides, if all rows of the smaller table match.
 
-    2048-bit figures of the reference back end on one core a side; longer keys scale with the cube of their length.
+    Figures for the back end that runs here, one core a side; longer keys scale with the cube of their length.
     """
+    kernel = library.load()
+    speed = SPEEDS["gmpy2" if kernel is None else kernel.path]
     aligned = max(1, min(rows, partner_rows))
     budget = bit_budget(aligned, job.key_bits, residual_bound(job.task, job.label_bound or 1.0))
     cipher = job.key_bits // 4
@@ -27,7 +44,7 @@ def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_c
     sent = aligned * cipher * (per_row_own + terms) + 48 * (rows + partner_rows)
     received = aligned * cipher * per_row_partner + 48 * (rows + partner_rows)
     received += job.max_iterations * aligned // budget.rows_per_ciphertext * cipher
-    seconds = aligned * terms * (ENCRYPT_S + EVALUATE_S / 4) * slower + ALIGN_S * (rows + partner_rows)
+    seconds = aligned * terms * (speed.encrypt + speed.evaluate / 4) * slower + speed.align * (rows + partner_rows)
     return {
         "bytes_to_partner": float(sent),
         "bytes_from_partner": float(received),

@@ -2,7 +2,10 @@
 
 import pytest
 
+from kernel import library
 from paillier.plans import counts, lane_bucket_plan, lane_straus_plan
+from services.estimate import SPEEDS, estimate
+from services.job_file import JobFile
 from services.product_count import products_per_row
 
 
@@ -23,3 +26,13 @@ def test_the_count_of_a_job_follows_its_back_end() -> None:
     compiled = products_per_row([6], back_end="compiled", **job)  # type: ignore[arg-type]
     assert compiled.short - reference.short == pytest.approx(0.05 * 2048 / 29)
     assert compiled.long > reference.long
+
+
+def test_an_estimate_is_that_of_the_back_end_that_runs() -> None:
+    assert set(SPEEDS) == {"gmpy2", *library.PATHS}
+    job = JobFile(task="logistic", dataset="labels", partner="provider-a/customers")
+    seconds = {}
+    for path in (None, *library.paths()):
+        with library.using(path):
+            seconds[path] = estimate(job, 30_000, 13, 30_000, 10)["seconds"]
+    assert all(seconds[path] < seconds[None] for path in library.paths())
