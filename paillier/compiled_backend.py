@@ -29,7 +29,7 @@ from paillier.requests import (
     check_values,
     check_vectors,
 )
-from paillier.rings import Crew, Ring, Words, owned, ranges, u64, words_of
+from paillier.rings import Crew, Ring, Words, owned, pair_of, ranges, u64, words_of
 from paillier.vector import CiphertextError, CipherVector
 
 OWNER_WINDOW: Final = 10
@@ -169,18 +169,13 @@ class _Owner:
                     p.table,
                     q.ring.pointer,
                     q.table,
-                    u64(library, b"".join(_pair(joint % square, q.ring) for joint in joints)),
+                    u64(library, b"".join(pair_of(joint % square, q.prime, q.ring.words) for joint in joints)),
                     u64(library, squared),
                     2 * p.ring.words,
                 ),
                 library.lib.wk_owner_free,
             )
         return self._pointer
-
-
-def _pair(number: mpz, ring: Ring) -> bytes:
-    quotient, remainder = gmpy2.f_divmod(number, ring.n)
-    return words_of(remainder, ring.words) + words_of(quotient, ring.words)
 
 
 class _Guest:
