@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from alignment import curve, lanes
 from kernel import library
+from tests.alignment.test_curve import RFC_9380
 
 pytestmark = pytest.mark.kernel
 
@@ -136,6 +137,13 @@ def test_every_edge_element_is_mapped_rightly_in_every_lane(kernel, edge):
         elements = [chance.randrange(P) for _ in range(8)]
         elements[lane] = edge
         assert (lanes.elligator2(kernel, [mpz(element) for element in elements]) == reference_map(elements)).all()
+
+
+def test_the_map_gives_the_vectors_of_rfc_9380_in_every_lane(kernel):
+    for turn in range(8):
+        vectors = [RFC_9380[(lane + turn) % len(RFC_9380)] for lane in range(8)]
+        points = lanes.elligator2(kernel, [mpz(int(u, 16)) for _, u, _ in vectors])
+        assert [point.tobytes()[::-1].hex() for point in points] == [x for _, _, x in vectors]
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 31, 257])
