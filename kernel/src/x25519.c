@@ -53,6 +53,7 @@ static inline void scatter(uint8_t *const *rows, size_t word, vec x) {
         for (size_t k = 0; k < 8; k++) rows[l][8 * word + k] = (uint8_t)(x[l] >> (8 * k));
 }
 
+#define STEP static __attribute__((noinline))
 #include "x25519_field.inc"
 
 void wk_x25519_many(uint8_t *out, const uint8_t *points, size_t count, const uint8_t *scalar) {

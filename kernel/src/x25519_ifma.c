@@ -42,6 +42,7 @@ static inline void scatter(uint8_t *const *rows, size_t word, vec x) {
     for (int l = 0; l < 8; l++) memcpy(rows[l] + 8 * word, &words[l], 8);
 }
 
+#define STEP static inline
 #include "x25519_field.inc"
 
 void wk_x25519_many_ifma(uint8_t *out, const uint8_t *points, size_t count, const uint8_t *scalar) {
