@@ -240,7 +240,23 @@ class _Guest:
         return CipherVector(self.public, out)
 
     def add(self, left: CipherVector, right: CipherVector) -> CipherVector:
-        return self.multiply_all([left, right])
+        check_vectors([left, right])
+        library, ring = self._library, self._ring
+        if not ring.prepared:
+            return self.multiply_all([left, right])
+        one, other = self._words(left), self._words(right)
+        out = np.empty_like(one)
+        self._crew.each(
+            len(out),
+            lambda first, last: library.lib.wk_multiply_two(
+                ring.pointer,
+                u64(library, out[first:last]),
+                u64(library, one[first:last]),
+                u64(library, other[first:last]),
+                last - first,
+            ),
+        )
+        return CipherVector(self.public, out)
 
     def add_plain(self, vector: CipherVector, values: Sequence[int]) -> CipherVector:
         check_values(self.public, len(vector), values)

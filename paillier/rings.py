@@ -70,6 +70,7 @@ class Ring:
         self.n = mpz(n)
         self.words = (self.n.bit_length() + 63) // 64
         self.square_words = square_words
+        self.prepared = False
         self._library = library
         self.bits = int(library.lib.wk_ring_bits(self.n.bit_length()))
         if not self.bits:
@@ -93,7 +94,7 @@ class Ring:
         )
 
     def prepare(self) -> None:
-        """Make single products cheap: the reciprocal of n^2 for Barrett's reduction. Raises KernelMemoryError.
+        """Make products of two numbers cheap: the reciprocal of n^2 for Barrett's reduction. Raises KernelMemoryError.
 
         Nothing is prepared where what is left of a product above n^2 is longer than R^2; the kernel goes on without.
         """
@@ -103,10 +104,10 @@ class Ring:
         if 2 * square.bit_length() - limb * shift > 2 * self.bits:
             return
         words = -(-2 * self.bits // 64)
-        multiples = b"".join(words_of(square << k, words) for k in (3, 2, 1, 0))
         reciprocal = words_of((mpz(1) << 2 * self.bits + limb * shift) // square, words)
-        if library.lib.wk_ring_prepare(self.pointer, u64(library, multiples), u64(library, reciprocal), words, shift):
+        if library.lib.wk_ring_prepare(self.pointer, u64(library, words_of(square, words)), u64(library, reciprocal), words, shift):
             raise KernelMemoryError("no memory for the tables of a key")
+        self.prepared = True
 
     @property
     def radix(self) -> mpz:

@@ -30,9 +30,9 @@ void wk_ring_free(wk_ring *ring);
 // Bits of a limb of this ring, B = 2^(limb bits).
 size_t wk_ring_limb_bits(const wk_ring *ring);
 
-// Prepare single products (`wk_multiply` of two vectors): `multiples` are 8 n^2, 4 n^2, 2 n^2 and n^2, `reciprocal` is
-// floor(B^(2 L + shift) / n^2) with B^shift the largest power of B that is at most n^2; `words` words each.
-int wk_ring_prepare(wk_ring *ring, const uint64_t *multiples, const uint64_t *reciprocal, size_t words, size_t shift);
+// Prepare `wk_multiply_two`: `square` is n^2, `reciprocal` is floor(B^(2 L + shift) / n^2) with B^shift the largest power
+// of B that is at most n^2; `words` words each.
+int wk_ring_prepare(wk_ring *ring, const uint64_t *square, const uint64_t *reciprocal, size_t words, size_t shift);
 
 // Powers of fixed bases (mod n^2, `square_words` each): for each of `count` bases one table of 2^window powers for each
 // of `windows` digits. With `inverses` (of the bases) the tables serve an owner, without them `wk_table_powers`.
@@ -62,6 +62,9 @@ int wk_power(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t in_w
 
 // out_i = prod_k in_(k count + i) over `terms` vectors one after the other.
 int wk_multiply(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t terms, size_t count);
+
+// out_i = left_i right_i, in a ring that was prepared for it.
+int wk_multiply_two(const wk_ring *ring, uint64_t *out, const uint64_t *left, const uint64_t *right, size_t count);
 
 // out_i = in_i (1 + plain_i n), plain_i below n, `words` words each.
 int wk_add_plain(const wk_ring *ring, uint64_t *out, const uint64_t *in, const uint64_t *plain, size_t count);

@@ -94,12 +94,49 @@ static void multiply(vec *T, const vec *a, size_t la, const vec *b, size_t lb) {
     for (size_t j = 0; j < lb; j += TILE) strip(T + j, a, la, b + j);
 }
 
+static void multiply_wide(vec *T, const vec *a, const vec *b, size_t W) {
+    memset(T, 0, 2 * W * sizeof(vec));
+    multiply(T, a, W, b, W);
+}
+
+// The columns of a tile from the tenth on.
+static __attribute__((noinline)) void tile_upper(vec *restrict T, const vec *restrict a, const vec *restrict b) {
+    vec t[TILE], y[TILE];
+    UNROLL for (int k = 0; k < TILE; k++) t[k] = T[k];
+    UNROLL for (int k = 0; k < TILE; k++) y[k] = b[k];
+    UNROLL for (int i = 0; i < TILE; i++) {
+        const vec x = a[i];
+        UNROLL for (int j = TILE - i; j < TILE; j++) t[i + j - TILE] = lo(t[i + j - TILE], x, y[j]);
+        UNROLL for (int j = TILE - 1 - i; j < TILE; j++) t[i + j + 1 - TILE] = hi(t[i + j + 1 - TILE], x, y[j]);
+    }
+    UNROLL for (int k = 0; k < TILE; k++) T[k] = t[k];
+}
+
+// The columns of a tile up to the tenth.
+static __attribute__((noinline)) void tile_lower(vec *restrict T, const vec *restrict a, const vec *restrict b) {
+    vec t[TILE], y[TILE];
+    UNROLL for (int k = 0; k < TILE; k++) t[k] = T[k];
+    UNROLL for (int k = 0; k < TILE; k++) y[k] = b[k];
+    UNROLL for (int i = 0; i < TILE; i++) {
+        const vec x = a[i];
+        UNROLL for (int j = 0; j < TILE - i; j++) t[i + j] = lo(t[i + j], x, y[j]);
+        UNROLL for (int j = 0; j < TILE - 1 - i; j++) t[i + j + 1] = hi(t[i + j + 1], x, y[j]);
+    }
+    UNROLL for (int k = 0; k < TILE; k++) T[k] = t[k];
+}
+
 static void multiply_high(vec *T, const vec *a, const vec *b, size_t W) {
-    for (size_t j = 0; j < W; j += TILE) strip(T + W - TILE, a + W - TILE - j, j + TILE, b + j);
+    for (size_t j = 0; j < W; j += TILE) {
+        tile_upper(T + W, a + W - TILE - j, b + j);
+        if (j) strip(T + W, a + W - j, j, b + j);
+    }
 }
 
 static void multiply_low(vec *T, const vec *a, const vec *b, size_t W) {
-    for (size_t j = 0; j < W; j += TILE) strip(T + j, a, W - j, b + j);
+    for (size_t j = 0; j < W; j += TILE) {
+        if (j + TILE < W) strip(T + j, a, W - TILE - j, b + j);
+        tile_lower(T + W - TILE, a + W - TILE - j, b + j);
+    }
 }
 
 static void multiply_self(vec *T, const vec *a, size_t L) {
@@ -158,6 +195,22 @@ static void subtract_once(vec *x, const vec *n, size_t L, vec *took) {
     for (size_t i = 0; i < L; i++) x[i] = _mm512_mask_blend_epi64(enough, x[i], less[i]);
     *took = _mm512_maskz_set1_epi64(enough, 1);
 }
+
+static void subtract_multiple(vec *x, vec q, const vec *n, size_t L) {
+    const vec mask = _mm512_set1_epi64((long long)MASK);
+    vec over = _mm512_setzero_si512(), above = over;
+    for (size_t i = 0; i < L; i++) {
+        const vec taken = lo(above, q, n[i]);
+        above = hi(_mm512_setzero_si512(), q, n[i]);
+        const vec d = _mm512_add_epi64(_mm512_sub_epi64(x[i], taken), over);
+        x[i] = _mm512_and_si512(d, mask);
+        over = _mm512_srai_epi64(d, 52);
+    }
+}
+
+static inline vec low_product(vec x, vec y) { return lo(_mm512_setzero_si512(), x, y); }
+static inline vec shifted_down(vec x, size_t bits) { return _mm512_srl_epi64(x, _mm_cvtsi64_si128((long long)bits)); }
+static inline vec all_lanes(u64 number) { return _mm512_set1_epi64((long long)number); }
 
 static inline void transpose(vec *r) {
     vec s[8], t[8];

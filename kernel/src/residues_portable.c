@@ -42,6 +42,11 @@ static void multiply(sum *restrict T, const limb *restrict a, size_t la, const l
     for (; i < la; i++) one_row(T + i, a[i], b, lb);
 }
 
+static void multiply_wide(sum *T, const limb *a, const limb *b, size_t W) {
+    memset(T, 0, 2 * W * sizeof(sum));
+    multiply(T, a, W, b, W);
+}
+
 static void multiply_high(sum *restrict T, const limb *restrict a, const limb *restrict b, size_t W) {
     // Rows of four from four columns below the cut on.
     for (size_t i = 0; i < W; i += 4) {
@@ -121,6 +126,19 @@ static void subtract_once(limb *x, const limb *n, size_t L, limb *took) {
     for (size_t i = 0; i < L; i++) x[i] = (x[i] & keep) | (less[i] & ~keep);
     *took = 1 - under;
 }
+
+static void subtract_multiple(limb *x, limb q, const limb *n, size_t L) {
+    i128 over = 0;
+    for (size_t i = 0; i < L; i++) {
+        const i128 d = (i128)x[i] - (i128)((u128)q * n[i]) + over;
+        x[i] = (u64)d & MASK;
+        over = d >> LIMB_BITS;
+    }
+}
+
+static inline limb low_product(limb x, limb y) { return x * y & MASK; }
+static inline limb shifted_down(limb x, size_t bits) { return x >> bits; }
+static inline limb all_lanes(u64 number) { return number; }
 
 static void load(u64 *x, const u64 *const *entries, size_t limbs) { memcpy(x, entries[0], limbs * sizeof(u64)); }
 

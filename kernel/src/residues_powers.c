@@ -71,17 +71,17 @@ int wk_power(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t in_w
     return give_back(w);
 }
 
-// Two vectors: no way into pairs and out again.
-static int multiply_two(const struct wk_ring *ring, uint64_t *out, const uint64_t *in, size_t count) {
+// No way into pairs and out again.
+int wk_multiply_two(const wk_ring *ring, uint64_t *out, const uint64_t *left, const uint64_t *right, size_t count) {
     const wk_operations *op = ring->operations;
     const size_t wide = 2 * ring->limbs;
     workspace w = take(ring, 0);
     for (size_t first = 0; w.status == 0 && first < count; first += op->lanes) {
         const u64 *rows[WK_LANES_MAX];
         u64 *results[WK_LANES_MAX];
-        wk_rows(rows, in, ring->square_words, first, count, op->lanes);
+        wk_rows(rows, left, ring->square_words, first, count, op->lanes);
         op->split(w.x, wide, rows, ring->square_words);
-        wk_rows(rows, in + count * ring->square_words, ring->square_words, first, count, op->lanes);
+        wk_rows(rows, right, ring->square_words, first, count, op->lanes);
         op->split(w.y, wide, rows, ring->square_words);
         op->multiply_plain(ring, w.limbs, w.x, w.y);
         wk_rows_out(results, out, ring->square_words, first, count, op->lanes, w.spare);
@@ -91,7 +91,6 @@ static int multiply_two(const struct wk_ring *ring, uint64_t *out, const uint64_
 }
 
 int wk_multiply(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t terms, size_t count) {
-    if (terms == 2 && ring->squares) return multiply_two(ring, out, in, count);
     const wk_operations *op = ring->operations;
     workspace w = take(ring, 0);
     for (size_t first = 0; w.status == 0 && first < count; first += op->lanes) {

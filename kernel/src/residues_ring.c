@@ -108,14 +108,18 @@ wk_ring *wk_ring_new(const uint64_t *n, size_t words, size_t square_words, const
 
 size_t wk_ring_limb_bits(const wk_ring *ring) { return ring->operations->limb_bits; }
 
-int wk_ring_prepare(wk_ring *ring, const uint64_t *multiples, const uint64_t *reciprocal, size_t words, size_t shift) {
+int wk_ring_prepare(wk_ring *ring, const uint64_t *square, const uint64_t *reciprocal, size_t words, size_t shift) {
     const size_t wide = 2 * ring->limbs, lanes = ring->operations->lanes;
+    size_t bits = 64 * words;
+    while (bits > 0 && !(square[(bits - 1) / 64] >> ((bits - 1) % 64) & 1)) bits--;
     ring->barrett_shift = shift;
+    ring->head_shift = bits - WK_HEAD_BITS;
+    ring->head_reciprocal = (1ULL << WK_HEAD_PRODUCT_BITS) / (wk_bits(square, words, ring->head_shift, WK_HEAD_BITS) + 1);
     ring->barrett = wk_memory(wide * lanes);
-    ring->squares = wk_memory(4 * wide * lanes);
-    if (!ring->barrett || !ring->squares) return -1;
+    ring->square = wk_memory(wide * lanes);
+    if (!ring->barrett || !ring->square) return -1;
     spread(ring, ring->barrett, wide, reciprocal, words);
-    for (size_t k = 0; k < 4; k++) spread(ring, ring->squares + k * wide * lanes, wide, multiples + k * words, words);
+    spread(ring, ring->square, wide, square, words);
     return 0;
 }
 
@@ -126,7 +130,7 @@ void wk_ring_free(wk_ring *ring) {
     free(ring->powers);
     free(ring->one);
     free(ring->barrett);
-    free(ring->squares);
+    free(ring->square);
     free(ring);
 }
 

@@ -20,6 +20,9 @@
 #define WK_LANES_MAX 8
 #define WK_LIMBS_MAX 80
 #define WK_POWERS 5
+// The first bits of n^2 and those of a number below 2^10 n^2: their product with a reciprocal of 21 bits fits 52.
+#define WK_HEAD_BITS 20
+#define WK_HEAD_PRODUCT_BITS 40
 
 typedef uint64_t u64;
 
@@ -37,8 +40,10 @@ struct wk_ring {
     u64 *powers;           // R^1 .. R^5 mod n^2 as elements
     u64 *one;              // the number 1, L limbs in all lanes
     u64 *barrett;          // floor(B^(2 L + t) / n^2), B the base of limbs and B^t the power below n^2: 2 L limbs
-    u64 *squares;          // 8 n^2, 4 n^2, 2 n^2, n^2: 2 L limbs each
+    u64 *square;           // n^2: 2 L limbs
     size_t barrett_shift;  // t
+    size_t head_shift;     // bits of n^2 below its first HEAD_BITS
+    u64 head_reciprocal;   // floor(2^HEAD_PRODUCT_BITS / (first HEAD_BITS of n^2, and one))
 };
 
 struct wk_operations {
