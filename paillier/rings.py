@@ -105,7 +105,9 @@ class Ring:
             return
         words = -(-2 * self.bits // 64)
         reciprocal = words_of((mpz(1) << 2 * self.bits + limb * shift) // square, words)
-        if library.lib.wk_ring_prepare(self.pointer, u64(library, words_of(square, words)), u64(library, reciprocal), words, shift):
+        if library.lib.wk_ring_prepare(
+            self.pointer, u64(library, words_of(square, words)), u64(library, reciprocal), words, shift
+        ):
             raise KernelMemoryError("no memory for the tables of a key")
         self.prepared = True
 

@@ -94,9 +94,35 @@ static void multiply(vec *T, const vec *a, size_t la, const vec *b, size_t lb) {
     for (size_t j = 0; j < lb; j += TILE) strip(T + j, a, la, b + j);
 }
 
-static void multiply_wide(vec *T, const vec *a, const vec *b, size_t W) {
+// x_0 + x_1 in limbs, for halves of H limbs; the carry out of the last, 0 or 1.
+static vec add_halves(vec *out, const vec *x, size_t H) {
+    const vec mask = _mm512_set1_epi64((long long)MASK);
+    vec over = _mm512_setzero_si512();
+    for (size_t i = 0; i < H; i++) {
+        const vec sum = _mm512_add_epi64(_mm512_add_epi64(x[i], x[H + i]), over);
+        out[i] = _mm512_and_si512(sum, mask);
+        over = _mm512_srli_epi64(sum, 52);
+    }
+    return over;
+}
+
+// Karatsuba, once: (a_0 + a_1)(b_0 + b_1) - a_0 b_0 - a_1 b_1 in the middle. A sum of halves may have one bit more than
+// its limbs; what that bit is worth is added under a mask. Columns in the middle may be below zero.
+static void multiply_wide(vec *T, const vec *a, const vec *b, size_t W, vec *room) {
+    const size_t H = W / 2;
+    vec *M = room, *sa = room + W, *sb = room + W + H;
+    const vec zero = _mm512_setzero_si512(), over_a = add_halves(sa, a, H), over_b = add_halves(sb, b, H);
+    const vec mask_a = _mm512_sub_epi64(zero, over_a), mask_b = _mm512_sub_epi64(zero, over_b);
     memset(T, 0, 2 * W * sizeof(vec));
-    multiply(T, a, W, b, W);
+    memset(M, 0, W * sizeof(vec));
+    multiply(T, a, H, b, H);
+    multiply(T + W, a + H, H, b + H, H);
+    multiply(M, sa, H, sb, H);
+    for (size_t i = 0; i < H; i++)
+        M[H + i] += _mm512_and_si512(mask_a, sb[i]) + _mm512_and_si512(mask_b, sa[i]);
+    for (size_t i = 0; i < W; i++) M[i] -= T[i] + T[W + i];
+    for (size_t i = 0; i < W; i++) T[H + i] += M[i];
+    T[H + W] += _mm512_and_si512(over_a, over_b);
 }
 
 // The columns of a tile from the tenth on.
@@ -157,7 +183,7 @@ static void carry_sums(vec *out, const vec *t, size_t limbs) {
     for (size_t i = 0; i < limbs; i++) {
         const vec sum = _mm512_add_epi64(t[i], over);
         out[i] = _mm512_and_si512(sum, mask);
-        over = _mm512_srli_epi64(sum, 52);
+        over = _mm512_srai_epi64(sum, 52);
     }
 }
 
@@ -304,6 +330,7 @@ static void choose(const struct wk_ring *ring, u64 *out, const u64 *x, const u64
         ((vec *)out)[i] = _mm512_mask_blend_epi64(second, ((const vec *)x)[i], ((const vec *)y)[i]);
 }
 
+#define ROOM(name, sums, count) vec *name = (sums)
 #define OPERATIONS wk_ifma_operations
 #include "residues_pair.inc"
 

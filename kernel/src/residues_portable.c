@@ -42,7 +42,8 @@ static void multiply(sum *restrict T, const limb *restrict a, size_t la, const l
     for (; i < la; i++) one_row(T + i, a[i], b, lb);
 }
 
-static void multiply_wide(sum *T, const limb *a, const limb *b, size_t W) {
+static void multiply_wide(sum *T, const limb *a, const limb *b, size_t W, sum *room) {
+    (void)room;
     memset(T, 0, 2 * W * sizeof(sum));
     multiply(T, a, W, b, W);
 }
@@ -173,5 +174,6 @@ static void choose(const struct wk_ring *ring, u64 *out, const u64 *x, const u64
     for (size_t i = 0; i < limbs; i++) out[i] = (x[i] & ~second) | (y[i] & second);
 }
 
+#define ROOM(name, sums, count) limb name[count]
 #define OPERATIONS wk_portable_operations
 #include "residues_pair.inc"

@@ -99,7 +99,7 @@ def numbers(chance: random.Random) -> str:
         f"enum {{ SQUARE_WORDS = {square_words}, N_BITS = 512, P_BITS = 256, COUNT = {COUNT} }};",
         *ring_arrays("N", n, ring_bits[512]),
         f"enum {{ SHIFT = {shift}, WIDE = {wide} }};",
-        array("MULTIPLES", [n * n << k for k in (3, 2, 1, 0)], wide),
+        array("SQUARE", [n * n], wide),
         array("RECIPROCAL", [(1 << 2 * ring_bits[512] + limb * shift) // (n * n)], wide),
         array("VECTOR", vector, square_words),
         array("N_PLAIN", plain, 8),
