@@ -4,7 +4,7 @@ Its results are those of the gmpy2 back end, byte for byte: the same streams giv
 exponents, and every number is written as its smallest representative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import gmpy2
@@ -244,38 +244,15 @@ class _Guest:
         library, ring = self._library, self._ring
         if not ring.prepared:
             return self.multiply_all([left, right])
-        one, other = self._words(left), self._words(right)
-        out = np.empty_like(one)
-        self._crew.each(
-            len(out),
-            lambda first, last: library.lib.wk_multiply_two(
-                ring.pointer,
-                u64(library, out[first:last]),
-                u64(library, one[first:last]),
-                u64(library, other[first:last]),
-                last - first,
-            ),
-        )
-        return CipherVector(self.public, out)
+        return self._by_rows(library.lib.wk_multiply_two, self._words(left), self._words(right))
 
     def add_plain(self, vector: CipherVector, values: Sequence[int]) -> CipherVector:
         check_values(self.public, len(vector), values)
-        words, library, ring = self._words(vector), self._library, self._ring
+        words, ring = self._words(vector), self._ring
         n, size = self.public.n, 8 * ring.words
         data = b"".join([(mpz(int(value)) % n).to_bytes(size, "little") for value in values])
         plain = np.frombuffer(data, dtype="<u8").reshape(-1, ring.words)
-        out = np.empty_like(words)
-        self._crew.each(
-            len(vector),
-            lambda first, last: library.lib.wk_add_plain(
-                ring.pointer,
-                u64(library, out[first:last]),
-                u64(library, words[first:last]),
-                u64(library, plain[first:last]),
-                last - first,
-            ),
-        )
-        return CipherVector(self.public, out)
+        return self._by_rows(self._library.lib.wk_add_plain, words, plain)
 
     def invert(self, vector: CipherVector) -> CipherVector:
         # One inversion for a whole batch is a chain of products, which lanes have nothing to give to.
@@ -416,6 +393,20 @@ class _Guest:
             self._table = self._ring.table(bases, None, source.exponent_bits // GUEST_WINDOW, GUEST_WINDOW)
             self._source = source
         return self._table
+
+    def _by_rows(self, call: Callable[..., int], *inputs: Words) -> CipherVector:
+        """A function of the kernel that makes one ciphertext of each row of its inputs."""
+        library, out = self._library, np.empty((len(inputs[0]), self.public.words), dtype="<u8")
+        self._crew.each(
+            len(out),
+            lambda first, last: call(
+                self._ring.pointer,
+                u64(library, out[first:last]),
+                *(u64(library, each[first:last]) for each in inputs),
+                last - first,
+            ),
+        )
+        return CipherVector(self.public, out)
 
     def _words(self, vector: CipherVector) -> Words:
         check_key(self.public, vector)

@@ -11,13 +11,8 @@
 
 #if defined(__x86_64__)
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma"))), apply_to = function)
-#elif defined(__GNUC__)
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma")
-#endif
+#include "ifma_target.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 #define TILE 10
@@ -276,39 +271,55 @@ static void store(u64 *const *entries, const u64 *x, size_t limbs) {
     }
 }
 
+// 16 limbs are 13 words: within such a block every shift is a constant.
+#define BLOCK_LIMBS 16
+#define BLOCK_WORDS 13
+
 static void split(u64 *x, size_t limbs, const u64 *const *rows, size_t words) {
     const vec mask = _mm512_set1_epi64((long long)MASK);
-    vec W[4 * WK_LIMBS_MAX + 16];
+    vec W[4 * WK_LIMBS_MAX + 32];
     vec *out = (vec *)x;
-    const size_t padded = (words + 7) / 8 * 8;
+    const size_t padded = (words + 7) / 8 * 8, blocks = (limbs + BLOCK_LIMBS - 1) / BLOCK_LIMBS;
     for (size_t at = 0; at < padded; at += 8) {
         const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
         UNROLL for (int l = 0; l < 8; l++) W[at + (size_t)l] = _mm512_maskz_loadu_epi64(have, rows[l] + at);
         transpose(W + at);
     }
-    for (size_t i = 0; i < limbs; i++) {
-        const size_t word = 52 * i / 64, shift = 52 * i % 64;
-        vec v = word < padded ? _mm512_srl_epi64(W[word], _mm_cvtsi64_si128((long long)shift)) : _mm512_setzero_si512();
-        if (shift > 12 && word + 1 < padded)
-            v = _mm512_or_si512(v, _mm512_sll_epi64(W[word + 1], _mm_cvtsi64_si128((long long)(64 - shift))));
-        out[i] = _mm512_and_si512(v, mask);
+    for (size_t at = padded; at <= blocks * BLOCK_WORDS; at++) W[at] = _mm512_setzero_si512();
+    for (size_t block = 0; block < blocks; block++) {
+        const vec *w = W + block * BLOCK_WORDS;
+        const size_t first = block * BLOCK_LIMBS;
+        UNROLL for (size_t i = 0; i < BLOCK_LIMBS; i++) {
+            const size_t word = 52 * i / 64, shift = 52 * i % 64;
+            if (first + i >= limbs) break;
+            vec v = _mm512_srli_epi64(w[word], (unsigned)shift);
+            if (shift > 12) v = _mm512_or_si512(v, _mm512_slli_epi64(w[word + 1], (unsigned)(64 - shift)));
+            out[first + i] = _mm512_and_si512(v, mask);
+        }
     }
 }
 
 static void join(u64 *const *rows, size_t words, const u64 *x, size_t limbs) {
     const vec *in = (const vec *)x;
-    for (size_t at = 0; at < words; at += 8) {
-        vec r[8];
-        for (size_t k = 0; k < 8; k++) {
-            const size_t bit = 64 * (at + k), limb = bit / 52, shift = bit % 52;
-            vec v = limb < limbs ? _mm512_srl_epi64(in[limb], _mm_cvtsi64_si128((long long)shift)) : _mm512_setzero_si512();
-            for (size_t next = 1; next <= 2 && 52 * next - shift < 64 && limb + next < limbs; next++)
-                v = _mm512_or_si512(v, _mm512_sll_epi64(in[limb + next], _mm_cvtsi64_si128((long long)(52 * next - shift))));
-            r[k] = v;
+    vec W[4 * WK_LIMBS_MAX + 32];
+    const size_t padded = (words + 7) / 8 * 8;
+    for (size_t block = 0; block * BLOCK_WORDS < padded; block++) {
+        const size_t first = block * BLOCK_LIMBS;
+        UNROLL for (size_t k = 0; k < BLOCK_WORDS; k++) {
+            const size_t limb = 64 * k / 52, shift = 64 * k % 52;
+            vec v = _mm512_setzero_si512();
+            if (first + limb < limbs) v = _mm512_srli_epi64(in[first + limb], (unsigned)shift);
+            if (first + limb + 1 < limbs)
+                v = _mm512_or_si512(v, _mm512_slli_epi64(in[first + limb + 1], (unsigned)(52 - shift)));
+            if (104 - shift < 64 && first + limb + 2 < limbs)
+                v = _mm512_or_si512(v, _mm512_slli_epi64(in[first + limb + 2], (unsigned)(104 - shift)));
+            W[block * BLOCK_WORDS + k] = v;
         }
-        transpose(r);
+    }
+    for (size_t at = 0; at < words; at += 8) {
+        transpose(W + at);
         const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
-        UNROLL for (int l = 0; l < 8; l++) _mm512_mask_storeu_epi64(rows[l] + at, have, r[l]);
+        UNROLL for (int l = 0; l < 8; l++) _mm512_mask_storeu_epi64(rows[l] + at, have, W[at + (size_t)l]);
     }
 }
 
@@ -334,9 +345,7 @@ static void choose(const struct wk_ring *ring, u64 *out, const u64 *x, const u64
 #define OPERATIONS wk_ifma_operations
 #include "residues_pair.inc"
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
+WK_TARGET_END
 
 #else
 

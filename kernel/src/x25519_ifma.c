@@ -4,13 +4,8 @@
 
 #if defined(__x86_64__)
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma"))), apply_to = function)
-#elif defined(__GNUC__)
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma")
-#endif
+#include "ifma_target.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 typedef uint64_t vec __attribute__((vector_size(64), aligned(64)));
@@ -53,9 +48,7 @@ void wk_elligator2_many_ifma(uint8_t *out, const uint8_t *elements, size_t count
     elligator2_many(out, elements, count);
 }
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
+WK_TARGET_END
 
 #else
 
