@@ -22,15 +22,25 @@ def open_chunk(context: TaskContext, sealed: bytes, expected: type[M], chunk: in
 
     Raises TaskRefused `seal_broken` or `message_malformed`: the partner signed what cannot be read.
     """
+    return open_with_plain(context, sealed, expected, chunk, chunks)[0]
+
+
+def open_with_plain(context: TaskContext, sealed: bytes, expected: type[M], chunk: int, chunks: int) -> tuple[M, bytes]:
+    """`open_chunk` with the plaintext body beside the message.
+
+    A task keys its randomness with the plaintext, not with the seal around it: HPKE is randomised, and the same
+    body sealed twice must not give another mask. Raises as `open_chunk` does.
+    """
     kind = codec.kind_of(expected)
     info = seal.seal_info(PROTOCOL_VERSION, context.job, context.partner.name, context.party, kind, chunk, chunks)
     where = f"{kind} chunk {chunk} of {chunks} from {context.partner.name}"
     try:
-        message = codec.decode(seal.unseal(sealed, context.identity, info))
+        plain = seal.unseal(sealed, context.identity, info)
+        message = codec.decode(plain)
     except seal.SealError:
         raise TaskRefused("seal_broken", f"{where} cannot be opened with this party's key") from None
     except codec.CodecError as error:
         raise TaskRefused("message_malformed", f"{where} cannot be read: {error}") from None
     if not isinstance(message, expected):
         raise TaskRefused("message_malformed", f"{where} holds a {codec.kind_of(message)}")
-    return message
+    return message, plain

@@ -16,7 +16,7 @@ from paillier.vector import CipherVector
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import keyring
 from services.tasks.features import check_rows, checked_vector, matrix_of, open_vector
-from services.tasks.sealing import open_chunk, seal_chunk
+from services.tasks.sealing import open_chunk, open_with_plain, seal_chunk
 
 Inputs = tuple[bytes, ...]
 
@@ -139,7 +139,7 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
     first, rows = arguments["first_row"], arguments["rows"]
     where = f"link.terms chunk {chunk} of iteration {iteration} from {context.partner.name}"
-    message = open_chunk(context, inputs[0], schemas.LinkTerms, chunk, arguments["chunks"])
+    message, plain = open_with_plain(context, inputs[0], schemas.LinkTerms, chunk, arguments["chunks"])
     check_rows(where, message, arguments)
     if message.iteration != iteration:
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
@@ -160,7 +160,7 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     if addend.any():
         residuals = guest.add_plain(residuals, addend.tolist())
     packed = guest.pack_rows(residuals, budget.row_slot, budget.rows_per_ciphertext)
-    seen = keyring.digest_of(inputs)
+    seen = keyring.digest_of((plain, *inputs[1:]))
     fresh = keyring.stream(context, "masks", iteration, chunk, seen)
     masks = packing.masks(len(packed), guest.public, fresh)
     blinding = keyring.stream(context, "share-rerandomise", iteration, chunk, seen)

@@ -5,9 +5,16 @@ from pathlib import Path
 from messages.codec import MESSAGES, kind_of
 from messages.schemas import UNSEQUENCED
 from protocol.contract import MARKS
+from protocol.grants import GRANTED
 from protocol.table import TRANSITIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_a_machine_takes_exactly_the_kinds_that_the_contract_grants_its_role() -> None:
+    for role, table in TRANSITIONS.items():
+        labels = {label for row in table.values() for label in row}
+        assert {label.split(":", 1)[1] for label in labels if label.startswith(("control:", "bulk:"))} == GRANTED[role]
 
 
 def test_every_message_of_a_job_is_taken_by_a_machine() -> None:

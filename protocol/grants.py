@@ -1,0 +1,31 @@
+"""The leakage table by kind of message: what a job's contract grants each role to receive.
+
+The machines refuse everything else by having no row for it (`protocol.table`); a test holds the two against each
+other. Audits and simulations ask this table, so that a machine cannot vouch for itself.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from protocol.state import BUSINESS, PROVIDER
+
+_BOTH: Final = frozenset(
+    {
+        "job.cancel",
+        "job.done",
+        "job.failed",
+        "align.list",
+        "align.echo",
+        "align.result",
+        "features.codes",
+        "features.encrypted",
+        "cross.term",
+        "step.products",
+    }
+)
+
+GRANTED: Final[Mapping[str, frozenset[str]]] = {
+    BUSINESS: _BOTH | {"job.accept", "job.decline", "align.accept", "score.range", "residual.share"},
+    PROVIDER: _BOTH | {"job.propose", "align.propose", "link.terms"},
+}
+"""Role -> kinds of the partner's messages that it may see. Receipts and probes are no messages of a job."""
