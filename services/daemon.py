@@ -6,9 +6,7 @@ well trodden. Everything it knows is in its data directory.
 
 import asyncio
 import os
-import random
 import signal
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +38,7 @@ from services.roles import Role
 from services.runner import JobExists, JobUnknown, Runner
 from services.segments import BlobMissing, Location
 from services.stepping import Stepper
+from services.surroundings import Surroundings
 from services.worker import Setup
 
 log = structlog.get_logger("daemon")
@@ -66,13 +65,13 @@ class DaemonConfig:
         roles: the machines, by name of role.
         answering_role: the role taken in jobs that a partner proposes; empty: none are taken.
         functions: dotted name of the module whose `FUNCTIONS` maps names to compute functions.
-        workers: worker processes; 0 runs tasks on a thread of the daemon, for simulations.
+        workers: worker processes; 0 runs tasks on a thread of the daemon.
         settings: for compute functions; travels to the workers only.
         journal_url: SQLAlchemy URL; empty: SQLite in the data directory.
         expiry_of: the expiry in a contract's bytes, seconds since 1970, 0 for none; must not raise.
         answer_probe: answers `peer.probe`; None: probes stay unanswered.
         timing: see `Timing`.
-        clock: seconds since 1970.
+        surroundings: time, chance, threads and processes.
         crash: see `services.crash`.
 
     """
@@ -89,7 +88,7 @@ class DaemonConfig:
     expiry_of: Callable[[bytes], float] = no_expiry
     answer_probe: Prober | None = None
     timing: Timing = field(default_factory=Timing)
-    clock: Callable[[], float] = time.time
+    surroundings: Surroundings = field(default_factory=Surroundings)
     crash: CrashHook = no_crash
 
 
@@ -105,16 +104,17 @@ class Daemon(Desk):
         self._config = config
         self._directory = DataDirectory(config.data_directory)
         blobs = BlobStore(self._directory.blobs, crash=config.crash)
-        journal = Journal(
+        around = config.surroundings
+        journal = around.journal(
             config.journal_url or sqlite_url(self._directory.journal),
             config.identity.name,
             before_commit=blobs.sync,
             after_commit=blobs.sweep,
         )
-        self._secrets = JobSecrets(self._directory.secrets)
+        self._secrets = JobSecrets(self._directory.secrets, around.entropy)
         envelopes = Envelopes(config.identity, config.peers)
         outbox = Outbox(envelopes, blobs)
-        stepper = Stepper(config.identity.name, config.roles, outbox, blobs, config.clock)
+        stepper = Stepper(config.identity.name, config.roles, outbox, blobs, around.clock, around.entropy)
         receiving = Receiving(
             envelopes,
             blobs,
@@ -123,7 +123,7 @@ class Daemon(Desk):
             self._secrets,
             answering_role=config.answering_role,
             expiry_of=config.expiry_of,
-            clock=config.clock,
+            clock=around.clock,
         )
         runner = Runner(
             journal,
@@ -133,7 +133,7 @@ class Daemon(Desk):
             blobs,
             self._secrets,
             tell=self._tell,
-            clock=config.clock,
+            clock=around.clock,
             timing=config.timing,
             crash=config.crash,
         )
@@ -143,7 +143,7 @@ class Daemon(Desk):
             envelopes,
             blobs,
             timing=config.timing,
-            chance=random.Random(),  # noqa: S311 - it only spreads waits
+            chance=around.chance,
             broken=runner.freeze,
             crash=config.crash,
         )
@@ -165,8 +165,7 @@ class Daemon(Desk):
             settings=dict(config.settings),
         )
         return Executor(
-            setup,
-            workers=config.workers,
+            config.surroundings.slots(setup, config.workers),
             started=self._runner.task_started,
             ended=self._runner.task_ended,
             locate=self._locate,

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class _Queue:
         return None
 
 
-class _Slot(Protocol):
+class Slot(Protocol):
     """A place where one task at a time runs. `process`: its process id, 0 without one."""
 
     process: int
@@ -130,11 +130,16 @@ class _ThreadSlot:
         """Nothing to end."""
 
 
+def make_slots(setup: Setup, workers: int) -> Sequence[Slot]:
+    """Worker processes; with 0 of them a thread of this process."""
+    return [_ProcessSlot(setup) for _ in range(workers)] or [_ThreadSlot(setup)]
+
+
 class Executor:
     """See the module docstring.
 
     Args:
-        workers: number of worker processes; 0 runs tasks on a thread.
+        slots: where tasks run.
         started: told before a task runs.
         ended: takes a reply to the journal; answers False when the task is to be run again.
         locate: where the inputs of a task lie.
@@ -144,16 +149,15 @@ class Executor:
 
     def __init__(
         self,
-        setup: Setup,
+        slots: Sequence[Slot],
         *,
-        workers: int,
         started: Started,
         ended: Ended,
         locate: Locate,
         secret_of: Callable[[str], Path],
         crash: CrashHook,
     ) -> None:
-        self._slots: list[_Slot] = [_ProcessSlot(setup) for _ in range(workers)] or [_ThreadSlot(setup)]
+        self._slots = tuple(slots)
         self._started = started
         self._ended = ended
         self._locate = locate
@@ -219,7 +223,7 @@ class Executor:
         for slot in self._slots:
             slot.kill()
 
-    async def _serve(self, slot: _Slot, turn: asyncio.Lock) -> None:
+    async def _serve(self, slot: Slot, turn: asyncio.Lock) -> None:
         """Take tasks to a slot. While one runs, the other hand fetches the next, so that the slot never waits."""
         while True:
             task = await self._next()

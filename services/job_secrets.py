@@ -5,7 +5,7 @@ It is durable before the commit that starts the job, and in no journal, log, exp
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +13,11 @@ SECRET_BYTES: Final = 32
 
 
 class JobSecrets:
-    """The directory of job secrets of one party."""
+    """The directory of job secrets of one party. `entropy` gives so many random bytes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._directory = directory
+        self._entropy = entropy
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, job: str) -> Path:
@@ -30,7 +31,7 @@ class JobSecrets:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         file = os.open(fresh, flags, 0o600)
         try:
-            os.write(file, os.urandom(SECRET_BYTES))
+            os.write(file, self._entropy(SECRET_BYTES))
             os.fsync(file)
         finally:
             os.close(file)

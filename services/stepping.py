@@ -4,7 +4,6 @@ A job can fail here, a daemon cannot: whatever a machine raises ends its own job
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -59,6 +58,7 @@ class Stepper:
         outbox: takes what machines send.
         blobs: the store that effects refer to.
         clock: seconds since 1970, for people and for the chain's commit times.
+        entropy: gives so many random bytes, for the salts of the chain.
 
     """
 
@@ -69,12 +69,14 @@ class Stepper:
         outbox: Outbox,
         blobs: BlobStore,
         clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
     ) -> None:
         self._party = party
         self._roles = roles
         self._outbox = outbox
         self._blobs = blobs
         self._clock = clock
+        self._entropy = entropy
 
     def create(self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float) -> JobRecord:
         """A new job in its initial state."""
@@ -114,7 +116,7 @@ class Stepper:
             self._clock(),
             header=header,
             signature=signature,
-            salt=os.urandom(chain.SALT_BYTES),
+            salt=self._entropy(chain.SALT_BYTES),
             event=jobs.encode_event(event),
         )
         jobs.count(connection, record.job, "events")
@@ -267,7 +269,7 @@ class Stepper:
             record,
             chain.FAULT,
             self._clock(),
-            salt=os.urandom(chain.SALT_BYTES),
+            salt=self._entropy(chain.SALT_BYTES),
             event=msgspec.msgpack.encode({"code": code, "reason": reason}),
         )
         message = schemas.JobFailed(reason_code=code, reason=reason)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 
 from services.data_directory import DataDirectory, DirectoryLocked
-from services.journal import Journal, JournalClosed, JournalForeign, JournalUnavailable, sqlite_url
+from services.journal import JournalClosed, JournalForeign, JournalUnavailable, ThreadedJournal, sqlite_url
 from services.journal_schema import counters
 
 
@@ -19,8 +19,8 @@ def _names(connection: Connection) -> list[str]:
     return list(connection.scalars(select(counters.c.name).order_by(counters.c.name)))
 
 
-def _open(path, **fields) -> Journal:
-    journal = Journal(sqlite_url(path / "journal.sqlite"), "shop", **fields)
+def _open(path, **fields) -> ThreadedJournal:
+    journal = ThreadedJournal(sqlite_url(path / "journal.sqlite"), "shop", **fields)
     journal.open()
     return journal
 
@@ -141,7 +141,7 @@ def test_what_was_handed_in_is_finished_on_close_and_nothing_after_it(tmp_path):
 def test_a_journal_of_another_party_is_not_opened(tmp_path):
     _open(tmp_path).close()
     with pytest.raises(JournalForeign, match="shop"):
-        Journal(sqlite_url(tmp_path / "journal.sqlite"), "bank").open()
+        ThreadedJournal(sqlite_url(tmp_path / "journal.sqlite"), "bank").open()
 
 
 def test_a_data_directory_has_one_daemon(tmp_path):

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from broker.embedded import EmbeddedTransport
 from messages import schemas
 from messages.identity import Identity
-from services.journal import Journal, sqlite_url
+from services.journal import ThreadedJournal, sqlite_url
 from services.journal_schema import parked
 from services.limits import PARKED_ROWS_MAX
 from services.parking import park, parked_codes
@@ -162,7 +162,7 @@ def test_a_signed_message_that_cannot_be_read_ends_its_job_and_says_so(town):
 
 def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_path):
     async def story():
-        journal = Journal(sqlite_url(tmp_path / "journal.sqlite"), "shop")
+        journal = ThreadedJournal(sqlite_url(tmp_path / "journal.sqlite"), "shop")
         journal.open()
 
         def flood(connection):

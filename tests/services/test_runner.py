@@ -11,10 +11,11 @@ from messages import schemas
 from messages.keys import routing_key
 from services import chain, jobs
 from services.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
-from services.journal import Journal, sqlite_url
+from services.journal import ThreadedJournal, sqlite_url
 from services.journal_schema import events
 from services.journal_schema import jobs as jobs_table
 from services.limits import CREDIT_WINDOW, HOLD_AHEAD
+from services.surroundings import Surroundings
 from tests.services import house, toy
 from tests.services.stranger import bank_and_stranger, propose
 
@@ -179,7 +180,7 @@ def test_a_cancel_ends_the_job_at_both_parties(town):
 def test_a_contract_that_expires_ends_its_job(town):
     async def story():
         now = [1000.0]
-        async with house.running(town(clock=lambda: now[0]).daemon("shop")) as shop:
+        async with house.running(town(surroundings=Surroundings(clock=lambda: now[0])).daemon("shop")) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract(expires_at=2000.0))
             await shop.submit("job-2", "bank", contract=toy.contract(expires_at=3000.0))
             now[0] = 2001.0
@@ -296,7 +297,7 @@ def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_pa
             connection.execute(update(jobs_table).values(state=b"\xc1 unreadable"))
             return record.state
 
-        journal = Journal(sqlite_url(tmp_path / "shop" / "journal.sqlite"), "shop")
+        journal = ThreadedJournal(sqlite_url(tmp_path / "shop" / "journal.sqlite"), "shop")
         journal.open()
         state = await journal.write(spoil)
         folded = await journal.read(lambda c: jobs.state_of(c, jobs.load(c, JOB), Newer("business"), "shop"))

@@ -1,0 +1,180 @@
+"""Units of work in transactions of one database: what the journal's thread drives, and what a simulation drives.
+
+A unit of work is a function of a connection. Several go into one transaction, each under a savepoint of its own, so
+that one that fails does not take another with it. Nothing of a unit may outlive its rollback: units keep what they
+learn in their result, and a result counts after COMMIT only.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from services.journal_schema import SCHEMA_VERSION, meta, metadata
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+log = structlog.get_logger("journal")
+_READER: Final = "warren_reader"
+
+
+class JournalError(Exception):
+    """Base of the journal's errors: `JournalUnavailable`, `JournalClosed`, `JournalForeign`."""
+
+
+class JournalUnavailable(JournalError):
+    """Nothing could be committed (disk full, database away). Nothing happened: try the unit again later."""
+
+
+class JournalClosed(JournalError):
+    """The journal is closed, or was ended by a fault."""
+
+
+class JournalForeign(JournalError):
+    """The database belongs to another party or another schema."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """A unit of work and the future that its caller waits on. `result` is handed over after COMMIT."""
+
+    work: Work[Any]
+    done: Future[Any] = field(default_factory=Future)
+    result: Any = None
+
+
+class Transactions:
+    """Transactions of one journal's database.
+
+    Args:
+        url: SQLAlchemy URL; `sqlite_url(path)` makes the default one.
+        party: whose journal it is; preparing another party's raises JournalForeign.
+        before_commit: called before every COMMIT; an OSError rolls back.
+        after_commit: called after every COMMIT, with a connection outside of it.
+        synchronous: SQLite's pragma; anything but FULL loses commits in a power cut, which only a simulation may.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        party: str,
+        *,
+        before_commit: Callable[[], None],
+        after_commit: Callable[[Connection], None],
+        synchronous: str = "FULL",
+    ) -> None:
+        self._engine = _engine(url, synchronous)
+        self._party = party
+        self._before_commit = before_commit
+        self._after_commit = after_commit
+        self.count = 0
+
+    def prepare(self) -> None:
+        """Create the tables where they are missing. Raises JournalForeign."""
+        with self._engine.begin() as connection:
+            metadata.create_all(connection)
+            for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
+                found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
+                if found is None:
+                    connection.execute(insert(meta).values(key=key, value=value))
+                elif found != value:
+                    raise JournalForeign(f"the journal's {key} is {found}, not {value}")
+
+    def connect(self, *, reader: bool = False) -> Connection:
+        """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
+        connection = self._engine.connect()
+        return connection.execution_options(**{_READER: True}) if reader else connection
+
+    def commit(self, connection: Connection, units: Iterator[Unit], taken: list[Unit]) -> None:
+        """Run units in one transaction and COMMIT. `taken` gets those whose callers still wait.
+
+        Raises what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
+        """
+        with connection.begin():
+            for unit in units:
+                if unit.done.set_running_or_notify_cancel():
+                    taken.append(unit)
+                    _run(connection, unit)
+            self._before_commit()
+        self.count += 1
+        try:
+            with connection.begin():
+                self._after_commit(connection)
+        except Exception as error:
+            roll_back(connection)
+            log.warning("tidying after a commit failed, later", error=type(error).__name__)
+
+    @staticmethod
+    def read(connection: Connection, work: Work[T]) -> T:
+        """Run a unit that only reads, on a reader's connection."""
+        with connection.begin():
+            return work(connection)
+
+    def dispose(self) -> None:
+        """Let the database go."""
+        self._engine.dispose()
+
+
+def settle(taken: list[Unit], error: BaseException | None = None) -> None:
+    """Hand results, or one error for all, to the callers that have no answer yet."""
+    for unit in taken:
+        if unit.done.done():
+            continue
+        if error is None:
+            unit.done.set_result(unit.result)
+        else:
+            unit.done.set_exception(error)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a journal in a file."""
+    return f"sqlite:///{path}"
+
+
+def _run(connection: Connection, unit: Unit) -> None:
+    """One unit under its savepoint. What the disk or database did wrong is raised, to end the transaction."""
+    try:
+        with connection.begin_nested():
+            unit.result = unit.work(connection)
+    except (OperationalError, InternalError, InterfaceError, OSError):
+        raise
+    except Exception as error:
+        unit.done.set_exception(error)
+
+
+def roll_back(connection: Connection) -> None:
+    """Leave the connection usable even where SQLite has already ended the transaction by itself."""
+    try:
+        connection.rollback()
+    except DBAPIError:
+        connection.invalidate()
+        connection.rollback()
+
+
+def _engine(url: str, synchronous: str) -> Engine:
+    engine = create_engine(url, poolclass=NullPool)
+
+    def set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
+        # The driver's own transaction control would begin late and never IMMEDIATE: see `_begin_sqlite`.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reader = connection.get_execution_options().get(_READER, False)
+    connection.exec_driver_sql("BEGIN" if reader else "BEGIN IMMEDIATE")
