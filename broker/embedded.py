@@ -39,6 +39,7 @@ class Faults:
         repeat: it is queued twice.
         reorder: it is queued at a random place.
         corrupt: one random byte of the body is changed.
+        delay: seconds that a message is on its way at most; each copy has its own.
 
     """
 
@@ -47,6 +48,7 @@ class Faults:
     repeat: float = 0.0
     reorder: float = 0.0
     corrupt: float = 0.0
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class EmbeddedBroker:
         self._running = asyncio.Event()
         self._running.set()
         self._lines: dict[str, list[asyncio.Event]] = {}
+        self._blocked: dict[str, asyncio.Event] = {}
+        self._forgotten = 0
         for party in parties:
             self.declare(party, [peer for peer in parties if peer != party])
 
@@ -125,6 +129,32 @@ class EmbeddedBroker:
         for lost in self._lines.get(party, ()):
             lost.set()
 
+    def block(self, party: str) -> None:
+        """Cut `party` off from the broker until `unblock`."""
+        self._blocked.setdefault(party, asyncio.Event()).clear()
+        self.drop(party)
+
+    def unblock(self, party: str) -> None:
+        """Let `party` reach the broker again."""
+        self._blocked.setdefault(party, asyncio.Event()).set()
+
+    def forget(self) -> None:
+        """Lose everything that is held, handed over or on its way, as a broker does whose disk is gone."""
+        self._forgotten += 1
+        for queue in self._queues.values():
+            queue.messages.clear()
+            queue.bytes_ready = 0
+            for consumer in queue.consumers:
+                consumer.held.clear()
+        for party in self._lines:
+            self.drop(party)
+
+    async def _reachable(self, party: str) -> None:
+        await self._running.wait()
+        if party in self._blocked:
+            await self._blocked[party].wait()
+            await self._running.wait()
+
     def ready(self, queue: str) -> int:
         """How many messages wait in `queue`, without those handed over and not acknowledged."""
         return len(self._queues[queue].messages)
@@ -140,10 +170,9 @@ class EmbeddedBroker:
         if any(queue.bytes_ready + len(body) > queue.bytes_max for queue in found):
             raise PublishFailed(PublishCode.FULL, f"a queue for {routing_key} is full")
         for queue in found:
-            self._enqueue(queue, _Message(routing_key, body))
-            self._hand_over(queue)
+            self._send(queue, _Message(routing_key, body))
 
-    def _enqueue(self, queue: _Queue, message: _Message) -> None:
+    def _send(self, queue: _Queue, message: _Message) -> None:
         faults, chance = self._faults, self._chance
         copies = 1
         if faults is not None:
@@ -154,11 +183,21 @@ class EmbeddedBroker:
             if chance.random() < faults.repeat:
                 copies = 2
         for _ in range(copies):
-            place = len(queue.messages)
-            if faults is not None and chance.random() < faults.reorder:
-                place = chance.randint(0, place)
-            queue.messages.insert(place, message)
-            queue.bytes_ready += len(message.body)
+            if faults is not None and faults.delay:
+                way = chance.uniform(0.0, faults.delay)
+                asyncio.get_running_loop().call_later(way, self._arrive, queue, message, self._forgotten)
+            else:
+                self._arrive(queue, message, self._forgotten)
+
+    def _arrive(self, queue: _Queue, message: _Message, forgotten: int) -> None:
+        if forgotten != self._forgotten:
+            return
+        place = len(queue.messages)
+        if self._faults is not None and self._chance.random() < self._faults.reorder:
+            place = self._chance.randint(0, place)
+        queue.messages.insert(place, message)
+        queue.bytes_ready += len(message.body)
+        self._hand_over(queue)
 
     def _corrupted(self, body: bytes) -> bytes:
         place = self._chance.randrange(len(body))
@@ -256,7 +295,7 @@ class EmbeddedTransport:
     async def _stay_connected(self) -> None:
         broker = self._broker
         while True:
-            await broker._running.wait()
+            await broker._reachable(self._party)
             lost = asyncio.Event()
             broker._lines.setdefault(self._party, []).append(lost)
             self._changes += 1

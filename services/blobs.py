@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from protocol.effects import BlobRef
 from services.crash import CrashHook, no_crash
@@ -24,6 +24,16 @@ from services.limits import SEGMENT_BYTES_MAX
 from services.segments import BlobMissing, Location
 
 _STREAM: Final = re.compile(r"[^a-z0-9.-]")
+
+# Built once: to put a statement together costs more than to run it.
+_THIS: Final = (blobs.c.job == bindparam("this_job"), blobs.c.sha256 == bindparam("this_sha256"))
+_ADD: Final = (
+    update(blobs).where(*_THIS).values(refs=blobs.c.refs + bindparam("by")).returning(blobs.c.refs, blobs.c.segment)
+)
+_PUT: Final = insert(blobs)
+_DROP: Final = delete(blobs).where(*_THIS)
+_LOCATE: Final = select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(*_THIS)
+_NAMED: Final = select(blobs.c.sha256).where(blobs.c.segment == bindparam("this_segment")).limit(1)
 
 
 @dataclass(slots=True)
@@ -56,30 +66,27 @@ class BlobStore:
         `stream` groups what is likely to be released together.
         """
         ref = BlobRef(sha256=hashlib.sha256(data).digest(), rows=rows, bytes=len(data))
-        if self._add(connection, job, ref.sha256, 1):
+        if self._add(connection, job, ref.sha256, 1) is not None:
             return ref
         segment, offset = self._append(job, stream, data)
-        connection.execute(
-            insert(blobs).values(job=job, sha256=ref.sha256, segment=segment, offset=offset, bytes=len(data), refs=1)
-        )
+        place = {"segment": segment, "offset": offset, "bytes": len(data), "refs": 1}
+        connection.execute(_PUT, {"job": job, "sha256": ref.sha256, **place})
         return ref
 
     def refer(self, connection: Connection, job: str, sha256: bytes) -> None:
         """One reference more. Raises BlobMissing."""
-        if not self._add(connection, job, sha256, 1):
+        if self._add(connection, job, sha256, 1) is None:
             raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
 
     def release(self, connection: Connection, job: str, sha256: bytes) -> None:
         """One reference less; the last one takes the blob with it. Raises BlobMissing."""
-        if not self._add(connection, job, sha256, -1):
+        left = self._add(connection, job, sha256, -1)
+        if left is None:
             raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
-        gone = connection.scalar(
-            delete(blobs)
-            .where(blobs.c.job == job, blobs.c.sha256 == sha256, blobs.c.refs <= 0)
-            .returning(blobs.c.segment)
-        )
-        if gone is not None:
-            self._candidates.add(gone)
+        refs, segment = left
+        if refs <= 0:
+            connection.execute(_DROP, {"this_job": job, "this_sha256": sha256})
+            self._candidates.add(segment)
 
     def retain(self, connection: Connection, job: str, keep: dict[bytes, int]) -> None:
         """Set the references of a job to `keep` and release every other blob of it."""
@@ -94,19 +101,16 @@ class BlobStore:
 
     def locate(self, connection: Connection, job: str, sha256: bytes) -> Location:
         """Where a blob lies. Raises BlobMissing."""
-        row = connection.execute(
-            select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(blobs.c.job == job, blobs.c.sha256 == sha256)
-        ).first()
+        row = connection.execute(_LOCATE, {"this_job": job, "this_sha256": sha256}).first()
         if row is None:
             raise BlobMissing(f"job {job} has no blob {sha256.hex()[:12]}")
         return Location(str(self._directory / row.segment), row.offset, row.bytes, sha256)
 
     @staticmethod
-    def _add(connection: Connection, job: str, sha256: bytes, count: int) -> bool:
-        done = connection.execute(
-            update(blobs).where(blobs.c.job == job, blobs.c.sha256 == sha256).values(refs=blobs.c.refs + count)
-        )
-        return done.rowcount > 0
+    def _add(connection: Connection, job: str, sha256: bytes, count: int) -> tuple[int, str] | None:
+        """References and segment after the change; None: there is no such blob."""
+        row = connection.execute(_ADD, {"this_job": job, "this_sha256": sha256, "by": count}).first()
+        return None if row is None else (row.refs, row.segment)
 
     # -- files ----------------------------------------------------------------------------------------------
 
@@ -180,9 +184,13 @@ class BlobStore:
 
     def sweep(self, connection: Connection) -> None:
         """Delete the segments that lost their last reference: after the commit that took it."""
+        if not self._candidates:
+            return
+        with connection.begin():
+            named = {name for name in self._candidates if connection.scalar(_NAMED, {"this_segment": name}) is not None}
         for name in sorted(self._candidates):
             self._candidates.discard(name)
-            if connection.scalar(select(blobs.c.sha256).where(blobs.c.segment == name).limit(1)) is not None:
+            if name in named:
                 continue
             for key, segment in list(self._open.items()):
                 if segment.name == name:

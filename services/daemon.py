@@ -149,7 +149,7 @@ class Daemon(Desk):
         )
         super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of)
         self._executor = self._make_executor(config)
-        self.lag = LagMeter()
+        self.lag = LagMeter(config.timing.lag)
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
         self._finished: asyncio.Queue[str] = asyncio.Queue()

@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 
+from sqlalchemy import Connection
+
 from broker.transport import Transport
 from messages import schemas
 from messages.keys import check_name
@@ -130,7 +132,11 @@ class Desk:
 
     async def result(self, job: str, ref: BlobRef) -> bytes:
         """The bytes of a result (or any blob) of a job. Raises BlobMissing, BlobDamaged."""
-        return await self._journal.read(lambda connection: read(self._blobs.locate(connection, job, ref.sha256)))
+        return await self._journal.read(lambda connection: self.blob(connection, job, ref))
+
+    def blob(self, connection: Connection, job: str, ref: BlobRef) -> bytes:
+        """`result` inside a unit of work."""
+        return read(self._blobs.locate(connection, job, ref.sha256))
 
     async def statistics(self, job: str = "") -> dict[str, int]:
         """Counters of a job, or of the daemon."""

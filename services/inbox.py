@@ -2,10 +2,22 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from services.journal_schema import held, inbox
+
+# Built once: to put a statement together costs more than to run it.
+_KNOWN: Final = select(inbox.c.digest).where(
+    inbox.c.job == bindparam("this_job"),
+    inbox.c.sender == bindparam("this_sender"),
+    inbox.c.sequence == bindparam("this_sequence"),
+)
+_RECORD: Final = insert(inbox)
+_HELD: Final = (held.c.job == bindparam("this_job"), held.c.sequence == bindparam("this_sequence"))
+_TAKE: Final = select(held).where(*_HELD)
+_TAKEN: Final = delete(held).where(*_HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +40,14 @@ def digest_of(header: bytes) -> bytes:
 
 def known(connection: Connection, job: str, sender: str, sequence: int) -> bytes | None:
     """The digest of a message that is already here, applied or held back."""
-    return connection.scalar(
-        select(inbox.c.digest).where(inbox.c.job == job, inbox.c.sender == sender, inbox.c.sequence == sequence)
-    )
+    which = {"this_job": job, "this_sender": sender, "this_sequence": sequence}
+    digest: bytes | None = connection.scalar(_KNOWN, which)
+    return digest
 
 
 def record(connection: Connection, job: str, sender: str, sequence: int, header: bytes) -> None:
     """Remember a message. The primary key refuses a second one of its sequence."""
-    connection.execute(insert(inbox).values(job=job, sender=sender, sequence=sequence, digest=digest_of(header)))
+    connection.execute(_RECORD, {"job": job, "sender": sender, "sequence": sequence, "digest": digest_of(header)})
 
 
 def hold(connection: Connection, job: str, message: Waiting) -> None:
@@ -56,10 +68,11 @@ def hold(connection: Connection, job: str, message: Waiting) -> None:
 
 def take(connection: Connection, job: str, sequence: int) -> Waiting | None:
     """Remove and return the message of `sequence`, if it is held back."""
-    row = connection.execute(select(held).where(held.c.job == job, held.c.sequence == sequence)).first()
+    which = {"this_job": job, "this_sequence": sequence}
+    row = connection.execute(_TAKE, which).first()
     if row is None:
         return None
-    connection.execute(delete(held).where(held.c.job == job, held.c.sequence == sequence))
+    connection.execute(_TAKEN, which)
     return Waiting(
         sequence=row.sequence,
         bulk=row.bulk,

@@ -6,14 +6,14 @@ import structlog
 
 log = structlog.get_logger("loop")
 
-PERIOD_S = 0.05
 WARN_S = 0.25
 
 
 class LagMeter:
     """Sleeps and measures by how much it overslept. Values in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
         self.last = 0.0
         self.worst = 0.0
 
@@ -21,8 +21,8 @@ class LagMeter:
         """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + PERIOD_S
-            await asyncio.sleep(PERIOD_S)
+            due = loop.time() + self._period_s
+            await asyncio.sleep(self._period_s)
             self.last = max(0.0, loop.time() - due)
             self.worst = max(self.worst, self.last)
             if self.last > WARN_S:

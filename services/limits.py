@@ -61,6 +61,7 @@ class Timing:
         retry_last: the longest wait between two publishes.
         watch: period in which reconnections and expiries are looked for.
         disk: period in which a journal that could not commit is tried again.
+        lag: period in which the event loop's lateness is measured.
 
     """
 
@@ -71,3 +72,4 @@ class Timing:
     retry_last: float = 60.0
     watch: float = 1.0
     disk: float = 2.0
+    lag: float = 0.05

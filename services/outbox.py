@@ -5,8 +5,9 @@ in the order in which the machine sent it, so that a cancel waits for one window
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from messages import codec, schemas
 from protocol.effects import SendBulk
@@ -17,6 +18,19 @@ from services.jobs import JobRecord
 from services.journal_schema import outbox
 from services.limits import BULK_BODY_BYTES_MAX
 from services.notices import Notices
+
+# Built once: to put a statement together costs more than to run it.
+_OF_JOB: Final = outbox.c.job == bindparam("this_job")
+_PUT: Final = insert(outbox)
+_WAITING: Final = select(outbox).where(_OF_JOB, outbox.c.sequence == 0).order_by(outbox.c.id).limit(bindparam("most"))
+_NUMBER: Final = update(outbox).where(outbox.c.id == bindparam("this_id"))
+_RECEIPTED: Final = (_OF_JOB, outbox.c.sequence > 0, outbox.c.sequence <= bindparam("applied"))
+_TAKEN: Final = select(outbox.c.sha256, outbox.c.bytes, outbox.c.bulk).where(*_RECEIPTED)
+_FORGET: Final = delete(outbox).where(*_RECEIPTED)
+_NEXT: Final = (
+    select(outbox).where(_OF_JOB, outbox.c.sequence > bindparam("cursor")).order_by(outbox.c.sequence).limit(1)
+)
+_ANY: Final = select(outbox.c.id).where(_OF_JOB).limit(1)
 
 
 class ReceiptAhead(Exception):
@@ -58,23 +72,22 @@ class Outbox:
         )
         record.sent += 1
         jobs.append_entry(connection, record, chain.SENT, at, header=written.header, signature=written.signature)
-        connection.execute(
-            insert(outbox).values(
-                job=record.job,
-                sequence=record.sent,
-                bulk=False,
-                kind=codec.kind_of(message),
-                chunk=0,
-                chunks=1,
-                header=written.header,
-                signature=written.signature,
-                body=written.body,
-                sha256=written.sha256,
-                bytes=len(written.body),
-            )
-        )
-        jobs.count(connection, record.job, "messages_sent")
-        jobs.count(connection, record.job, "bytes_sent", len(written.body))
+        row = {
+            "job": record.job,
+            "sequence": record.sent,
+            "bulk": False,
+            "kind": codec.kind_of(message),
+            "chunk": 0,
+            "chunks": 1,
+            "header": written.header,
+            "signature": written.signature,
+            "body": written.body,
+            "sha256": written.sha256,
+            "bytes": len(written.body),
+        }
+        connection.execute(_PUT, row)
+        record.count("messages_sent")
+        record.count("bytes_sent", len(written.body))
         self._tell(record, notices)
 
     def send_bulk(
@@ -86,21 +99,20 @@ class Outbox:
         size = self._blobs.locate(connection, record.job, effect.body.sha256).size
         if size > BULK_BODY_BYTES_MAX:
             raise Unsendable(f"chunk {effect.chunk} of {effect.kind} has {size} bytes, {BULK_BODY_BYTES_MAX} at most")
-        connection.execute(
-            insert(outbox).values(
-                job=record.job,
-                sequence=0,
-                bulk=True,
-                kind=effect.kind,
-                chunk=effect.chunk,
-                chunks=effect.chunks,
-                header=b"",
-                signature=b"",
-                body=b"",
-                sha256=effect.body.sha256,
-                bytes=size,
-            )
-        )
+        row = {
+            "job": record.job,
+            "sequence": 0,
+            "bulk": True,
+            "kind": effect.kind,
+            "chunk": effect.chunk,
+            "chunks": effect.chunks,
+            "header": b"",
+            "signature": b"",
+            "body": b"",
+            "sha256": effect.body.sha256,
+            "bytes": size,
+        }
+        connection.execute(_PUT, row)
         record.unreceipted_bytes += size
         _gauge(record, notices)
         self.number_bulk(connection, record, at, notices)
@@ -111,9 +123,7 @@ class Outbox:
         count = record.credit - record.bulk_sent
         if count <= 0:
             return
-        rows = connection.execute(
-            select(outbox).where(outbox.c.job == record.job, outbox.c.sequence == 0).order_by(outbox.c.id).limit(count)
-        ).all()
+        rows = connection.execute(_WAITING, {"this_job": record.job, "most": count}).all()
         for row in rows:
             header, signature = self._envelopes.sign(
                 record.job,
@@ -129,13 +139,10 @@ class Outbox:
             record.sent += 1
             record.bulk_sent += 1
             jobs.append_entry(connection, record, chain.SENT, at, header=header, signature=signature)
-            connection.execute(
-                update(outbox)
-                .where(outbox.c.id == row.id)
-                .values(sequence=record.sent, header=header, signature=signature)
-            )
-            jobs.count(connection, record.job, "bulk_sent")
-            jobs.count(connection, record.job, "bytes_sent", row.bytes)
+            numbered = {"sequence": record.sent, "header": header, "signature": signature}
+            connection.execute(_NUMBER, {"this_id": row.id, **numbered})
+            record.count("bulk_sent")
+            record.count("bytes_sent", row.bytes)
         if rows:
             self._tell(record, notices)
 
@@ -165,13 +172,13 @@ class Outbox:
         return changed
 
     def _forget(self, connection: Connection, record: JobRecord, applied: int, notices: Notices) -> None:
-        where = (outbox.c.job == record.job, outbox.c.sequence > 0, outbox.c.sequence <= applied)
-        rows = connection.execute(select(outbox.c.sha256, outbox.c.bytes, outbox.c.bulk).where(*where)).all()
+        which = {"this_job": record.job, "applied": applied}
+        rows = connection.execute(_TAKEN, which).all()
         for row in rows:
             if row.bulk:
                 self._blobs.release(connection, record.job, row.sha256)
                 record.unreceipted_bytes -= row.bytes
-        connection.execute(delete(outbox).where(*where))
+        connection.execute(_FORGET, which)
         record.receipted = applied
         _gauge(record, notices)
 
@@ -197,12 +204,9 @@ class Outbox:
 
 def next_after(connection: Connection, job: str, cursor: int) -> tuple[Outgoing | None, bool]:
     """The message after `cursor` that may be published, and whether anything is without a receipt."""
-    row = connection.execute(
-        select(outbox).where(outbox.c.job == job, outbox.c.sequence > cursor).order_by(outbox.c.sequence).limit(1)
-    ).first()
+    row = connection.execute(_NEXT, {"this_job": job, "cursor": cursor}).first()
     if row is None:
-        waiting = connection.scalar(select(outbox.c.id).where(outbox.c.job == job).limit(1)) is not None
-        return None, waiting
+        return None, connection.scalar(_ANY, {"this_job": job}) is not None
     return (
         Outgoing(
             sequence=row.sequence,

@@ -195,7 +195,7 @@ class Receiving:
         if header.sequence <= record.applied + HOLD_AHEAD:
             found = inbox.known(connection, record.job, header.sender, header.sequence)
             if found is not None:
-                return self._repeated(connection, record, envelope, found, notices)
+                return self._repeated(record, envelope, found, notices)
         if header.sequence > record.applied + 1:
             return self._ahead(connection, record, envelope)
         if not record.running and record.late >= LATE_MESSAGES_MAX:
@@ -204,7 +204,7 @@ class Receiving:
         bulk = header.kind in schemas.BULK
         if bulk and record.running:
             self._blobs.put(connection, record.job, header.kind, envelope.body)
-        self._count(connection, record, len(envelope.body))
+        self._count(record, len(envelope.body))
         self._apply(connection, record, self._waiting(envelope), header, notices)
         while True:
             waiting = inbox.take(connection, record.job, record.applied + 1)
@@ -216,7 +216,6 @@ class Receiving:
 
     def _repeated(
         self,
-        connection: Connection,
         record: JobRecord,
         envelope: Envelope,
         found: bytes,
@@ -224,7 +223,7 @@ class Receiving:
     ) -> str:
         if found != inbox.digest_of(envelope.header_bytes):
             return "sequence_conflict"
-        jobs.count(connection, record.job, "duplicates")
+        record.count("duplicates")
         notices.owe(record.job, record.partner)
         return ""
 
@@ -235,14 +234,14 @@ class Receiving:
         unconsumed = record.bulk_received - record.bulk_consumed
         full = bulk and unconsumed + inbox.bulk_held(connection, record.job) >= CREDIT_WINDOW
         if full or not record.running or header.sequence >= record.applied + HOLD_AHEAD:
-            jobs.count(connection, record.job, "dropped_ahead")
+            record.count("dropped_ahead")
             return ""
         inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
         if bulk:
             self._blobs.put(connection, record.job, header.kind, envelope.body)
         inbox.hold(connection, record.job, self._waiting(envelope))
-        jobs.count(connection, record.job, "held_back")
-        self._count(connection, record, len(envelope.body))
+        record.count("held_back")
+        self._count(record, len(envelope.body))
         return ""
 
     @staticmethod
@@ -260,9 +259,9 @@ class Receiving:
         )
 
     @staticmethod
-    def _count(connection: Connection, record: JobRecord, size: int) -> None:
-        jobs.count(connection, record.job, "messages_received")
-        jobs.count(connection, record.job, "bytes_received", size)
+    def _count(record: JobRecord, size: int) -> None:
+        record.count("messages_received")
+        record.count("bytes_received", size)
 
     def _apply(
         self,
@@ -318,7 +317,7 @@ class Receiving:
         """The job is over here: the message is recorded and receipted, and nothing else happens."""
         record.late += 1
         record.bulk_consumed = record.bulk_received
-        jobs.count(connection, record.job, "late")
+        record.count("late")
         self._entry(connection, record, message)
 
     def _entry(self, connection: Connection, record: JobRecord, message: Waiting) -> None:

@@ -7,9 +7,10 @@ expiries take the same way. The runner keeps nothing in memory that the journal 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 import structlog
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from broker.transport import Delivery, Transport
 from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
@@ -30,6 +31,14 @@ from services.worker import TaskReply
 log = structlog.get_logger("runner")
 
 Tell = Callable[[Notices], None]
+
+# Built once: to put a statement together costs more than to run it.
+_TASK: Final = (tasks_table.c.job == bindparam("this_job"), tasks_table.c.task == bindparam("this_task"))
+_STARTED: Final = select(tasks_table.c.started).where(*_TASK)
+_START: Final = update(tasks_table).where(*_TASK).values(started=True)
+_FAILURES: Final = select(tasks_table.c.failures).where(*_TASK)
+_FAILED: Final = update(tasks_table).where(*_TASK).values(failures=tasks_table.c.failures + 1)
+_ENDED: Final = delete(tasks_table).where(*_TASK)
 
 
 class JobExists(Exception):
@@ -231,12 +240,11 @@ class Runner:
         """Note that a task is being run; a second time is counted."""
 
         def unit(connection: Connection) -> None:
-            where = (tasks_table.c.job == task.job, tasks_table.c.task == task.task)
-            started = connection.scalar(select(tasks_table.c.started).where(*where))
+            started = connection.scalar(_STARTED, _which(task))
             if started:
                 jobs.count(connection, task.job, "tasks_run_again")
             elif started is not None:
-                connection.execute(update(tasks_table).where(*where).values(started=True))
+                connection.execute(_START, _which(task))
                 jobs.count(connection, task.job, "tasks_run")
 
         # Only a statistic: the reply is committed whether this was or not.
@@ -249,7 +257,7 @@ class Runner:
         def unit(connection: Connection) -> tuple[Notices, bool]:
             notices = Notices()
             record = jobs.load(connection, task.job)
-            waiting = self._task_row(connection, task)
+            waiting = connection.scalar(_FAILURES, _which(task))
             if record is None or not record.running or waiting is None:
                 return notices, True
             if reply.status == "failed" and waiting + 1 < TASK_FAILURES_MAX:
@@ -273,18 +281,8 @@ class Runner:
         return ended
 
     @staticmethod
-    def _task_row(connection: Connection, task: ReadyTask) -> int | None:
-        return connection.scalar(
-            select(tasks_table.c.failures).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
-        )
-
-    @staticmethod
     def _note_failure(connection: Connection, task: ReadyTask) -> None:
-        connection.execute(
-            update(tasks_table)
-            .where(tasks_table.c.job == task.job, tasks_table.c.task == task.task)
-            .values(failures=tasks_table.c.failures + 1)
-        )
+        connection.execute(_FAILED, _which(task))
         jobs.count(connection, task.job, "task_failures")
 
     def _end_task(
@@ -295,7 +293,7 @@ class Runner:
         reply: TaskReply,
         notices: Notices,
     ) -> None:
-        connection.execute(delete(tasks_table).where(tasks_table.c.job == task.job, tasks_table.c.task == task.task))
+        connection.execute(_ENDED, _which(task))
         event: Computed | ComputeFailed
         if reply.status == "done":
             refs: tuple[BlobRef, ...] = tuple(
@@ -303,12 +301,16 @@ class Runner:
             )
             event = Computed(task=task.task, function=task.function, output=reply.output, blobs=refs)
         else:
-            jobs.count(connection, task.job, "tasks_refused")
+            record.count("tasks_refused")
             event = ComputeFailed(task=task.task, function=task.function, reason_code=reply.code, reason=reply.reason)
         self._stepper.apply(connection, record, event, notices, kind=chain.COMPUTED)
         if record.running:
             for ref in task.inputs:
                 self._blobs.release(connection, task.job, ref.sha256)
+
+
+def _which(task: ReadyTask) -> dict[str, str]:
+    return {"this_job": task.job, "this_task": task.task}
 
 
 def _point(delivery: Delivery) -> str:

@@ -3,14 +3,13 @@
 A job can fail here, a daemon cannot: whatever a machine raises ends its own job, with the partner told.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from messages import schemas
@@ -43,6 +42,14 @@ log = structlog.get_logger("jobs")
 
 _NOT_IN_CODE: Final = re.compile(r"[^a-z0-9_]")
 _INTERNAL: Final = "this party's software refused its own step; its log says more"
+
+# Built once: to put a statement together costs more than to run it.
+_OF_JOB: Final = tasks.c.job == bindparam("this_job")
+_WAITING: Final = select(func.count()).select_from(tasks).where(_OF_JOB)
+_KNOWN: Final = select(tasks.c.id).where(_OF_JOB, tasks.c.task == bindparam("this_task"))
+_ADD: Final = insert(tasks)
+_PROGRESS: Final = select(progress).where(progress.c.job == bindparam("this_job"))
+_NOTE: Final = update(progress).where(progress.c.job == bindparam("this_job"))
 
 
 class _Impossible(Exception):
@@ -119,8 +126,8 @@ class Stepper:
             salt=self._entropy(chain.SALT_BYTES),
             event=jobs.encode_event(event),
         )
-        jobs.count(connection, record.job, "events")
-        earlier, collected = dataclasses.replace(record), Notices()
+        record.count("events")
+        earlier, collected = jobs.copy(record), Notices()
         try:
             with connection.begin_nested():
                 self._step(connection, record, event, collected)
@@ -166,26 +173,24 @@ class Stepper:
                 self._finish(connection, record, effect, notices)
 
     def _compute(self, connection: Connection, record: JobRecord, effect: Compute, notices: Notices) -> None:
-        waiting = connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.job == record.job))
+        waiting = connection.scalar(_WAITING, {"this_job": record.job})
         if (waiting or 0) >= TASKS_PER_JOB_MAX:
             raise _Impossible(f"more than {TASKS_PER_JOB_MAX} tasks wait")
-        known = select(tasks.c.id).where(tasks.c.job == record.job, tasks.c.task == effect.task)
-        if connection.scalar(known) is not None:
+        if connection.scalar(_KNOWN, {"this_job": record.job, "this_task": effect.task}) is not None:
             raise _Impossible(f"task {effect.task} is waiting already")
         for ref in effect.inputs:
             self._blobs.refer(connection, record.job, ref.sha256)
-        added = connection.execute(
-            insert(tasks).values(
-                job=record.job,
-                task=effect.task,
-                function=effect.function,
-                arguments=effect.arguments,
-                inputs=jobs.encode_refs(effect.inputs),
-                sends_bulk=effect.sends_bulk,
-                started=False,
-                failures=0,
-            )
-        )
+        row = {
+            "job": record.job,
+            "task": effect.task,
+            "function": effect.function,
+            "arguments": effect.arguments,
+            "inputs": jobs.encode_refs(effect.inputs),
+            "sends_bulk": effect.sends_bulk,
+            "started": False,
+            "failures": 0,
+        }
+        added = connection.execute(_ADD, row)
         assert added.inserted_primary_key is not None
         notices.tasks.append(
             ReadyTask(
@@ -216,13 +221,13 @@ class Stepper:
             "total": effect.total,
             "waits_for": effect.waits_for,
         }
-        row = connection.execute(select(progress).where(progress.c.job == record.job)).first()
+        row = connection.execute(_PROGRESS, {"this_job": record.job}).first()
         if row is None:
-            connection.execute(insert(progress).values(job=record.job, since=self._clock(), **values))
+            connection.execute(insert(progress), {"job": record.job, "since": self._clock(), **values})
             return
         if (row.stage, row.waits_for) != (effect.stage, effect.waits_for):
             values["since"] = self._clock()
-        connection.execute(update(progress).where(progress.c.job == record.job).values(**values))
+        connection.execute(_NOTE, {"this_job": record.job, **values})
 
     # -- endings --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -58,7 +58,7 @@ class Transactions:
         url: SQLAlchemy URL; `sqlite_url(path)` makes the default one.
         party: whose journal it is; preparing another party's raises JournalForeign.
         before_commit: called before every COMMIT; an OSError rolls back.
-        after_commit: called after every COMMIT, with a connection outside of it.
+        after_commit: called after every COMMIT, with a connection that is in no transaction.
         synchronous: SQLite's pragma; anything but FULL loses commits in a power cut, which only a simulation may.
 
     """
@@ -81,7 +81,8 @@ class Transactions:
     def prepare(self) -> None:
         """Create the tables where they are missing. Raises JournalForeign."""
         with self._engine.begin() as connection:
-            metadata.create_all(connection)
+            if not inspect(connection).has_table(meta.name):
+                metadata.create_all(connection)
             for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
                 found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
                 if found is None:
@@ -107,8 +108,7 @@ class Transactions:
             self._before_commit()
         self.count += 1
         try:
-            with connection.begin():
-                self._after_commit(connection)
+            self._after_commit(connection)
         except Exception as error:
             roll_back(connection)
             log.warning("tidying after a commit failed, later", error=type(error).__name__)

@@ -72,14 +72,14 @@ class _SecretErased(Exception):
 
 
 class Worker:
-    """Runs tasks, one at a time, and keeps the caches of a few jobs."""
+    """Runs tasks, one at a time, and keeps the caches of a few jobs. `caches`: ones that others share."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, caches: OrderedDict[str, dict[str, Any]] | None = None) -> None:
         self._setup = setup
         self._identity = Identity.from_bytes(setup.identity)
         self._peers = {name: PublicIdentity.from_json(text) for name, text in setup.peers.items()}
         self._functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
-        self._caches: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._caches: OrderedDict[str, dict[str, Any]] = OrderedDict() if caches is None else caches
 
     def forget(self, job: str) -> None:
         """Drop what is remembered of a job: its tables and keys."""

@@ -1,0 +1,198 @@
+"""What must hold at every step of a simulation, whatever happens; checked from outside the parties."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from broker.transport import Delivery
+from messages.envelope import Envelope, EnvelopeError, open_envelope, read_header
+from messages.identity import Identity
+from messages.schemas import BULK, UNSEQUENCED
+from protocol.effects import STATE_BYTES_MAX
+from protocol.grants import GRANTED
+from protocol.state import BUSINESS, PROVIDER
+from services import chain
+from services.limits import CREDIT_WINDOW, HOLD_AHEAD
+
+ROLE: Final = {"bank": BUSINESS, "bureau": PROVIDER}
+BROKEN_MAX: Final = 10
+
+_EVENTS: Final = (
+    "SELECT position, kind, header, signature, salt, event, head FROM events WHERE job = ? AND position > ? "
+    "ORDER BY position"
+)
+_JOB: Final = (
+    "SELECT length, head, applied, sent, receipted, bulk_received, bulk_consumed, bulk_sent, length(state) "
+    "FROM jobs WHERE job = ?"
+)
+
+
+Spoken = dict[str, list[tuple[int, int, bytes]]]
+"""By kind, in the order of their sequences: chunk, of how many, and the plaintext of a control message.
+
+Sequences count all kinds together, and there timing shows: control waits for no credit, and of two streams that run
+at the same time either may be ahead. Within a kind nothing may differ.
+"""
+
+
+@dataclass
+class _Seen:
+    """What a party's committed journal said last."""
+
+    position: int = 0
+    head: bytes = b""
+    applied: int = 0
+    sent: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    sent_kinds: Spoken = field(default_factory=dict)
+    received_kinds: Spoken = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    published_at: dict[int, int] = field(default_factory=dict)
+
+
+class Watcher:
+    """Collects what is broken; never raises into the parties that it watches."""
+
+    def __init__(self, identities: Mapping[str, Identity], job: str) -> None:
+        self._identities = identities
+        self._peers = {name: identity.public for name, identity in identities.items()}
+        self._job = job
+        self._seen = {name: _Seen(head=chain.genesis(job, name)) for name in identities}
+        self._answers = dict.fromkeys(identities, 0)
+        self._news = asyncio.Event()
+        self._known: dict[bytes, Envelope | None] = {}
+        self.broken: list[str] = []
+
+    def broke(self, what: str) -> None:
+        """Note a broken invariant."""
+        if len(self.broken) < BROKEN_MAX:
+            self.broken.append(what)
+
+    def check(self, holds: bool, what: str) -> None:
+        """Note `what` unless it holds."""
+        if not holds:
+            self.broke(what)
+
+    # -- the journals -----------------------------------------------------------------------------------------
+
+    def committed(self, party: str, connection: Connection) -> None:
+        """Look at a party's journal after a commit."""
+        self._news.set()
+        seen = self._seen[party]
+        job = connection.exec_driver_sql(_JOB, (self._job,)).first()
+        if job is None:
+            self.check(seen.position == 0, f"{party} has forgotten its job")
+            return
+        self.check(job.length >= seen.position, f"{party}'s chain became shorter")
+        for row in connection.exec_driver_sql(_EVENTS, (self._job, seen.position)):
+            self._entry(party, seen, row)
+        self.check((job.length, job.head) == (seen.position, seen.head), f"{party}'s row and chain differ")
+        self.check(job.applied == seen.applied, f"{party} counts {job.applied} applied, its chain {seen.applied}")
+        self.check(job.sent == len(seen.sent), f"{party} counts {job.sent} sent, its chain {len(seen.sent)}")
+        partner = next(name for name in self._seen if name != party)
+        applied = self._seen[partner].applied
+        self.check(job.receipted <= applied, f"{party} has a receipt for {job.receipted}, {partner} applied {applied}")
+        window = job.bulk_received - job.bulk_consumed
+        self.check(0 <= window <= CREDIT_WINDOW, f"{party} holds {window} chunks unconsumed")
+        self.check(job[8] <= STATE_BYTES_MAX, f"{party}'s state has {job[8]} bytes")
+        waiting = connection.exec_driver_sql("SELECT count(*) FROM held WHERE job = ?", (self._job,)).scalar()
+        self.check((waiting or 0) <= HOLD_AHEAD, f"{party} holds {waiting} messages back")
+
+    def _entry(self, party: str, seen: _Seen, row: Any) -> None:
+        self.check(row.position == seen.position + 1, f"{party}'s chain jumps to {row.position}")
+        salted = chain.event_digest(row.salt, row.event)
+        head = chain.next_head(seen.head, chain.entry_digest(row.kind, row.header, row.signature, salted))
+        self.check(head == row.head, f"{party}'s chain is not valid at {row.position}")
+        seen.position, seen.head = row.position, head
+        if not row.header:
+            return
+        header = read_header(row.header)
+        if row.kind == chain.RECEIVED:
+            self.check(
+                header.sequence == seen.applied + 1,
+                f"{party} applied {header.kind} {header.sequence} after {seen.applied}",
+            )
+            self.check(header.kind in GRANTED[ROLE[party]], f"{party} has seen {header.kind}")
+            seen.applied += 1
+            said = b"" if header.kind in BULK else row.event
+            seen.received_kinds.setdefault(header.kind, []).append((header.chunk, header.chunks, said))
+        else:
+            self.check(header.sequence == len(seen.sent) + 1, f"{party} numbers {header.kind} {header.sequence}")
+            seen.sent[header.sequence] = (row.header, row.signature)
+            seen.sent_kinds.setdefault(header.kind, []).append((header.chunk, header.chunks, b""))
+
+    def spoken(self, party: str) -> tuple[Spoken, Spoken]:
+        """What a party sent and received."""
+        seen = self._seen[party]
+        return dict(seen.sent_kinds), dict(seen.received_kinds)
+
+    async def news(self) -> None:
+        """Wait until somebody has committed something."""
+        self._news.clear()
+        await self._news.wait()
+
+    # -- the wire ---------------------------------------------------------------------------------------------
+
+    def published(self, key: str, body: bytes) -> None:
+        """Look at a message that a party gives to the broker."""
+        words = key.split(".")
+        sender, recipient = words[1], words[3]
+        envelope = self._opened(recipient, body)
+        if envelope is None:
+            self.broke(f"{sender} published what {recipient} cannot take")
+            return
+        header, seen = envelope.header, self._seen[sender]
+        if header.kind in UNSEQUENCED:
+            return
+        known = seen.sent.get(header.sequence)
+        self.check(known is not None, f"{sender} published {header.kind} {header.sequence} before its commit")
+        self.check(
+            known is None or known == (envelope.header_bytes, envelope.signature),
+            f"{sender} published {header.kind} {header.sequence} in other bytes than its journal's",
+        )
+        first = seen.bodies.setdefault(header.sequence, envelope.body)
+        self.check(first == envelope.body, f"{sender} sealed {header.kind} {header.sequence} anew")
+        if header.kind in BULK:
+            last = seen.published_at.get(header.sequence)
+            self.check(
+                last is None or self._answers[sender] > last,
+                f"{sender} published bulk {header.sequence} again although nobody had answered",
+            )
+            seen.published_at[header.sequence] = self._answers[sender]
+
+    def _opened(self, recipient: str, body: bytes) -> Envelope | None:
+        if body not in self._known:
+            try:
+                self._known[body] = open_envelope(body, me=recipient, peers=self._peers)
+            except EnvelopeError:
+                self._known[body] = None
+        return self._known[body]
+
+    def delivery(self, party: str, delivery: Delivery) -> Delivery:
+        """A delivery whose acknowledgement is looked at."""
+        envelope = self._opened(party, delivery.body)
+        if envelope is not None and envelope.header.kind == "receipt":
+            self._answers[party] += 1
+
+        async def ack() -> None:
+            if envelope is not None and envelope.header.sequence:
+                self._acknowledged(party, envelope)
+            await delivery.ack()
+
+        return replace(delivery, ack=ack)
+
+    def _acknowledged(self, party: str, envelope: Envelope) -> None:
+        header, seen = envelope.header, self._seen[party]
+        # What is further ahead than its turn may have been dropped: it is sent again.
+        self.check(
+            header.sequence <= seen.applied or header.sequence > seen.applied + 1,
+            f"{party} acknowledged {header.kind} {header.sequence} before it was committed",
+        )
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def end(self) -> list[str]:
+        """Everything that was broken."""
+        return list(self.broken)

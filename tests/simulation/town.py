@@ -1,0 +1,397 @@
+"""Two parties with a real job, on virtual time, and what is left of them at the end."""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from broker.embedded import EmbeddedBroker, EmbeddedTransport
+from broker.transport import Receiver
+from messages.identity import Identity
+from protocol.contract import JobContract, encode_contract, job_id
+from protocol.machines import ROLES
+from protocol.state import BUSINESS, PROVIDER, decode_state
+from services import jobs
+from services.crash import Crash
+from services.daemon import Daemon, DaemonConfig
+from services.jobs import JobView
+from services.journal_schema import blobs, held, outbox, tasks
+from services.limits import Timing
+from services.serve import expiry_of
+from services.snapshot import pack_snapshot
+from services.surroundings import Surroundings
+from services.tables import Table
+from services.transactions import Transactions, sqlite_url
+from tests.simulation.invariants import Spoken, Watcher
+from tests.simulation.places import InlineJournal, InlineSlot
+from tests.simulation.schedule import Disaster, Schedule
+
+ROWS: Final = 60
+ITERATIONS: Final = 3
+NAMES: Final = {BUSINESS: "bank", PROVIDER: "bureau"}
+PARTNER: Final = {"bank": "bureau", "bureau": "bank"}
+MARKS: Final = ("small_sample", "insecure")
+SLOTS: Final = 2
+TIMING: Final = Timing(watch=5.0, lag=60.0, silence_last=120.0)
+VIRTUAL_S_MAX: Final = 6 * 3600.0
+REST_S: Final = 2.0
+BEGAN: Final = 1_700_000_000.0
+
+
+@functools.cache
+def identity(name: str) -> Identity:
+    """The same keys in every run, so that a seed means the same everywhere."""
+    sizes = {"sign": 32, "receive_x25519": 32, "receive_mlkem768": 64}
+    return Identity(name, {key: hashlib.shake_256(f"{name}/{key}".encode()).digest(n) for key, n in sizes.items()})
+
+
+@functools.cache
+def tables() -> dict[str, Table]:
+    """Rows of numbers that say something about the label; each party has them in its own order."""
+    chance = np.random.default_rng(11)
+    values = chance.normal(size=(ROWS, 6))
+    label = (values.sum(axis=1) + chance.logistic(size=ROWS) > 0).astype(float)
+    names = [f"person-{number:03d}" for number in range(ROWS)]
+    order = chance.permutation(ROWS)
+    return {
+        "bank": Table(names, ("income", "age", "balance"), values[:, :3], label),
+        "bureau": Table([names[row] for row in order], ("limit", "loans", "delays"), values[order, 3:], None),
+    }
+
+
+@functools.cache
+def contract() -> bytes:
+    """What the two agree on."""
+    return encode_contract(
+        JobContract(
+            protocol_version=1,
+            logic_version=1,
+            leakage_version=1,
+            nonce=b"simulate",
+            business="bank",
+            provider="bureau",
+            business_key=identity("bank").public.digest(),
+            provider_key=identity("bureau").public.digest(),
+            business_dataset="loans",
+            provider_dataset="people",
+            data_digest=bytes(32),
+            schema_digest=bytes(32),
+            business_rows=ROWS,
+            business_columns=3,
+            task="logistic",
+            l2=1e-2,
+            max_iterations=ITERATIONS,
+            tolerance=1e-6,
+            key_bits=512,
+            label_bound=1.0,
+            psi_quota=10_000,
+            marks=MARKS,
+            align_chunk_items=32,
+            chunk_rows_max=28,
+            expires_at=int(BEGAN) + 10**6,
+        )
+    )
+
+
+JOB: Final = job_id(contract())
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ended at one party: all of it is the same whatever happened on the way.
+
+    `sent` and `received`: see `invariants.Spoken`.
+    """
+
+    status: str
+    outcome: str
+    reason_code: str
+    phase: str
+    results: tuple[bytes, ...]
+    sent: Spoken
+    received: Spoken
+
+
+@dataclass
+class Outcome:
+    """One seed: how it ended at both parties and which invariants were broken."""
+
+    ends: dict[str, End] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    virtual_s: float = 0.0
+    crashes: int = 0
+
+
+class _WatchedTransport(EmbeddedTransport):
+    """Says when a delivery is acknowledged."""
+
+    def __init__(self, broker: EmbeddedBroker, party: str, watcher: Watcher) -> None:
+        super().__init__(broker, party, [PARTNER[party]])
+        self._watcher, self._name = watcher, party
+
+    async def run(self, receiver: Receiver) -> None:
+        async def watched(delivery: Any) -> None:
+            await receiver(self._watcher.delivery(self._name, delivery))
+
+        await super().run(watched)
+
+
+class _Party:
+    """A daemon that is started again whenever it dies."""
+
+    def __init__(self, town: "Town", name: str) -> None:
+        self.town, self.name = town, name
+        self.dead = False
+        self.crashes = 0
+        self.daemon: Daemon | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.passed: dict[str, int] = {}
+        self.chance = Random(f"{town.schedule.seed}/{name}")
+
+    def hook(self, point: str) -> None:
+        """Every named point passes here: a dead daemon comes no further."""
+        if self.dead:
+            raise Crash(point)
+        self.passed[point] = self.passed.get(point, 0) + 1
+        if self.town.schedule.strikes(self.name, point, self.passed[point], self.crashes):
+            self.dead = True
+            self.crashes += 1
+            raise Crash(point)
+
+    def kill(self) -> None:
+        """Between two points, wherever it is."""
+        if self.task is not None and not self.dead:
+            self.dead = True
+            self.crashes += 1
+            self.task.cancel()
+
+    def _make(self) -> Daemon:
+        town, name = self.town, self.name
+        watch = functools.partial(town.watcher.committed, name)
+        surroundings = Surroundings(
+            clock=lambda: BEGAN + asyncio.get_running_loop().time(),
+            entropy=lambda count: hashlib.shake_256(f"entropy of {name}".encode()).digest(count),
+            chance=self.chance,
+            journal=functools.partial(InlineJournal, chance=self.chance, watch=watch),
+            slots=lambda setup, _: [InlineSlot(setup, name, self.chance) for _ in range(SLOTS)],
+        )
+        config = DaemonConfig(
+            identity=identity(name),
+            peers={PARTNER[name]: identity(PARTNER[name]).public},
+            data_directory=town.directory / name,
+            roles=ROLES,
+            settings=town.settings(name),
+            expiry_of=expiry_of,
+            timing=TIMING,
+            surroundings=surroundings,
+            crash=self.hook,
+        )
+        return Daemon(config, _WatchedTransport(town.broker, name, town.watcher))
+
+    async def live(self) -> None:
+        """Run, die, come back, until cancelled."""
+        while True:
+            self.dead = False
+            self.daemon = self._make()
+            self.task = asyncio.ensure_future(self.daemon.run())
+            try:
+                await asyncio.wait([self.task])
+            except asyncio.CancelledError:
+                self.daemon.stop()
+                await asyncio.wait([self.task])
+                raise
+            if not self.dead:
+                error = None if self.task.cancelled() else self.task.exception()
+                self.town.watcher.broke(f"{self.name}'s daemon ended by itself: {error!r}")
+                return
+            await asyncio.sleep(self.chance.uniform(0.01, self.town.schedule.down_s))
+
+
+class Town:
+    """The parties of one seed, the broker between them, and the schedule of their misfortunes."""
+
+    def __init__(self, directory: Path, schedule: Schedule) -> None:
+        self.directory, self.schedule = directory, schedule
+        self.watcher = Watcher({name: identity(name) for name in PARTNER}, JOB)
+        self.broker = EmbeddedBroker(tuple(PARTNER), faults=schedule.faults, observer=self.watcher.published)
+        self.parties = {name: _Party(self, name) for name in PARTNER}
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a party's tasks are told."""
+        source = self.directory / f"{name}.csv"
+        policy = {"marks": list(MARKS), "key_bits_min": 512}
+        datasets = {"people": {"source": str(source), "id": "id"}}
+        return {"policy": policy, "datasets": datasets, "noise_seed": "", "threads": 1}
+
+    def furnish(self) -> None:
+        """The provider's data set, which its first task reads, and journals in which nothing stands yet."""
+        table = tables()["bureau"]
+        lines = [",".join(["id", *table.columns])]
+        for who, row in zip(table.identifiers, table.values.tolist(), strict=True):
+            lines.append(",".join([who, *map(repr, row)]))
+        (self.directory / "bureau.csv").write_text("\n".join(lines) + "\n")
+        for name in PARTNER:
+            (self.directory / name).mkdir()
+            (self.directory / name / "journal.sqlite").write_bytes(_fresh_journal(name))
+
+    async def tell(self) -> Outcome:
+        """The whole story of the job."""
+        self.furnish()
+        loop = asyncio.get_running_loop()
+        lives = [asyncio.ensure_future(party.live()) for party in self.parties.values()]
+        lives += [asyncio.ensure_future(self._befall(disaster)) for disaster in self.schedule.disasters]
+        outcome = Outcome()
+        try:
+            async with asyncio.timeout(VIRTUAL_S_MAX):
+                await self._submit()
+                for name in PARTNER:
+                    outcome.ends[name] = await self._ending(name)
+                await self._rest()
+        except TimeoutError:
+            self.watcher.broke(f"the job is not over after {VIRTUAL_S_MAX:.0f} virtual seconds")
+        outcome.virtual_s = loop.time()
+        outcome.crashes = sum(party.crashes for party in self.parties.values())
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+        outcome.broken = self.watcher.end()
+        return outcome
+
+    async def _befall(self, disaster: Disaster) -> None:
+        await asyncio.sleep(disaster.at)
+        match disaster.what:
+            case "kill":
+                self.parties[disaster.who].kill()
+            case "partition":
+                self.broker.block(disaster.who)
+                await asyncio.sleep(disaster.seconds)
+                self.broker.unblock(disaster.who)
+            case "cut":
+                self.broker.drop(disaster.who)
+            case "restart":
+                self.broker.stop()
+                await asyncio.sleep(disaster.seconds)
+                self.broker.start()
+            case "forget":
+                self.broker.stop()
+                self.broker.forget()
+                await asyncio.sleep(disaster.seconds)
+                self.broker.start()
+
+    async def _submit(self) -> None:
+        """What an operator does whose command was cut off: look, and submit again if the job is not there."""
+        table = tables()["bank"]
+        snapshot = pack_snapshot(table)
+        while True:
+            daemon = self.parties["bank"].daemon
+            try:
+                assert daemon is not None
+                await daemon.started()
+                if any(view.job == JOB for view in await daemon.jobs()):
+                    return
+                await daemon.submit(JOB, "bureau", contract=contract(), blobs=((snapshot, ROWS),))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if isinstance(error, Crash) and self.parties["bank"].task is not None:
+                    self.parties["bank"].task.cancel()
+                await asyncio.sleep(0.1)
+
+    async def _look(self, name: str, look: Any) -> Any:
+        """What a read of a party's journal gives, or None while it is away."""
+        daemon = self.parties[name].daemon
+        try:
+            assert daemon is not None
+            return await daemon.journal.read(look)
+        except Exception:
+            return None
+
+    async def _ending(self, name: str) -> End:
+        while True:
+            view = await self._look(name, lambda connection: jobs.view(connection, JOB))
+            if view is not None and view.status != "running":
+                end = await self._look(name, functools.partial(self._end, name, view))
+                if end is not None:
+                    return end
+            if self.watcher.broken:
+                return End("broken", "", "", "", (), {}, {})
+            await self.watcher.news()
+
+    def _end(self, name: str, view: JobView, connection: Connection) -> End:
+        record = jobs.load(connection, JOB)
+        daemon = self.parties[name].daemon
+        assert record is not None
+        assert daemon is not None
+        results = tuple(daemon.blob(connection, JOB, ref) for ref in view.results)
+        sent, received = self.watcher.spoken(name)
+        return End(
+            view.status, view.outcome, view.reason_code, decode_state(record.state).phase, results, sent, received
+        )
+
+    async def _rest(self) -> None:
+        """Until nothing is left but results, tombstones and chains."""
+        for name in PARTNER:
+            while not self.watcher.broken:
+                left = await self._look(name, _leftovers)
+                secrets = self.directory / name / "secrets"
+                if left == 0 and not list(secrets.iterdir()):
+                    break
+                await asyncio.sleep(REST_S)
+
+
+def _leftovers(connection: Connection) -> int:
+    """Rows that a job at rest has no use for: outbox, tasks, held messages, blobs that are no results."""
+    rows = sum(len(connection.execute(select(table.c.job)).all()) for table in (outbox, tasks, held))
+    return rows + max(0, len(connection.execute(select(blobs.c.job)).all()) - 2)
+
+
+@functools.cache
+def _fresh_journal(name: str) -> bytes:
+    """The file of a journal that has just been made: its tables cost as much as half a job of this size."""
+    with scratch() as directory:
+        path = directory / "journal.sqlite"
+        made = Transactions(sqlite_url(path), name, before_commit=lambda: None, after_commit=lambda _: None)
+        made.prepare()
+        with made.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        made.dispose()
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory in memory where there is such a place: nothing here has to survive a power cut."""
+    memory = Path("/dev/shm")
+    name = tempfile.mkdtemp(prefix="warren-sim-", dir=memory if memory.is_dir() else None)
+    try:
+        yield Path(name)
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+
+
+def play(schedule: Schedule) -> Outcome:
+    """One seed from beginning to end."""
+    from tests.simulation.virtual import Stalled, run
+
+    with scratch() as directory:
+        town: list[Town] = []
+
+        async def story() -> Outcome:
+            town.append(Town(directory, schedule))
+            return await town[0].tell()
+
+        try:
+            outcome: Outcome = run(story)
+        except Stalled as error:
+            return Outcome(broken=[*town[0].watcher.broken, str(error)])
+        return outcome
