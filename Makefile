@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 BARE   := .bare
 ROWS   ?= 4000
 BROKER ?= embedded
-SEEDS  ?= 40
+SEEDS  ?= 200
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Not empty when the kernel is not there although it could be: `make setup` tries again.
@@ -72,8 +72,8 @@ bench: setup               ## figures of docs/performance.md: whole data sets, n
 	$(BIN)/warren bench align
 	$(BIN)/warren bench train --rows all
 
-sim: setup-dev             ## whole engines under loss, repeats, disorder and crashes: make sim [SEEDS=200]
-	SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/services/test_simulation.py
+sim: setup-dev             ## whole parties on virtual time under everything that can befall them: make sim [SEEDS=1000]
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 soak: setup-dev            ## the outages of the tests at full length (60 s and 120 s)
 	$(BIN)/python -m tests.endurance.soak

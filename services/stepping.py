@@ -37,6 +37,7 @@ from services.notices import Notices, ReadyTask
 from services.outbox import Outbox
 from services.roles import Role
 from services.segments import BlobMissing
+from services.transactions import savepoint
 
 log = structlog.get_logger("jobs")
 
@@ -129,7 +130,7 @@ class Stepper:
         record.count("events")
         earlier, collected = jobs.copy(record), Notices()
         try:
-            with connection.begin_nested():
+            with savepoint(connection, "step"):
                 self._step(connection, record, event, collected)
         except (SQLAlchemyError, OSError):
             raise

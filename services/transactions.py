@@ -8,14 +8,15 @@ learn in their result, and a result counts after COMMIT only.
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from services.journal_schema import SCHEMA_VERSION, meta, metadata
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 log = structlog.get_logger("journal")
-_READER: Final = "warren_reader"
 
 
 class JournalError(Exception):
@@ -72,7 +72,8 @@ class Transactions:
         after_commit: Callable[[Connection], None],
         synchronous: str = "FULL",
     ) -> None:
-        self._engine = _engine(url, synchronous)
+        self._engine = _engine(url, synchronous, "BEGIN IMMEDIATE")
+        self._reading = _engine(url, synchronous, "BEGIN")
         self._party = party
         self._before_commit = before_commit
         self._after_commit = after_commit
@@ -92,8 +93,7 @@ class Transactions:
 
     def connect(self, *, reader: bool = False) -> Connection:
         """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
-        connection = self._engine.connect()
-        return connection.execution_options(**{_READER: True}) if reader else connection
+        return (self._reading if reader else self._engine).connect()
 
     def commit(self, connection: Connection, units: Iterator[Unit], taken: list[Unit]) -> None:
         """Run units in one transaction and COMMIT. `taken` gets those whose callers still wait.
@@ -122,6 +122,7 @@ class Transactions:
     def dispose(self) -> None:
         """Let the database go."""
         self._engine.dispose()
+        self._reading.dispose()
 
 
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:
@@ -143,7 +144,7 @@ def sqlite_url(path: Path) -> str:
 def _run(connection: Connection, unit: Unit) -> None:
     """One unit under its savepoint. What the disk or database did wrong is raised, to end the transaction."""
     try:
-        with connection.begin_nested():
+        with savepoint(connection, "unit"):
             unit.result = unit.work(connection)
     except (OperationalError, InternalError, InterfaceError, OSError):
         raise
@@ -160,21 +161,38 @@ def roll_back(connection: Connection) -> None:
         connection.rollback()
 
 
-def _engine(url: str, synchronous: str) -> Engine:
+@contextmanager
+def savepoint(connection: Connection, name: str) -> Iterator[None]:
+    """What happens inside the block happens, or none of it. `name`: of this program, not of anybody's input.
+
+    In two words to the driver: SQLAlchemy's own would be put together and compiled anew each time.
+    """
+    connection.exec_driver_sql(f"SAVEPOINT {name}")
+    try:
+        yield
+    except BaseException:
+        # Where the database has ended the transaction by itself, there is no savepoint to go back to.
+        with suppress(DBAPIError):
+            connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+        raise
+    connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+
+
+def _engine(url: str, synchronous: str, begin: str) -> Engine:
     engine = create_engine(url, poolclass=NullPool)
-
-    def set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
-        # The driver's own transaction control would begin late and never IMMEDIATE: see `_begin_sqlite`.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+
+        def set_up(connection: sqlite3.Connection, _: object) -> None:
+            # The driver's own transaction control would begin late and never IMMEDIATE.
+            connection.isolation_level = None
+            for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+                connection.execute(f"PRAGMA {pragma}").close()
+
+        def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
+            dbapi_connection.cursor().execute(begin).close()
+
+        # Of the pool and the dialect, not of the engine: an engine with listeners asks them at every statement.
+        event.listen(engine.pool, "connect", set_up)
+        engine.dialect.do_begin = do_begin  # type: ignore[method-assign]
     return engine
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reader = connection.get_execution_options().get(_READER, False)
-    connection.exec_driver_sql("BEGIN" if reader else "BEGIN IMMEDIATE")

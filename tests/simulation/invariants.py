@@ -1,16 +1,21 @@
 """What must hold at every step of a simulation, whatever happens; checked from outside the parties."""
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from broker.transport import Delivery
+from messages import codec, schemas
 from messages.envelope import Envelope, EnvelopeError, open_envelope, read_header
 from messages.identity import Identity
 from messages.schemas import BULK, UNSEQUENCED
+from messages.seal import seal_info, unseal
+from paillier.backend import Owner
+from paillier.vector import CipherVector
 from protocol.effects import STATE_BYTES_MAX
 from protocol.grants import GRANTED
 from protocol.state import BUSINESS, PROVIDER
@@ -25,7 +30,7 @@ _EVENTS: Final = (
     "ORDER BY position"
 )
 _JOB: Final = (
-    "SELECT length, head, applied, sent, receipted, bulk_received, bulk_consumed, bulk_sent, length(state) "
+    "SELECT length, head, applied, sent, receipted, bulk_received, bulk_consumed, bulk_sent, length(state), status "
     "FROM jobs WHERE job = ?"
 )
 
@@ -40,15 +45,16 @@ at the same time either may be ahead. Within a kind nothing may differ.
 
 @dataclass
 class _Seen:
-    """What a party's committed journal said last."""
+    """What a party's committed journal said last, and what it gave to the broker."""
 
     position: int = 0
     head: bytes = b""
     applied: int = 0
+    over: bool = False
     sent: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     sent_kinds: Spoken = field(default_factory=dict)
     received_kinds: Spoken = field(default_factory=dict)
-    bodies: dict[int, bytes] = field(default_factory=dict)
+    bodies: dict[int, Envelope] = field(default_factory=dict)
     published_at: dict[int, int] = field(default_factory=dict)
 
 
@@ -62,6 +68,7 @@ class Watcher:
         self._seen = {name: _Seen(head=chain.genesis(job, name)) for name in identities}
         self._answers = dict.fromkeys(identities, 0)
         self._news = asyncio.Event()
+        self._trace = hashlib.sha256()
         self._known: dict[bytes, Envelope | None] = {}
         self.broken: list[str] = []
 
@@ -69,6 +76,7 @@ class Watcher:
         """Note a broken invariant."""
         if len(self.broken) < BROKEN_MAX:
             self.broken.append(what)
+            self._news.set()
 
     def check(self, holds: bool, what: str) -> None:
         """Note `what` unless it holds."""
@@ -79,7 +87,6 @@ class Watcher:
 
     def committed(self, party: str, connection: Connection) -> None:
         """Look at a party's journal after a commit."""
-        self._news.set()
         seen = self._seen[party]
         job = connection.exec_driver_sql(_JOB, (self._job,)).first()
         if job is None:
@@ -96,6 +103,9 @@ class Watcher:
         self.check(job.receipted <= applied, f"{party} has a receipt for {job.receipted}, {partner} applied {applied}")
         window = job.bulk_received - job.bulk_consumed
         self.check(0 <= window <= CREDIT_WINDOW, f"{party} holds {window} chunks unconsumed")
+        if job.status != "running" and not seen.over:
+            seen.over = True
+            self._news.set()
         self.check(job[8] <= STATE_BYTES_MAX, f"{party}'s state has {job[8]} bytes")
         waiting = connection.exec_driver_sql("SELECT count(*) FROM held WHERE job = ?", (self._job,)).scalar()
         self.check((waiting or 0) <= HOLD_AHEAD, f"{party} holds {waiting} messages back")
@@ -106,6 +116,8 @@ class Watcher:
         head = chain.next_head(seen.head, chain.entry_digest(row.kind, row.header, row.signature, salted))
         self.check(head == row.head, f"{party}'s chain is not valid at {row.position}")
         seen.position, seen.head = row.position, head
+        now = asyncio.get_running_loop().time()
+        self._trace.update(f"{party} {row.position} {row.kind} {now!r}\n".encode())
         if not row.header:
             return
         header = read_header(row.header)
@@ -128,10 +140,11 @@ class Watcher:
         seen = self._seen[party]
         return dict(seen.sent_kinds), dict(seen.received_kinds)
 
-    async def news(self) -> None:
-        """Wait until somebody has committed something."""
-        self._news.clear()
-        await self._news.wait()
+    async def over(self, party: str) -> None:
+        """Wait until a party's job is over or something is broken."""
+        while not self._seen[party].over and not self.broken:
+            self._news.clear()
+            await self._news.wait()
 
     # -- the wire ---------------------------------------------------------------------------------------------
 
@@ -152,8 +165,8 @@ class Watcher:
             known is None or known == (envelope.header_bytes, envelope.signature),
             f"{sender} published {header.kind} {header.sequence} in other bytes than its journal's",
         )
-        first = seen.bodies.setdefault(header.sequence, envelope.body)
-        self.check(first == envelope.body, f"{sender} sealed {header.kind} {header.sequence} anew")
+        first = seen.bodies.setdefault(header.sequence, envelope)
+        self.check(first.body == envelope.body, f"{sender} sealed {header.kind} {header.sequence} anew")
         if header.kind in BULK:
             last = seen.published_at.get(header.sequence)
             self.check(
@@ -193,6 +206,36 @@ class Watcher:
 
     # -- the end ----------------------------------------------------------------------------------------------
 
-    def end(self) -> list[str]:
-        """Everything that was broken."""
-        return list(self.broken)
+    def plaintexts(self, party: str) -> dict[str, list[bytes]]:
+        """What a party said, opened: by kind, in the order of their sequences."""
+        found: dict[str, list[bytes]] = {}
+        for _, envelope in sorted(self._seen[party].bodies.items()):
+            header = envelope.header
+            info = seal_info(
+                header.version, header.job, party, header.recipient, header.kind, header.chunk, header.chunks
+            )
+            plain = unseal(envelope.body, self._identities[header.recipient], info)
+            found.setdefault(header.kind, []).append(plain)
+        return found
+
+    def trace(self) -> str:
+        """A digest of every commit in its order and at its time: equal for two runs of a seed."""
+        return self._trace.hexdigest()
+
+    def check_masks(self, shares: Iterable[bytes], owner: Owner, packed_bits: int) -> None:
+        """No two messages of masked residuals share a mask: then their difference would be one of residuals.
+
+        `owner` decrypts; under one mask two plaintexts differ by less than `packed_bits` bits, else by any number.
+        """
+        modulus = owner.public.modulus
+        seen: list[int] = []
+        for data in shares:
+            message = codec.decode(data)
+            assert isinstance(message, schemas.ResidualShare)
+            for number in owner.decrypt(CipherVector.from_bytes(owner.public, message.ciphertexts)):
+                near = [min((number - other) % modulus, (other - number) % modulus) for other in seen]
+                self.check(
+                    all(distance.bit_length() > packed_bits for distance in near),
+                    f"a mask of iteration {message.iteration} was used before",
+                )
+                seen.append(number)

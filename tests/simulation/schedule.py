@@ -47,6 +47,11 @@ class Schedule:
         del crashes
         return Strike(who, point, nth) in self.points
 
+    @property
+    def quiet_from(self) -> float:
+        """Virtual second from which on nothing befalls anybody but the broker's faults."""
+        return max((disaster.at + disaster.seconds for disaster in self.disasters), default=0.0)
+
 
 UNDISTURBED: Final = Schedule(seed=0)
 

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -17,7 +17,9 @@ from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
+from learning.links import residual_bound
 from messages.identity import Identity
+from paillier.budget import bit_budget
 from protocol.contract import JobContract, encode_contract, job_id
 from protocol.machines import ROLES
 from protocol.state import BUSINESS, PROVIDER, decode_state
@@ -33,18 +35,20 @@ from services.surroundings import Surroundings
 from services.tables import Table
 from services.transactions import Transactions, sqlite_url
 from tests.simulation.invariants import Spoken, Watcher
-from tests.simulation.places import InlineJournal, InlineSlot
+from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
 from tests.simulation.schedule import Disaster, Schedule
 
 ROWS: Final = 60
 ITERATIONS: Final = 3
+KEY_BITS: Final = 512
 NAMES: Final = {BUSINESS: "bank", PROVIDER: "bureau"}
 PARTNER: Final = {"bank": "bureau", "bureau": "bank"}
 MARKS: Final = ("small_sample", "insecure")
 SLOTS: Final = 2
-TIMING: Final = Timing(watch=5.0, lag=60.0, silence_last=120.0)
+TIMING: Final = Timing(watch=20.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
 REST_S: Final = 2.0
+REST_S_MAX: Final = 600.0
 BEGAN: Final = 1_700_000_000.0
 
 
@@ -92,7 +96,7 @@ def contract() -> bytes:
             l2=1e-2,
             max_iterations=ITERATIONS,
             tolerance=1e-6,
-            key_bits=512,
+            key_bits=KEY_BITS,
             label_bound=1.0,
             psi_quota=10_000,
             marks=MARKS,
@@ -110,7 +114,7 @@ JOB: Final = job_id(contract())
 class End:
     """How a job ended at one party: all of it is the same whatever happened on the way.
 
-    `sent` and `received`: see `invariants.Spoken`.
+    `sent` and `received`: see `invariants.Spoken`. `said`: SHA-256 of every plaintext body that left, by kind.
     """
 
     status: str
@@ -120,6 +124,10 @@ class End:
     results: tuple[bytes, ...]
     sent: Spoken
     received: Spoken
+    said: dict[str, list[bytes]]
+
+
+BROKEN: Final = End("broken", "", "", "", (), {}, {}, {})
 
 
 @dataclass
@@ -130,6 +138,7 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
     virtual_s: float = 0.0
     crashes: int = 0
+    trace: str = ""
 
 
 class _WatchedTransport(EmbeddedTransport):
@@ -264,8 +273,20 @@ class Town:
         for life in lives:
             life.cancel()
         await asyncio.gather(*lives, return_exceptions=True)
-        outcome.broken = self.watcher.end()
+        for name, end in outcome.ends.items():
+            outcome.ends[name] = self._opened(name, end)
+        outcome.broken, outcome.trace = self.watcher.broken, self.watcher.trace()
         return outcome
+
+    def _opened(self, name: str, end: End) -> End:
+        plain = self.watcher.plaintexts(name)
+        owner = MEMORY.caches.get("bank", {}).get(JOB, {}).get("owner")
+        if name == "bureau" and owner is not None:
+            budget = bit_budget(ROWS, KEY_BITS, residual_bound("logistic", 1.0))
+            packed = (budget.rows_per_ciphertext - 1) * budget.row_slot + budget.share_bits + 2
+            self.watcher.check_masks(plain.get("residual.share", ()), owner, packed)
+        digests = {kind: [hashlib.sha256(body).digest() for body in bodies] for kind, bodies in plain.items()}
+        return replace(end, said=digests)
 
     async def _befall(self, disaster: Disaster) -> None:
         await asyncio.sleep(disaster.at)
@@ -317,6 +338,7 @@ class Town:
             return None
 
     async def _ending(self, name: str) -> End:
+        await self.watcher.over(name)
         while True:
             view = await self._look(name, lambda connection: jobs.view(connection, JOB))
             if view is not None and view.status != "running":
@@ -324,8 +346,8 @@ class Town:
                 if end is not None:
                     return end
             if self.watcher.broken:
-                return End("broken", "", "", "", (), {}, {})
-            await self.watcher.news()
+                return BROKEN
+            await asyncio.sleep(REST_S)
 
     def _end(self, name: str, view: JobView, connection: Connection) -> End:
         record = jobs.load(connection, JOB)
@@ -334,14 +356,17 @@ class Town:
         assert daemon is not None
         results = tuple(daemon.blob(connection, JOB, ref) for ref in view.results)
         sent, received = self.watcher.spoken(name)
-        return End(
-            view.status, view.outcome, view.reason_code, decode_state(record.state).phase, results, sent, received
-        )
+        phase = decode_state(record.state).phase
+        return End(view.status, view.outcome, view.reason_code, phase, results, sent, received, {})
 
     async def _rest(self) -> None:
         """Until nothing is left but results, tombstones and chains."""
+        until = max(asyncio.get_running_loop().time(), self.schedule.quiet_from) + REST_S_MAX
         for name in PARTNER:
             while not self.watcher.broken:
+                if asyncio.get_running_loop().time() > until:
+                    self.watcher.broke(f"{name} is not at rest {REST_S_MAX:.0f} virtual seconds after its job")
+                    return
                 left = await self._look(name, _leftovers)
                 secrets = self.directory / name / "secrets"
                 if left == 0 and not list(secrets.iterdir()):

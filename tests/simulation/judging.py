@@ -1,0 +1,68 @@
+"""One run against the undisturbed one."""
+
+import functools
+from dataclasses import dataclass, fields
+
+from tests.simulation.schedule import UNDISTURBED, Schedule
+from tests.simulation.town import End, Outcome, play
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a schedule has done: broken invariants, and where the end differs from the undisturbed run's."""
+
+    schedule: Schedule
+    broken: tuple[str, ...]
+    differing: tuple[str, ...]
+    virtual_s: float
+    crashes: int
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing happened but time."""
+        return not self.broken and not self.differing
+
+
+@functools.cache
+def undisturbed() -> Outcome:
+    """The run that nothing befell."""
+    return play(UNDISTURBED)
+
+
+def judge(schedule: Schedule, expected: Outcome | None = None) -> Verdict:
+    """Play a schedule and compare."""
+    outcome, expected = play(schedule), expected or undisturbed()
+    return Verdict(
+        schedule=schedule,
+        broken=tuple([*expected.broken, *outcome.broken]),
+        differing=tuple(_differences(expected, outcome)),
+        virtual_s=outcome.virtual_s,
+        crashes=outcome.crashes,
+    )
+
+
+def _differences(expected: Outcome, outcome: Outcome) -> list[str]:
+    found = []
+    for name, wanted in expected.ends.items():
+        end = outcome.ends.get(name)
+        if end is None:
+            found.append(f"{name}: the job did not end")
+        else:
+            found += [f"{name}: {what}" for what in _fields(wanted, end)]
+    return found
+
+
+def _fields(wanted: End, end: End) -> list[str]:
+    found = []
+    for item in fields(End):
+        one, other = getattr(wanted, item.name), getattr(end, item.name)
+        if one == other:
+            continue
+        if isinstance(one, dict):
+            kinds = [kind for kind in sorted({*one, *other}) if one.get(kind) != other.get(kind)]
+            found.append(f"{item.name} differs in {', '.join(kinds)}")
+        elif isinstance(one, tuple):
+            found.append(f"{item.name} differ")
+        else:
+            found.append(f"{item.name} is {other!r}, not {one!r}")
+    return found

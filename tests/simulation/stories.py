@@ -1,0 +1,23 @@
+"""Schedules in files: what went wrong once, and what should never go wrong."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.simulation.schedule import Schedule
+
+STORIES: Final = Path(__file__).parent / "kept"
+
+
+def load(path: Path) -> Schedule:
+    """A kept schedule."""
+    return msgspec.json.decode(path.read_bytes(), type=Schedule)
+
+
+def save(directory: Path, schedule: Schedule, name: str = "") -> Path:
+    """Keep a schedule; it is played in every test run from now on."""
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{name or f'seed-{schedule.seed}'}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(schedule), indent=2) + b"\n")
+    return path
