@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,10 @@ from services.crash import Crash, no_crash
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.limits import Timing
+from services.surroundings import Surroundings
 from tests.services import toy
+from tests.simulation import virtual
+from tests.simulation.places import InlineJournal, InlineSlot, Memory
 
 TIMING = Timing(
     silence_first=0.15,
@@ -25,6 +29,8 @@ TIMING = Timing(
     watch=0.05,
     disk=0.02,
 )
+
+BEGAN = 1_700_000_000.0
 
 PARTNER = {"shop": "bank", "bank": "shop"}
 
@@ -49,8 +55,22 @@ def config(directory: Path, name: str, **fields: Any) -> DaemonConfig:
 
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Tell a story to its end, on an event loop of its own."""
-    asyncio.run(story())
+    """Tell a story to its end on virtual time: no machine is too slow for it."""
+    virtual.run(story)
+
+
+def on_virtual_time(**changes: Any) -> Surroundings:
+    """Surroundings for `run`: nothing happens on another thread."""
+    chance = random.Random(1)
+    return Surroundings(
+        **{
+            "clock": lambda: BEGAN + asyncio.get_running_loop().time(),
+            "chance": chance,
+            "journal": functools.partial(InlineJournal, chance=chance, watch=lambda _: None),
+            "slots": lambda setup, _: [InlineSlot(setup, "one", chance, Memory())],
+            **changes,
+        }
+    )
 
 
 def is_crash(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """What cannot be applied is parked under its own reason, bounded, and harms nothing."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -178,4 +179,4 @@ def test_the_parked_table_is_bounded_for_each_sender_and_counts_the_rest(tmp_pat
         assert await journal.read(parked_codes) == {"flood": PARKED_ROWS_MAX + 200, "other": 1}
         journal.close()
 
-    house.run(story)
+    asyncio.run(story())

@@ -22,15 +22,6 @@ JOB = "job-1"
 ACCEPT = schemas.JobAccept(contract_digest=bytes(32), data_digest=bytes(32), schema_digest=bytes(32), rows=1, columns=1)
 
 
-@pytest.fixture
-def town(tmp_path):
-    return lambda **fields: house.Town(tmp_path, fields={"workers": 0, **fields})
-
-
-def run(story):
-    asyncio.run(story())
-
-
 @asynccontextmanager
 async def shop_and_stranger(town: house.Town, **fields):
     """A business's daemon, and somebody with the provider's keys who speaks by hand."""
@@ -85,7 +76,7 @@ def test_bulk_stops_at_the_credit_and_compute_at_one_window(town):
             _, published = await settled(bulk_seen)
             assert published == CREDIT_WINDOW + 5
 
-    run(story)
+    house.run(story)
 
 
 def test_no_credit_is_taken_that_the_window_does_not_allow(town):
@@ -102,7 +93,7 @@ def test_no_credit_is_taken_that_the_window_does_not_allow(town):
             numbered, unnumbered = await settled(waiting)
             assert (numbered, unnumbered) == (2 * CREDIT_WINDOW, 60 - 2 * CREDIT_WINDOW)
 
-    run(story)
+    house.run(story)
 
 
 def test_a_cancel_waits_for_one_window_of_bulk_and_no_more(town):
@@ -117,7 +108,7 @@ def test_a_cancel_waits_for_one_window_of_bulk_and_no_more(town):
             assert cancel.sequence == 1 + CREDIT_WINDOW + 1
             assert await _unreceipted(shop) == (CREDIT_WINDOW, 0)
 
-    run(story)
+    house.run(story)
 
 
 # -- receipts ------------------------------------------------------------------------------------------------
@@ -132,7 +123,7 @@ def test_receipts_travel_together(town):
             received = (await bank.statistics(JOB))["messages_received"]
             assert bank.relay_counts.receipts < received / 2
 
-    run(story)
+    house.run(story)
 
 
 def test_old_receipts_change_nothing(town):
@@ -150,7 +141,7 @@ def test_old_receipts_change_nothing(town):
 
             assert await settled(view) == (4, (0, 0))
 
-    run(story)
+    house.run(story)
 
 
 def test_a_forged_receipt_frees_nothing(town):
@@ -170,7 +161,7 @@ def test_a_forged_receipt_frees_nothing(town):
                 await house.until(parked)
                 assert (await shop.job(JOB)).receipted == 0
 
-    run(story)
+    house.run(story)
 
 
 # -- silence and loss ----------------------------------------------------------------------------------------
@@ -188,7 +179,7 @@ def test_silence_makes_it_ask_at_growing_intervals_and_never_send_again(tmp_path
         timing = replace(house.TIMING, silence_first=0.05, silence_last=0.4)
         broker = EmbeddedBroker(("shop", "bank"), observer=observe)
         transport = EmbeddedTransport(broker, "shop", ["bank"])
-        config = house.config(tmp_path, "shop", workers=0, timing=timing)
+        config = house.config(tmp_path, "shop", surroundings=house.on_virtual_time(), timing=timing)
         async with house.running(Daemon(config, transport)) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract())
             await house.until(lambda: kinds.count("receipt.request") == 6)
@@ -200,7 +191,7 @@ def test_silence_makes_it_ask_at_growing_intervals_and_never_send_again(tmp_path
         assert gaps[2] > gaps[1]
         assert all(gap >= 0.25 for gap in gaps[3:])
 
-    run(story)
+    house.run(story)
 
 
 def test_an_answer_brings_what_is_missing_and_only_that(town):
@@ -225,24 +216,24 @@ def test_an_answer_brings_what_is_missing_and_only_that(town):
                         first[item.header.sequence].body,
                     )
 
-    run(story)
+    house.run(story)
 
 
 def test_a_broker_that_loses_everything_it_held_costs_time_and_no_data(tmp_path):
     async def story():
         plan = toy.Plan(chunks=6, size=500)
-        town = house.Town(tmp_path, fields={"workers": 0})
+        town = house.Town(tmp_path, fields={"surroundings": house.on_virtual_time()})
         async with house.running(town.daemon("shop")) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=6, size=500))
             await house.until(lambda: town.broker.ready("control.bank.shop") > 0)
         # The broker comes back empty; so do the daemons, on what they had written down.
-        town = house.Town(tmp_path, fields={"workers": 0})
+        town = house.Town(tmp_path, fields={"surroundings": house.on_virtual_time()})
         async with town.both() as (shop, bank):
             ended = await shop.wait(JOB)
             assert await shop.result(JOB, ended.results[0]) == repr(list(toy.expected(plan))).encode()
             assert (await house.ended(bank, JOB)).outcome == "done"
 
-    run(story)
+    house.run(story)
 
 
 def test_lines_that_break_again_and_again_cost_time_and_no_data(town):
@@ -264,7 +255,7 @@ def test_lines_that_break_again_and_again_cost_time_and_no_data(town):
             ended = await shop.job(JOB)
             assert await shop.result(JOB, ended.results[0]) == repr(list(toy.expected(plan))).encode()
 
-    run(story)
+    house.run(story)
 
 
 def test_a_daemon_starts_before_its_broker_and_waits(town):
@@ -279,7 +270,7 @@ def test_a_daemon_starts_before_its_broker_and_waits(town):
             assert (await shop.wait(JOB)).outcome == "done"
             assert (await house.ended(bank, JOB)).outcome == "done"
 
-    run(story)
+    house.run(story)
 
 
 def test_nothing_is_sent_twice_on_a_healthy_line_with_a_busy_partner(town):
@@ -292,7 +283,7 @@ def test_nothing_is_sent_twice_on_a_healthy_line_with_a_busy_partner(town):
             assert (shop.relay_counts.published_again, bank.relay_counts.published_again) == (0, 0)
             assert "duplicates" not in {**await shop.statistics(JOB), **await bank.statistics(JOB)}
 
-    run(story)
+    house.run(story)
 
 
 def test_damaged_messages_on_disk_freeze_their_job_and_no_other(town, tmp_path):
@@ -311,7 +302,7 @@ def test_damaged_messages_on_disk_freeze_their_job_and_no_other(town, tmp_path):
             await shop.submit("job-2", "bank", contract=toy.contract())
             await house.until(lambda: "job.propose" in bank.kinds())
 
-    run(story)
+    house.run(story)
 
 
 # -- questions -----------------------------------------------------------------------------------------------
@@ -341,7 +332,7 @@ def test_a_probe_is_answered_by_the_partner(town):
             assert (answer.backend, answer.acceptable) == ("shop", True)
             assert await shop.jobs() == []
 
-    run(story)
+    house.run(story)
 
 
 def test_a_probe_that_cannot_be_answered_harms_nobody(town):
@@ -355,15 +346,17 @@ def test_a_probe_that_cannot_be_answered_harms_nobody(town):
             await shop.submit(JOB, "bank", contract=toy.contract())
             assert (await shop.wait(JOB)).outcome == "done"
 
-    run(story)
+    house.run(story)
 
 
 def test_a_heavily_lossy_broker_is_only_slow(tmp_path):
     async def story():
-        town = house.Town(tmp_path, faults=Faults(seed=3, loss=0.15, reorder=0.3), fields={"workers": 0})
+        town = house.Town(
+            tmp_path, faults=Faults(seed=3, loss=0.15, reorder=0.3), fields={"surroundings": house.on_virtual_time()}
+        )
         async with town.both() as (shop, bank):
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=3, size=100))
             assert (await shop.wait(JOB)).outcome == "done"
             assert (await house.ended(bank, JOB)).outcome == "done"
 
-    run(story)
+    house.run(story)

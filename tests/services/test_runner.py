@@ -1,5 +1,6 @@
 """What becomes of deliveries: applied once and in order, held back, dropped, or parked with a reason."""
 
+import asyncio
 import os
 
 import msgspec
@@ -15,7 +16,6 @@ from services.journal import ThreadedJournal, sqlite_url
 from services.journal_schema import events
 from services.journal_schema import jobs as jobs_table
 from services.limits import CREDIT_WINDOW, HOLD_AHEAD
-from services.surroundings import Surroundings
 from tests.services import house, toy
 from tests.services.stranger import bank_and_stranger, propose
 
@@ -129,16 +129,16 @@ def test_bulk_that_is_held_back_stays_within_the_credit_window(town):
     house.run(story)
 
 
-def test_a_partner_that_sends_bulk_without_credit_loses_the_job(town):
+def test_a_partner_that_sends_bulk_without_credit_loses_the_job(threaded_town):
     async def story():
-        async with bank_and_stranger(town(functions="tests.services.idle_tasks")) as (bank, shop):
+        async with bank_and_stranger(threaded_town(functions="tests.services.idle_tasks")) as (bank, shop):
             await shop.say(JOB, propose(chunks=40), 1)
             for number in range(CREDIT_WINDOW + 1):
                 await house.applied(bank, 1 + number)
                 await shop.send_bulk(JOB, "link.terms", b"%d" % number, 2 + number, chunk=number, chunks=40)
             assert (await house.ended(bank, JOB)).reason_code == "credit_exceeded"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_late_messages_of_a_job_that_is_over_are_receipted_and_nothing_else(town):
@@ -180,7 +180,7 @@ def test_a_cancel_ends_the_job_at_both_parties(town):
 def test_a_contract_that_expires_ends_its_job(town):
     async def story():
         now = [1000.0]
-        async with house.running(town(surroundings=Surroundings(clock=lambda: now[0])).daemon("shop")) as shop:
+        async with house.running(town(surroundings=house.on_virtual_time(clock=lambda: now[0])).daemon("shop")) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract(expires_at=2000.0))
             await shop.submit("job-2", "bank", contract=toy.contract(expires_at=3000.0))
             now[0] = 2001.0
@@ -202,7 +202,10 @@ def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path)
             await shop.send_bulk(JOB, "link.terms", b"x", 2, chunks=2)
             await house.parked_as(bank, "job_frozen")
             assert (tmp_path / "bank" / "secrets" / JOB).exists()
-        async with bank_and_stranger(house.Town(tmp_path, fields={"workers": 0})) as (bank, shop):
+        async with bank_and_stranger(town()) as (
+            bank,
+            shop,
+        ):
             await shop.say("job-2", propose(), 1)
             await house.until(lambda: "job.accept" in shop.kinds())
             assert {item.header.job for item in shop.heard if item.header.kind != "receipt"} == {"job-2"}
@@ -286,9 +289,9 @@ class Newer(toy.Toy):
     logic_version = 2
 
 
-def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_path):
+def test_a_state_of_another_version_is_folded_again_from_the_events(threaded_town, tmp_path):
     async def story():
-        async with town().both() as (shop, _):
+        async with threaded_town().both() as (shop, _):
             await shop.submit(JOB, "bank", contract=toy.contract(seed=5, chunks=2))
             await shop.wait(JOB)
 
@@ -304,15 +307,15 @@ def test_a_state_of_another_version_is_folded_again_from_the_events(town, tmp_pa
         assert msgspec.msgpack.encode(folded) == state
         journal.close()
 
-    house.run(story)
+    asyncio.run(story())
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_again(town):
+def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_again(threaded_town):
     async def story():
-        place = town()
+        place = threaded_town()
         async with bank_and_stranger(place) as (bank, shop):
             await shop.say(JOB, propose(chunks=8), 1)
             await house.applied(bank, 1)
@@ -326,7 +329,7 @@ def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_agai
             await house.applied(bank, 9)
             await house.until(lambda: "cross.term" in shop.kinds())
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_routing_keys_are_those_of_the_design():

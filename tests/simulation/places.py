@@ -138,19 +138,19 @@ class InlineSlot:
 
     process = 0
 
-    def __init__(self, setup: Setup, party: str, chance: Random) -> None:
-        self._party = party
-        self._worker = Worker(setup, MEMORY.caches.setdefault(party, OrderedDict()))
+    def __init__(self, setup: Setup, party: str, chance: Random, memory: Memory = MEMORY) -> None:
+        self._party, self._memory = party, memory
+        self._worker = Worker(setup, memory.caches.setdefault(party, OrderedDict()))
         self._chance = chance
 
     async def run(self, call: TaskCall) -> TaskReply:
         await asyncio.sleep(self._chance.uniform(0.0, TASK_S))
         key = (self._party, call.function, call.arguments)
-        if key in MEMORY.replies:
-            return MEMORY.replies[key]
+        if key in self._memory.replies:
+            return self._memory.replies[key]
         reply = self._worker.run(call)
         if call.function in REMEMBERED:
-            MEMORY.replies[key] = reply
+            self._memory.replies[key] = reply
         return reply
 
     def forget(self, job: str) -> None:
