@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.util import LRUCache
 
 from services.limits import TRANSACTION_ITEMS_MAX
@@ -20,7 +20,8 @@ COMMIT_S = 0.004
 TASK_S = 0.12
 
 _COMPILED: LRUCache[Any, Any] = LRUCache(2000)
-"""Statements, put into SQL once a process and not once a daemon."""
+_DIALECTS: dict[str, Dialect] = {}
+"""Statements are put into SQL once a process, not once a daemon: what is compiled belongs to a dialect."""
 
 
 class InlineJournal:
@@ -41,6 +42,9 @@ class InlineJournal:
         self._transactions = Transactions(
             url, party, before_commit=before_commit, after_commit=self._committed, synchronous="OFF"
         )
+        for name in ("_engine", "_reading"):
+            engine = getattr(self._transactions, name)
+            engine.dialect = _DIALECTS.setdefault(name, engine.dialect)
         self._chance = chance
         self._units: list[Unit] = []
         self._due: asyncio.TimerHandle | None = None
