@@ -11,6 +11,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from kernel.library import Library
+from paillier.folding import fold_of
 from paillier.plans import LANES
 
 Words = NDArray[np.uint64]
@@ -94,7 +95,7 @@ class Ring:
         )
 
     def prepare(self) -> None:
-        """Make products of two numbers cheap: the reciprocal of n^2 for Barrett's reduction. Raises KernelMemoryError.
+        """Make products of two numbers cheap: what a reduction by n^2 needs. Raises KernelMemoryError.
 
         Nothing is prepared where what is left of a product above n^2 is longer than R^2; the kernel goes on without.
         """
@@ -110,6 +111,17 @@ class Ring:
         ):
             raise KernelMemoryError("no memory for the tables of a key")
         self.prepared = True
+        fold = fold_of(square, self.bits // limb, limb) if library.lib.wk_ring_folds(self.pointer) else None
+        if fold is not None and library.lib.wk_ring_prepare_fold(
+            self.pointer,
+            u64(library, b"".join(words_of(constant, words) for constant in fold.constants)),
+            words,
+            fold.at,
+            fold.cut,
+            fold.head_shift,
+            fold.head_reciprocal,
+        ):
+            raise KernelMemoryError("no memory for the tables of a key")
 
     @property
     def radix(self) -> mpz:

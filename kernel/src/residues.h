@@ -34,6 +34,13 @@ size_t wk_ring_limb_bits(const wk_ring *ring);
 // of B that is at most n^2; `words` words each.
 int wk_ring_prepare(wk_ring *ring, const uint64_t *square, const uint64_t *reciprocal, size_t words, size_t shift);
 
+// Whether the ring's path has use for what follows. Then `wk_multiply_two` folds (residues_fold.c, with n^2, M, C, B, `at`,
+// `cut` and the head as named there and in residues_ring.h): `constants` are C, -M mod B^(2 L), -2 B^(at - 2) mod n^2,
+// n^2 and floor(B^(cut + L) / M), `words` words each.
+int wk_ring_folds(const wk_ring *ring);
+int wk_ring_prepare_fold(wk_ring *ring, const uint64_t *constants, size_t words, size_t at, size_t cut,
+                         size_t head_shift, uint64_t head_reciprocal);
+
 // Powers of fixed bases (mod n^2, `square_words` each): for each of `count` bases one table of 2^window powers for each
 // of `windows` digits. With `inverses` (of the bases) the tables serve an owner, without them `wk_table_powers`.
 wk_table *wk_table_new(const wk_ring *ring, const uint64_t *bases, const uint64_t *inverses, size_t count,

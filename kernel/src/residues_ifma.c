@@ -11,23 +11,12 @@
 
 #if defined(__x86_64__)
 
-#include "ifma_target.h"
+#include "residues_lanes.h"
 
 #include <string.h>
 
-#define TILE 10
-#define LANES 8
-#define LIMB_BITS 52
-#define MASK ((1ULL << 52) - 1)
-
-typedef __m512i vec;
 typedef vec limb;
 typedef vec sum;
-
-#define UNROLL _Pragma("GCC unroll 20")
-
-static inline vec lo(vec t, vec x, vec y) { return _mm512_madd52lo_epu64(t, x, y); }
-static inline vec hi(vec t, vec x, vec y) { return _mm512_madd52hi_epu64(t, x, y); }
 
 // T += a b for la limbs of a, in tens, and ten of b. The upper ten sums of one tile are the lower ten of the next and
 // stay in their registers, so that no tile waits for the memory that the last one wrote.
@@ -271,30 +260,90 @@ static void store(u64 *const *entries, const u64 *x, size_t limbs) {
     }
 }
 
-// 16 limbs are 13 words: within such a block every shift is a constant.
+// Eight words of eight rows, the way in: halves of two rows come together while they are loaded, which leaves two rounds
+// of shuffles where registers alone would take three.
+static inline void words_in(vec *out, const u64 *const *rows, size_t at) {
+    UNROLL for (size_t half = 0; half < 8; half += 4) {
+        vec u[4], s[4];
+        UNROLL for (size_t k = 0; k < 4; k++) {
+            const u64 *low = rows[k % 2 + k / 2 * 4] + at + half, *high = rows[k % 2 + k / 2 * 4 + 2] + at + half;
+            const __m256i first = _mm256_loadu_si256((const __m256i *)low);
+            u[k] = _mm512_inserti64x4(_mm512_castsi256_si512(first), _mm256_loadu_si256((const __m256i *)high), 1);
+        }
+        UNROLL for (int k = 0; k < 4; k += 2) {
+            s[k] = _mm512_unpacklo_epi64(u[k], u[k + 1]);
+            s[k + 1] = _mm512_unpackhi_epi64(u[k], u[k + 1]);
+        }
+        UNROLL for (size_t k = 0; k < 2; k++) {
+            out[half + k] = _mm512_shuffle_i64x2(s[k], s[k + 2], 0x88);
+            out[half + k + 2] = _mm512_shuffle_i64x2(s[k], s[k + 2], 0xdd);
+        }
+    }
+}
+
+// And the way out.
+static inline void words_out(u64 *const *rows, size_t at, const vec *in) {
+    const vec lower = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), upper = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    UNROLL for (size_t half = 0; half < 8; half += 4) {
+        UNROLL for (size_t odd = 0; odd < 2; odd++) {
+            const vec *w = in + half;
+            const vec low = odd ? _mm512_unpackhi_epi64(w[0], w[1]) : _mm512_unpacklo_epi64(w[0], w[1]);
+            const vec high = odd ? _mm512_unpackhi_epi64(w[2], w[3]) : _mm512_unpacklo_epi64(w[2], w[3]);
+            const vec first = _mm512_permutex2var_epi64(low, lower, high), second = _mm512_permutex2var_epi64(low, upper, high);
+            u64 *const *r = rows + odd;
+            _mm256_storeu_si256((__m256i *)(r[0] + at + half), _mm512_castsi512_si256(first));
+            _mm256_storeu_si256((__m256i *)(r[2] + at + half), _mm512_extracti64x4_epi64(first, 1));
+            _mm256_storeu_si256((__m256i *)(r[4] + at + half), _mm512_castsi512_si256(second));
+            _mm256_storeu_si256((__m256i *)(r[6] + at + half), _mm512_extracti64x4_epi64(second, 1));
+        }
+    }
+}
+
+// The last words of rows, fewer than eight.
+static void last_words_in(vec *out, const u64 *const *rows, size_t at, size_t words) {
+    u64 ends[LANES][8] = {{0}};
+    const u64 *ends_of[LANES];
+    for (size_t l = 0; l < LANES; l++) {
+        memcpy(ends[l], rows[l] + at, (words - at) * sizeof(u64));
+        ends_of[l] = ends[l];
+    }
+    words_in(out, ends_of, 0);
+}
+
+static void last_words_out(u64 *const *rows, size_t at, size_t words, const vec *in) {
+    u64 ends[LANES][8], *ends_of[LANES];
+    for (size_t l = 0; l < LANES; l++) ends_of[l] = ends[l];
+    words_out(ends_of, 0, in);
+    for (size_t l = 0; l < LANES; l++) memcpy(rows[l] + at, ends[l], (words - at) * sizeof(u64));
+}
+
+// 16 limbs are 13 words: within such a block every shift is a constant. Words are shuffled as blocks need them, so that
+// shuffles and shifts, which have a port each, go side by side.
 #define BLOCK_LIMBS 16
 #define BLOCK_WORDS 13
+#define EITHER_WITHIN 0xa8  // (low | high) & mask
 
 static void split(u64 *x, size_t limbs, const u64 *const *rows, size_t words) {
     const vec mask = _mm512_set1_epi64((long long)MASK);
     vec W[4 * WK_LIMBS_MAX + 32];
     vec *out = (vec *)x;
-    const size_t padded = (words + 7) / 8 * 8, blocks = (limbs + BLOCK_LIMBS - 1) / BLOCK_LIMBS;
-    for (size_t at = 0; at < padded; at += 8) {
-        const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
-        UNROLL for (int l = 0; l < 8; l++) W[at + (size_t)l] = _mm512_maskz_loadu_epi64(have, rows[l] + at);
-        transpose(W + at);
-    }
-    for (size_t at = padded; at <= blocks * BLOCK_WORDS; at++) W[at] = _mm512_setzero_si512();
-    for (size_t block = 0; block < blocks; block++) {
-        const vec *w = W + block * BLOCK_WORDS;
-        const size_t first = block * BLOCK_LIMBS;
+    size_t have = 0;
+    for (size_t first = 0, word = 0; first < limbs; first += BLOCK_LIMBS, word += BLOCK_WORDS) {
+        for (; have <= word + BLOCK_WORDS; have += 8) {
+            if (have + 8 <= words)
+                words_in(W + have, rows, have);
+            else if (have < words)
+                last_words_in(W + have, rows, have, words);
+            else
+                memset(W + have, 0, 8 * sizeof(vec));
+        }
+        const vec *w = W + word;
         UNROLL for (size_t i = 0; i < BLOCK_LIMBS; i++) {
-            const size_t word = 52 * i / 64, shift = 52 * i % 64;
+            const size_t at = 52 * i / 64, shift = 52 * i % 64;
             if (first + i >= limbs) break;
-            vec v = _mm512_srli_epi64(w[word], (unsigned)shift);
-            if (shift > 12) v = _mm512_or_si512(v, _mm512_slli_epi64(w[word + 1], (unsigned)(64 - shift)));
-            out[first + i] = _mm512_and_si512(v, mask);
+            const vec low = _mm512_srli_epi64(w[at], (unsigned)shift);
+            const vec high = shift > 12 ? _mm512_slli_epi64(w[at + 1], (unsigned)(64 - shift)) : low;
+            out[first + i] = _mm512_ternarylogic_epi64(low, high, mask, EITHER_WITHIN);
         }
     }
 }
@@ -302,24 +351,22 @@ static void split(u64 *x, size_t limbs, const u64 *const *rows, size_t words) {
 static void join(u64 *const *rows, size_t words, const u64 *x, size_t limbs) {
     const vec *in = (const vec *)x;
     vec W[4 * WK_LIMBS_MAX + 32];
-    const size_t padded = (words + 7) / 8 * 8;
-    for (size_t block = 0; block * BLOCK_WORDS < padded; block++) {
-        const size_t first = block * BLOCK_LIMBS;
+    size_t done = 0;
+    for (size_t first = 0, word = 0; done < words; first += BLOCK_LIMBS, word += BLOCK_WORDS) {
         UNROLL for (size_t k = 0; k < BLOCK_WORDS; k++) {
-            const size_t limb = 64 * k / 52, shift = 64 * k % 52;
+            const size_t limb = first + 64 * k / 52, shift = 64 * k % 52;
             vec v = _mm512_setzero_si512();
-            if (first + limb < limbs) v = _mm512_srli_epi64(in[first + limb], (unsigned)shift);
-            if (first + limb + 1 < limbs)
-                v = _mm512_or_si512(v, _mm512_slli_epi64(in[first + limb + 1], (unsigned)(52 - shift)));
-            if (104 - shift < 64 && first + limb + 2 < limbs)
-                v = _mm512_or_si512(v, _mm512_slli_epi64(in[first + limb + 2], (unsigned)(104 - shift)));
-            W[block * BLOCK_WORDS + k] = v;
+            if (limb < limbs) v = _mm512_srli_epi64(in[limb], (unsigned)shift);
+            if (limb + 1 < limbs) v = _mm512_or_si512(v, _mm512_slli_epi64(in[limb + 1], (unsigned)(52 - shift)));
+            if (104 - shift < 64 && limb + 2 < limbs)
+                v = _mm512_or_si512(v, _mm512_slli_epi64(in[limb + 2], (unsigned)(104 - shift)));
+            W[word + k] = v;
         }
-    }
-    for (size_t at = 0; at < words; at += 8) {
-        transpose(W + at);
-        const __mmask8 have = words - at >= 8 ? 0xff : (__mmask8)((1u << (words - at)) - 1);
-        UNROLL for (int l = 0; l < 8; l++) _mm512_mask_storeu_epi64(rows[l] + at, have, W[at + (size_t)l]);
+        for (; done + 8 <= word + BLOCK_WORDS && done + 8 <= words; done += 8) words_out(rows, done, W + done);
+        if (done + 8 > words && words <= word + BLOCK_WORDS) {
+            if (done < words) last_words_out(rows, done, words, W + done);
+            return;
+        }
     }
 }
 

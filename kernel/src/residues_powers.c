@@ -72,22 +72,38 @@ int wk_power(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t in_w
 }
 
 // No way into pairs and out again.
+// What the lanes will read and write next: rows are one after the other.
+static struct wk_ahead ahead_of(const struct wk_ring *ring, const u64 *left, const u64 *right, const u64 *out,
+                                size_t first, size_t count) {
+    const size_t lanes = ring->operations->lanes, width = ring->square_words;
+    const size_t here = count - first < lanes ? count - first : lanes, left_over = count - first - here;
+    const size_t next = (first + here) * width, words = (left_over < lanes ? left_over : lanes) * width;
+    return (struct wk_ahead){.from = {left + next, right + next, out + first * width}, .words = {words, words, here * width}};
+}
+
 int wk_multiply_two(const wk_ring *ring, uint64_t *out, const uint64_t *left, const uint64_t *right, size_t count) {
     const wk_operations *op = ring->operations;
-    const size_t wide = 2 * ring->limbs;
-    workspace w = take(ring, 0);
-    for (size_t first = 0; w.status == 0 && first < count; first += op->lanes) {
+    const size_t wide = 2 * ring->limbs, width = ring->square_words;
+    u64 *x = wk_memory(WK_FOLD_NUMBERS * wide * op->lanes), *y = x + wide * op->lanes, *spare = wk_memory(width);
+    const int status = x && spare ? 0 : -1;
+    for (size_t first = 0; status == 0 && first < count; first += op->lanes) {
         const u64 *rows[WK_LANES_MAX];
         u64 *results[WK_LANES_MAX];
-        wk_rows(rows, left, ring->square_words, first, count, op->lanes);
-        op->split(w.x, wide, rows, ring->square_words);
-        wk_rows(rows, right, ring->square_words, first, count, op->lanes);
-        op->split(w.y, wide, rows, ring->square_words);
-        op->multiply_plain(ring, w.limbs, w.x, w.y);
-        wk_rows_out(results, out, ring->square_words, first, count, op->lanes, w.spare);
-        op->join(results, ring->square_words, w.limbs, wide);
+        const struct wk_ahead ahead = ahead_of(ring, left, right, out, first, count);
+        wk_rows(rows, left, width, first, count, op->lanes);
+        op->split(x, wide, rows, width);
+        wk_rows(rows, right, width, first, count, op->lanes);
+        op->split(y, wide, rows, width);
+        if (ring->fold.power)
+            wk_ifma_multiply_folded(ring, x, &ahead);
+        else
+            op->multiply_plain(ring, x, x, y);
+        wk_rows_out(results, out, width, first, count, op->lanes, spare);
+        op->join(results, width, x, wide);
     }
-    return give_back(w);
+    free(x);
+    free(spare);
+    return status;
 }
 
 int wk_multiply(const wk_ring *ring, uint64_t *out, const uint64_t *in, size_t terms, size_t count) {

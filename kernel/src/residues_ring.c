@@ -123,8 +123,58 @@ int wk_ring_prepare(wk_ring *ring, const uint64_t *square, const uint64_t *recip
     return 0;
 }
 
+int wk_ring_folds(const wk_ring *ring) { return ring->operations == &wk_ifma_operations; }
+
+static void limbs_of(const struct wk_ring *ring, u64 *x, size_t limbs, const u64 *number, size_t words) {
+    const size_t bits = ring->operations->limb_bits;
+    for (size_t i = 0; i < limbs; i++) x[i] = wk_bits(number, words, i * bits, bits);
+}
+
+// Sums of halves, as residues_fold.c lays them out. Returns where they end.
+static u64 *sums_of(u64 *sums, const u64 *x, size_t n, size_t bits) {
+    const size_t H = n / 2;
+    u64 over = 0;
+    if (n % (2 * TILE)) return sums;
+    for (size_t i = 0; i < H; i++) {
+        const u64 sum = x[i] + x[H + i] + over;
+        sums[i] = sum & ((1ULL << bits) - 1);
+        over = sum >> bits;
+    }
+    sums[H] = over;
+    u64 *end = sums_of(sums + H + 1, x, H, bits);
+    end = sums_of(end, x + H, H, bits);
+    return sums_of(end, sums, H, bits);
+}
+
+// Two factors of L limbs, and behind both the sums of their halves.
+static u64 *factors_of(const struct wk_ring *ring, u64 *x, const u64 *number, size_t words) {
+    const size_t L = ring->limbs, bits = ring->operations->limb_bits;
+    limbs_of(ring, x, 2 * L, number, words);
+    return sums_of(sums_of(x + 2 * L, x, L, bits), x + L, L, bits);
+}
+
+int wk_ring_prepare_fold(wk_ring *ring, const uint64_t *constants, size_t words, size_t at, size_t cut,
+                         size_t head_shift, uint64_t head_reciprocal) {
+    const size_t L = ring->limbs;
+    struct wk_fold fold = {.at = at, .cut = cut, .head_shift = head_shift, .head_reciprocal = head_reciprocal};
+    if (!wk_ring_folds(ring)) return 0;
+    // Two factors of 2 L limbs, whose sums of halves are less than six times L, and three numbers.
+    fold.power = wk_memory(2 * (2 + 6) * L + 5 * L);
+    if (!fold.power) return -1;
+    fold.multiple = factors_of(ring, fold.power, constants, words);
+    fold.offset = factors_of(ring, fold.multiple, constants + words, words);
+    fold.square = fold.offset + 2 * L;
+    fold.reciprocal = fold.square + 2 * L;
+    limbs_of(ring, fold.offset, 2 * L, constants + 2 * words, words);
+    limbs_of(ring, fold.square, 2 * L, constants + 3 * words, words);
+    limbs_of(ring, fold.reciprocal, L, constants + 4 * words, words);
+    ring->fold = fold;
+    return 0;
+}
+
 void wk_ring_free(wk_ring *ring) {
     if (!ring) return;
+    free(ring->fold.power);
     free(ring->n);
     free(ring->above);
     free(ring->powers);

@@ -28,6 +28,19 @@ typedef uint64_t u64;
 
 typedef struct wk_operations wk_operations;
 
+// What residues_fold.c needs, limb by limb, the same for all lanes. Behind C and -M are, for each of their two halves, the
+// sums of its halves and of theirs.
+struct wk_fold {
+    size_t at, cut;       // columns where the product is folded, and where the quotient's number begins
+    size_t head_shift;    // bits of a rest below its first ones, which fit a limb
+    u64 head_reciprocal;  // floor(2^52 / (n^2 without so many bits, and one)) - 1
+    u64 *power;           // C = B^at mod n^2; all memory of these
+    u64 *offset;          // -2 B^(at - 2) mod n^2
+    u64 *reciprocal;      // floor(B^(cut + L) / M), L limbs
+    u64 *multiple;        // -M mod B^(2 L)
+    u64 *square;          // n^2
+};
+
 struct wk_ring {
     const wk_operations *operations;
     size_t limbs;          // L: limbs of one half
@@ -44,6 +57,7 @@ struct wk_ring {
     size_t barrett_shift;  // t
     size_t head_shift;     // bits of n^2 below its first HEAD_BITS
     u64 head_reciprocal;   // floor(2^HEAD_PRODUCT_BITS / (first HEAD_BITS of n^2, and one))
+    struct wk_fold fold;   // all zero where it was not prepared
 };
 
 struct wk_operations {
@@ -83,6 +97,18 @@ struct wk_operations {
 
 extern const wk_operations wk_portable_operations;
 extern const wk_operations wk_ifma_operations;
+
+// Memory that is needed soon.
+#define WK_AHEAD 3
+struct wk_ahead {
+    const u64 *from[WK_AHEAD];
+    size_t words[WK_AHEAD];
+};
+
+// x = x y mod n^2 as `multiply_plain`, in a ring with `fold`: y and room for six such numbers are behind x, and lost. NULL
+// where there are no lanes.
+#define WK_FOLD_NUMBERS 8
+extern void (*const wk_ifma_multiply_folded)(const struct wk_ring *ring, u64 *x, const struct wk_ahead *ahead);
 
 // In a build for the constant-time check an index that is documented to depend on a secret (docs/paillier.md, what a
 // neighbour on the machine may see) is declared public; everywhere else this is the index.

@@ -99,6 +99,8 @@ static void guest(void) {
     done(wk_multiply(ring, out, in, TERMS, COUNT));
     entry = "wk_ring_limb_bits, wk_ring_prepare";
     done(wk_ring_limb_bits(ring) == 0 || wk_ring_prepare(ring, SQUARE, RECIPROCAL, WIDE, SHIFT));
+    entry = "wk_ring_folds, wk_ring_prepare_fold";
+    done(wk_ring_folds(ring) || wk_ring_prepare_fold(ring, SQUARE, WIDE, 0, 0, 0, 0));
     entry = "wk_multiply_two";
     done(wk_multiply_two(ring, out, in, in + COUNT * SQUARE_WORDS, COUNT));
     entry = "wk_add_plain";
