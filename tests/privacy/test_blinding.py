@@ -21,8 +21,10 @@ from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend, packing
 from paillier.blinding import KnownOrder, ManyBases
 from paillier.keys import PrivateKey
+from paillier.randomness import RandomStream
 from paillier.vector import CipherVector
 from services.tasks import FUNCTIONS, keyring
+from services.tasks.sealing import open_with_plain
 from tests.services import pair as pairs
 from tests.services.pair import Pair, Side
 from tests.services.test_job_machines import stage
@@ -160,6 +162,14 @@ def expected_crosses(capture: Capture) -> Iterator[tuple[PrivateKey, mpz, mpz]]:
                     yield key, number, product_of_residues(key, features[at::step], shares)
 
 
+def mask_stream(context: Any, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> RandomStream:
+    """The stream that a task drew its masks from: keyed with the opened body of the chunk, not with its seal."""
+    chunk = arguments["chunk"]
+    _, plain = open_with_plain(context, inputs[0], schemas.LinkTerms, chunk, arguments["chunks"])
+    seen = keyring.digest_of((plain, *inputs[1:]))
+    return keyring.stream(context, "masks", arguments["iteration"], chunk, seen)
+
+
 def shares_of(capture: Capture, side: Side, iteration: int) -> list[int]:
     """A party's residual shares of an iteration, in row order: what it raised the features to."""
     shares: dict[int, list[int]] = {}
@@ -170,8 +180,8 @@ def shares_of(capture: Capture, side: Side, iteration: int) -> list[int]:
             budget = keyring.budget_of(arguments["job"])
             key = capture.key(capture.other(side))
             count = -(-arguments["rows"] // budget.rows_per_ciphertext)
-            stream = keyring.stream(context, "masks", iteration, arguments["chunk"], keyring.digest_of(inputs))
-            digits = packing.share_digits(packing.masks(count, key.public, stream), arguments["rows"], budget)
+            drawn = packing.masks(count, key.public, mask_stream(context, arguments, inputs))
+            digits = packing.share_digits(drawn, arguments["rows"], budget)
             shares[arguments["first_row"]] = [-digit % (1 << budget.share_bits) for digit in digits]
         elif name == "residual.open":
             budget = keyring.budget_of(arguments["job"])
@@ -283,6 +293,26 @@ def test_a_pool_of_blindings_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     assert found[AGAIN]["residual.share"] > 0
 
 
+def masks_of_replies(capture: Capture, arguments: dict[str, Any], masks: list[int]) -> bool:
+    """Whether a chunk's reply is small residuals under these masks: they are the ones that were used."""
+    budget, key = keyring.budget_of(arguments["job"]), capture.key(capture.pair.sides[0])
+    (reply,) = (
+        m
+        for m in capture.messages(capture.pair.sides[1])
+        if isinstance(m, schemas.ResidualShare)
+        and (m.iteration, m.first_row) == (arguments["iteration"], arguments["first_row"])
+    )
+    numbers = CipherVector.from_bytes(key.public, reply.ciphertexts).to_ints()
+    plain = [key.to_phe().raw_decrypt(int(number)) for number in numbers]
+    pairs = zip(
+        packing.share_digits(plain, arguments["rows"], budget),
+        packing.share_digits(masks, arguments["rows"], budget),
+        strict=True,
+    )
+    half, period = 1 << (budget.share_bits - 1), 1 << budget.share_bits
+    return all(abs((one - other + half) % period - half) <= 1 << budget.residual_bits for one, other in pairs)
+
+
 def test_masks_and_windows_are_never_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = captured(tmp_path, monkeypatch)
     key = capture.key(capture.pair.sides[0])
@@ -290,8 +320,9 @@ def test_masks_and_windows_are_never_used_again(tmp_path: Path, monkeypatch: pyt
     for _, name, arguments, inputs, context, _ in capture.tasks:
         if name == "link.evaluate":
             count = -(-arguments["rows"] // keyring.budget_of(arguments["job"]).rows_per_ciphertext)
-            place = (arguments["iteration"], arguments["chunk"], keyring.digest_of(inputs))
-            drawn += packing.masks(count, key.public, keyring.stream(context, "masks", *place))
+            masks = packing.masks(count, key.public, mask_stream(context, arguments, inputs))
+            assert masks_of_replies(capture, arguments, masks)
+            drawn += masks
     assert len(set(drawn)) == len(drawn) == kinds_of(capture, "residual.share").total()
     plain = [
         key.to_phe().raw_decrypt(int(number)) for kind, key, number in capture.ciphertexts() if kind == "cross.term"
