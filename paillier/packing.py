@@ -45,19 +45,16 @@ def unpack_unsigned(plaintext: int, slot_bits: int, count: int) -> list[int]:
     return [(plaintext >> (slot_bits * at)) & mask for at in range(count)]
 
 
-def unpack_signed(plaintext: int, budget: BitBudget, modulus: int) -> list[int]:
-    """All slots that fit a plaintext, as signed numbers, from a plaintext given mod `modulus`.
+def unpack_signed(plaintext: int, budget: BitBudget, modulus: int, count: int) -> list[int]:
+    """The lowest `count` slots, as signed numbers, from a plaintext given mod `modulus`.
 
-    Raises BudgetError, naming the slot, for one outside [-2^(L-3), 2^(L-2) + 2^(L-3)] or for anything above
-    the last slot.
+    What lies above them is the sender's mask (`window_values`) and is ignored. Raises BudgetError, naming the
+    slot, for one outside [-2^(L-3), 2^(L-2) + 2^(L-3)].
     """
-    width, count = budget.feature_slot, budget.columns_per_ciphertext
+    width = budget.feature_slot
     low, high = -(1 << (width - 3)), (1 << (width - 2)) + (1 << (width - 3))
-    centred = plaintext if plaintext <= modulus // 2 else plaintext - modulus
     # With 2^(L-2) added, every slot that keeps to its bounds is a plain digit of [0, 2^L).
-    shifted = centred + sum(1 << (width * at + width - 2) for at in range(count))
-    if shifted < 0 or shifted >> (width * count):
-        raise BudgetError(f"bits above slot {count - 1} are not zero")
+    shifted = (plaintext + sum(1 << (width * at + width - 2) for at in range(count))) % modulus
     slots = [digit - (1 << (width - 2)) for digit in unpack_unsigned(shifted, width, count)]
     for at, slot in enumerate(slots):
         if not low <= slot <= high:
@@ -88,26 +85,33 @@ def share_digits(plaintexts: Sequence[int], rows: int, budget: BitBudget) -> lis
 
 
 def window_values(
-    columns: int, budget: BitBudget, stream: RandomStream, noise_stream: RandomStream, release_noise: float
+    columns: int,
+    budget: BitBudget,
+    modulus: int,
+    stream: RandomStream,
+    noise_stream: RandomStream,
+    release_noise: float,
 ) -> list[int]:
     """What is added to the plaintexts of a cross term so that the reply tells the gradient and no more.
 
-    One number for each plaintext that `columns` columns take: e_low + 2^W e_high in every slot that fits,
-    used or not. e_low (from `noise_stream`) is uniform in +-2^(LOW-1) scaled by 32 `release_noise`, so 1/32
-    is the default and 0 none; e_high (from `stream`) is uniform in [0, 2^(L-W-2)). Raises BudgetError for
-    a release noise outside [0, 1].
+    One number for each plaintext that `columns` columns take. In every slot of a column: e_low + 2^W e_high, e_low
+    (from `noise_stream`) uniform in +-2^(LOW-1) scaled by 32 `release_noise`, so 1/32 is the default and 0 none,
+    e_high (from `stream`) uniform in [0, 2^(L-W-2)). Above the last column: a number that is uniform up to
+    `modulus`, because a receiver who cheats has no reason to leave empty what should be. Raises BudgetError for a
+    release noise outside [0, 1].
     """
-    slots = budget.columns_per_ciphertext
-    count = plaintexts_per_row(columns, budget)
+    slots, width = budget.columns_per_ciphertext, budget.feature_slot
     noise = budget.noise_bound(release_noise)
-    lows = noise_stream.many_below(2 * noise + 1, count * slots)
-    highs = stream.many_below(1 << budget.high_bits, count * slots)
+    lows = noise_stream.many_below(2 * noise + 1, columns)
+    highs = stream.many_below(1 << budget.high_bits, columns)
     windows = []
-    for first in range(0, count * slots, slots):
-        window = 0
-        for at in reversed(range(first, first + slots)):
-            slot = lows[at] - noise + (highs[at] << budget.share_bits)
-            window = (window << budget.feature_slot) + slot
+    for first in range(0, columns, slots):
+        used = range(first, min(first + slots, columns))
+        # One unit is left at either end: neither a negative sum below nor a large one goes around the modulus.
+        room = (modulus >> (width * len(used))) - 2
+        window = 1 + stream.below(room) if room > 0 else 0
+        for at in reversed(used):
+            window = (window << width) + lows[at] - noise + (highs[at] << budget.share_bits)
         windows.append(window)
     return windows
 
@@ -118,11 +122,12 @@ def read_slots(plaintexts: Sequence[int], columns: int, budget: BitBudget, modul
         raise BudgetError(f"{columns} columns take {plaintexts_per_row(columns, budget)} plaintexts")
     slots: list[int] = []
     for at, plaintext in enumerate(plaintexts):
+        count = min(budget.columns_per_ciphertext, columns - len(slots))
         try:
-            slots += unpack_signed(plaintext, budget, modulus)
+            slots += unpack_signed(plaintext, budget, modulus, count)
         except BudgetError as error:
             raise BudgetError(f"plaintext {at}: {error}") from None
-    return slots[:columns]
+    return slots
 
 
 def read_gradient(

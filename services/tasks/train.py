@@ -200,6 +200,7 @@ def close_cross(context: TaskContext, arguments: dict[str, Any], inputs: Inputs)
     window = packing.window_values(
         facts["partner_columns"],
         budget,
+        guest.public.modulus,
         keyring.stream(context, "window", iteration, seen),
         keyring.noise_stream(context, facts, iteration, seen),
         facts["release_noise"],

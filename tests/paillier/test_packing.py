@@ -1,6 +1,7 @@
 """Slots: packed, masked, windowed and read again, with every budget check."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,34 +33,42 @@ LOW, HIGH = -(1 << (L - 3)), (1 << (L - 2)) + (1 << (L - 3))
 
 def window(columns, release_noise, *parts):
     return window_values(
-        columns, BUDGET, RANDOMNESS.stream("high", *parts), RANDOMNESS.stream("low", *parts), release_noise
+        columns, BUDGET, N, RANDOMNESS.stream("high", *parts), RANDOMNESS.stream("low", *parts), release_noise
     )
 
 
 @given(st.lists(st.integers(LOW, HIGH), min_size=SLOTS, max_size=SLOTS))
 def test_slots_within_their_bounds_are_read_as_they_were(slots):
     plaintext = sum(slot << (L * at) for at, slot in enumerate(slots)) % N
-    assert unpack_signed(plaintext, BUDGET, N) == slots
+    assert unpack_signed(plaintext, BUDGET, N, SLOTS) == slots
 
 
 @pytest.mark.parametrize("at", range(SLOTS))
 @pytest.mark.parametrize("slot", [LOW - 1, HIGH + 1])
 def test_a_slot_beyond_its_bounds_is_refused_by_number(at, slot):
     with pytest.raises(BudgetError, match=f"plaintext 0: slot {at} is"):
-        read_slots([(slot << (L * at)) % N], 1, BUDGET, N)
+        read_slots([(slot << (L * at)) % N], SLOTS, BUDGET, N)
 
 
-@pytest.mark.parametrize("extra", [1 << (L * SLOTS), -(1 << (L * SLOTS)), N // 2, N // 2 + 1])
-def test_bits_above_the_last_slot_are_refused(extra):
-    with pytest.raises(BudgetError, match=f"above slot {SLOTS - 1}"):
-        unpack_signed(extra % N, BUDGET, N)
+@given(st.integers(1, SLOTS), st.data())
+def test_what_lies_above_the_columns_is_not_read(columns, data):
+    slots = data.draw(st.lists(st.integers(LOW, HIGH), min_size=columns, max_size=columns))
+    above = data.draw(st.integers(1, (N >> (L * columns)) - 2))
+    plaintext = sum(slot << (L * at) for at, slot in enumerate([*slots, above]))
+    assert read_slots([plaintext % N], columns, BUDGET, N) == slots
 
 
-def test_what_a_wrong_key_decrypts_to_is_refused():
-    garbage = masks(50, PUBLIC, RANDOMNESS.stream("garbage"))
+def test_each_column_refuses_every_other_number_that_a_wrong_key_decrypts_to():
+    garbage = masks(4000, PUBLIC, RANDOMNESS.stream("garbage"))
+    passed = 0
     for number in garbage:
-        with pytest.raises(BudgetError):
-            unpack_signed(number, BUDGET, N)
+        try:
+            unpack_signed(number, BUDGET, N, SLOTS)
+            passed += 1
+        except BudgetError:
+            pass
+    expected = len(garbage) / 2**SLOTS
+    assert abs(passed - expected) < 4 * expected**0.5
 
 
 def test_columns_are_packed_row_by_row_lowest_slot_first():
@@ -118,14 +127,14 @@ def test_masks_are_below_the_modulus_and_never_the_same():
     assert drawn != masks(200, PUBLIC, RANDOMNESS.stream("m", 2))
 
 
-def test_a_window_covers_every_slot_used_or_not_within_its_bounds():
+def test_a_window_covers_every_column_within_its_bounds():
     noise = BUDGET.noise_bound(1 / 32)
     period = 1 << BUDGET.share_bits
     lows, highs = [], []
     for part in range(200):
-        values = window(1, 1 / 32, part)
+        values = window(SLOTS, 1 / 32, part)
         assert len(values) == 1
-        for slot in unpack_signed(values[0] % N, BUDGET, N):
+        for slot in unpack_signed(values[0] % N, BUDGET, N, SLOTS):
             low = (slot + period // 2) % period - period // 2
             lows.append(low)
             highs.append((slot - low) >> BUDGET.share_bits)
@@ -137,19 +146,47 @@ def test_a_window_covers_every_slot_used_or_not_within_its_bounds():
     assert max(highs) > 0.98 * (1 << BUDGET.high_bits)
 
 
+@pytest.mark.parametrize("columns", range(1, SLOTS + 1))
+def test_above_the_columns_a_window_is_uniform_up_to_the_modulus(columns):
+    above = [window(columns, 1 / 32, part)[0] >> (L * columns) for part in range(400)]
+    room = N >> (L * columns)
+    assert all(0 <= number < room for number in above)
+    assert max(above) > 0.98 * room > 50 * min(above)
+    assert 0.45 < sum(above) / (len(above) * room) < 0.55
+    # Every single bit is covered, not just the number as a whole.
+    for bit in range(room.bit_length() - 2):
+        assert 120 < sum(number >> bit & 1 for number in above) < 280
+
+
+def test_a_key_that_the_slots_fill_to_the_last_bit_leaves_no_room_above():
+    tight = replace(BUDGET, key_bits=L * SLOTS + 1)
+    modulus = (1 << (L * SLOTS)) + 1
+    noise = RANDOMNESS.stream("low")
+    (found,) = window_values(SLOTS, tight, modulus, RANDOMNESS.stream("high"), noise, 1 / 32)
+    period = 1 << BUDGET.share_bits
+    for slot in read_slots([found % modulus], SLOTS, tight, modulus):
+        assert min(slot % period, -slot % period) <= BUDGET.noise_bound(1 / 32)
+
+
 def test_without_release_noise_only_the_high_part_is_left():
-    for slot in unpack_signed(window(1, 0)[0] % N, BUDGET, N):
+    for slot in unpack_signed(window(SLOTS, 0)[0] % N, BUDGET, N, SLOTS):
         assert slot % (1 << BUDGET.share_bits) == 0
 
 
 def test_noise_and_window_come_from_their_own_streams():
     period = 1 << BUDGET.share_bits
     fixed = RANDOMNESS.stream
-    one = window_values(1, BUDGET, fixed("a"), fixed("c"), 1 / 32)[0] % N
-    other = window_values(1, BUDGET, fixed("b"), fixed("c"), 1 / 32)[0] % N
-    for left, right in zip(unpack_signed(one, BUDGET, N), unpack_signed(other, BUDGET, N), strict=True):
+    one = window_values(SLOTS, BUDGET, N, fixed("a"), fixed("c"), 1 / 32)[0] % N
+    other = window_values(SLOTS, BUDGET, N, fixed("b"), fixed("c"), 1 / 32)[0] % N
+    found = (unpack_signed(number, BUDGET, N, SLOTS) for number in (one, other))
+    for left, right in zip(*found, strict=True):
         assert left % period == right % period
         assert left != right
+
+
+def test_the_noise_of_a_column_does_not_depend_on_how_many_follow():
+    few, many = (window(columns, 1 / 32, "same")[0] for columns in (1, SLOTS))
+    assert few % (1 << BUDGET.share_bits) == many % (1 << BUDGET.share_bits)
 
 
 def cross_term(columns, release_noise, residuals, features):
