@@ -4,13 +4,21 @@ A job of m iterations releases to a receiver with d columns m gradients of d ent
 the Gram matrix: i + 1 scalars in iteration i.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 ROWS_PER_ENTRY: Final = 16
 ROWS_MIN: Final = 1000
 ROWS_PER_COLUMN: Final = 20
+LABEL_SUPPORT_MIN: Final = 50
+COMBINATIONS_MAX: Final = 20_000
+NOTHING: Final = 1e-9
 
 
 class ReleaseRefused(ValueError):
@@ -54,12 +62,14 @@ def iterations_allowed(
     max_iterations: int,
     small_sample: bool,
     former: Sequence[FormerRelease] = (),
+    row_sets: NDArray[np.bool_] | None = None,
 ) -> int:
     """Iterations that this party allows the partner, at most `max_iterations`; 0 when nothing is left.
 
-    Raises ReleaseRefused: `rows_too_few`, or `rows_too_close` when a former row set differs by some rows but
-    fewer than `min_rows` (the difference of two gradients would be about those rows). Jobs that both parties
-    marked `small_sample` are exempt from all of it.
+    `row_sets`: which rows (n, jobs) were in which job with the partner, this one and all former ones. Raises
+    ReleaseRefused: `rows_too_few`, or `rows_too_close` when a former row set differs by some rows but fewer than
+    `min_rows`, or when sums and differences of several row sets leave so few (gradients added and subtracted
+    alike would be about those rows). Jobs that both parties marked `small_sample` are exempt from all of it.
     """
     if small_sample:
         return max_iterations
@@ -77,8 +87,84 @@ def iterations_allowed(
                 f"the aligned rows differ from those of job {job.job} in {job.differing_rows} rows: use the "
                 f"same rows, or at least {needed} other ones",
             )
+    alone = 0 if row_sets is None else fewest_rows(row_sets, needed)
+    if alone:
+        raise ReleaseRefused(
+            "rows_too_close",
+            f"sums and differences of the gradients of this and former jobs would be about {alone} rows alone: "
+            f"use the rows of a former job, or leave out those of all former jobs, or add {needed} new ones",
+        )
     left = entries_allowed(rows) - sum(job.entries for job in former)
     allowed = 0
     while allowed < max_iterations and entries_released(allowed + 1, partner_columns) <= left:
         allowed += 1
     return allowed
+
+
+def fewest_rows(row_sets: NDArray[np.bool_], enough: int) -> int:
+    """The fewest rows, if fewer than `enough`, that sums over row sets can be combined to be about; else 0.
+
+    `row_sets` (n, jobs): which rows are in which set. First gradients are sums over their rows of the same
+    residuals, so a partner can add and subtract them; what is left is about the rows whose coefficients do not
+    cancel. Rows that are in the same sets have the same coefficient. A block of `enough` such rows must cancel, so
+    the combinations are those of the null space of the large blocks; the ones that leave fewest rows cancel as many
+    small blocks as their number allows. Where these are too many to try, the smallest block counts.
+    """
+    block_of = np.zeros(len(row_sets), dtype=np.int64)
+    for inside in row_sets.T:
+        _, block_of = np.unique(2 * block_of + inside, return_inverse=True)
+    _, firsts, sizes = np.unique(block_of, return_index=True, return_counts=True)
+    blocks = row_sets[firsts]
+    large = sizes >= enough
+    _, weights, rotation = np.linalg.svd(blocks[large].astype(float), full_matrices=True)
+    free = rotation[int((weights > NOTHING).sum()) :].T
+    left = blocks[~large].astype(float) @ free
+    seen = np.abs(left).max(axis=1, initial=0.0) > NOTHING
+    left, sizes = left[seen], sizes[~large][seen]
+    if not len(left):
+        return 0
+    # As many independent combinations as there are; each but one of them can be spent on a block to cancel.
+    _, weights, rotation = np.linalg.svd(left, full_matrices=False)
+    rank = int((weights > NOTHING).sum())
+    left = left @ rotation[:rank].T
+    if math.comb(len(left), rank - 1) > COMBINATIONS_MAX:
+        return int(sizes.min())
+    found = enough
+    for chosen in itertools.combinations(range(len(left)), rank - 1):
+        _, weights, rotation = np.linalg.svd(left[list(chosen)].reshape(-1, rank), full_matrices=True)
+        if int((weights > NOTHING).sum()) < rank - 1:
+            continue
+        rest = np.abs(left @ rotation[-1]) > NOTHING
+        found = min(found, int(sizes[rest].sum()))
+    return found if found < enough else 0
+
+
+def check_labels(
+    labels: NDArray[np.float64], partner_columns: int, *, label_unit: float, release_noise: float, small_sample: bool
+) -> None:
+    """Refuse labels that the partner's first gradient could tell one by one: the business's side of the rules.
+
+    While all scores are zero the gradient of a column is a sum over labels, `sum_i x_i y_i` and what the partner
+    knows, with the release noise. Where the labels hold less than what so many sums can say, they can be solved for:
+    with 3 positives among 1000 rows, by trying triples. So the labels must hold more: the entropy of their values,
+    row by row, against the capacity of the noisy sums (at most 1/2 log2 of one plus signal to noise for each,
+    Shannon 1948); and LABEL_SUPPORT_MIN rows must differ from the most frequent label.
+
+    `labels` (n,) in units of `label_unit`, noise in records. Raises ReleaseRefused `labels_rare`. Jobs that both
+    parties marked `small_sample` are exempt.
+    """
+    if small_sample:
+        return
+    _, counts = np.unique(labels, return_counts=True)
+    rows, others = len(labels), len(labels) - int(counts.max())
+    entropy = math.fsum(count * math.log2(rows / count) for count in counts.tolist())
+    mean = math.fsum(labels.tolist()) / rows
+    square = math.fsum(((labels - mean) / label_unit * ((labels - mean) / label_unit)).tolist())
+    told = partner_columns * 0.5 * math.log2(1.0 + 3.0 * square / release_noise**2)
+    if others < LABEL_SUPPORT_MIN or entropy < told:
+        raise ReleaseRefused(
+            "labels_rare",
+            f"{others} of {rows} labels differ from the most frequent one, too few for {partner_columns} columns of "
+            "the partner: its first gradient could tell which rows they are; align more rows with rare labels, let "
+            "the partner use fewer columns, or let both parties accept the mark small_sample",
+        )

@@ -47,6 +47,7 @@ def start(state: JobState) -> Outcome:
             "task": contract.task,
             "l2": contract.l2,
             "small_sample": contract.small_sample,
+            "partner_columns": state.partner_columns,
             "label_bound": contract.label_bound,
             "release_noise": contract.release_noise,
         },

@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,17 @@ from numpy.typing import NDArray
 from learning import release
 
 ROW_BYTES = 16
+
+Rows = NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A job's file: sorted row hashes and entries granted or released."""
+
+    job: str
+    rows: Rows
+    entries: int
 
 
 class Ledger:
@@ -65,14 +77,15 @@ class Ledger:
         for the same job gives the same answer.
         """
         rows = self.row_hashes(identifiers)
-        overlaps = self._former(job, rows)
+        former = self._former(job)
         allowed = release.iterations_allowed(
             rows=len(rows),
             own_columns=own_columns,
             partner_columns=partner_columns,
             max_iterations=max_iterations,
             small_sample=small_sample,
-            former=overlaps,
+            former=_overlaps(rows, former),
+            row_sets=_row_sets(rows, former),
         )
         self._write(job, rows, release.entries_released(allowed, partner_columns))
         return allowed
@@ -85,23 +98,12 @@ class Ledger:
                 rows = record["rows"]
             self._write(job, rows, release.entries_released(iterations, partner_columns))
 
-    def _former(self, job: str, rows: NDArray[np.void]) -> list[release.FormerRelease]:
+    def _former(self, job: str) -> list[_Record]:
         found = []
         for path in sorted(self._directory.glob("*.npz")):
-            if path.stem == job:
-                continue
-            with np.load(path) as record:
-                theirs, entries = record["rows"], int(record["entries"])
-            shared = int(np.isin(theirs, rows).sum())
-            if shared:
-                found.append(
-                    release.FormerRelease(
-                        job=path.stem,
-                        entries=entries,
-                        shared_rows=shared,
-                        differing_rows=len(theirs) + len(rows) - 2 * shared,
-                    )
-                )
+            if path.stem != job:
+                with np.load(path) as record:
+                    found.append(_Record(path.stem, record["rows"], int(record["entries"])))
         return found
 
     def _write(self, job: str, rows: NDArray[np.void], entries: int) -> None:
@@ -112,3 +114,26 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+
+
+def _overlaps(rows: Rows, former: Sequence[_Record]) -> list[release.FormerRelease]:
+    found = []
+    for record in former:
+        shared = int(np.isin(record.rows, rows).sum())
+        if shared:
+            found.append(
+                release.FormerRelease(
+                    job=record.job,
+                    entries=record.entries,
+                    shared_rows=shared,
+                    differing_rows=len(record.rows) + len(rows) - 2 * shared,
+                )
+            )
+    return found
+
+
+def _row_sets(rows: Rows, former: Sequence[_Record]) -> NDArray[np.bool_]:
+    """Which rows of any job are in which job, this one first: (n, jobs)."""
+    sets = [rows, *(record.rows for record in former)]
+    everyone = np.unique(np.concatenate(sets))
+    return np.column_stack([np.isin(everyone, one) for one in sets])

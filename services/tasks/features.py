@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import quantise as quantising
+from learning import release
 from messages import schemas
 from paillier import keys, packing, proof
 from paillier.backend import Guest, Owner
@@ -20,18 +21,30 @@ Inputs = tuple[bytes, ...]
 
 
 def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business."""
+    """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business.
+
+    Each owner's rules are kept here: for columns, and the business's for its labels.
+    """
     snapshot = unpack_snapshot(inputs[0])
     rows = np.frombuffer(inputs[1], dtype="<i8")
     business = arguments["role"] == "business"
+    label = np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8") if business else None
     try:
+        if label is not None:
+            release.check_labels(
+                label,
+                arguments["partner_columns"],
+                label_unit=arguments["label_bound"] if arguments["task"] == "linear" else 1.0,
+                release_noise=arguments["release_noise"],
+                small_sample=arguments["small_sample"],
+            )
         quantised = quantising.quantise(
             snapshot.matrix()[rows],
             tuple(snapshot.columns),
             intercept=business,
             small_sample=arguments["small_sample"],
         )
-    except quantising.ColumnRefused as error:
+    except (quantising.ColumnRefused, release.ReleaseRefused) as error:
         raise TaskRefused(error.code, str(error)) from None
     history = histories.begin(
         quantised,
@@ -44,8 +57,8 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         (quantised.values.astype("<i2").tobytes(), len(rows)),
         (histories.encode(history), len(quantised.scales)),
     ]
-    if business:
-        blobs.append((np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8").tobytes(), len(rows)))
+    if label is not None:
+        blobs.append((label.tobytes(), len(rows)))
     return TaskResult({}, tuple(blobs))
 
 

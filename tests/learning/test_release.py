@@ -1,3 +1,6 @@
+import itertools
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +51,103 @@ def test_row_sets_are_equal_or_differ_by_the_minimum(differing, fits):
         with pytest.raises(release.ReleaseRefused) as caught:
             allowed(4000, former=former)
         assert caught.value.code == "rows_too_close"
+
+
+def sets_of(rows, *members):
+    found = np.zeros((rows, len(members)), dtype=bool)
+    for job, inside in enumerate(members):
+        found[list(inside), job] = True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("members", "alone"),
+    [
+        ((range(2000), range(2000)), 0),
+        ((range(2000), range(1995)), 5),
+        ((range(2000), range(600, 2600)), 0),  # 1200 rows: not about few
+        ((range(2000), range(300, 2300)), 600),
+        ((range(1000), range(1000, 2010), range(2005)), 5),
+        ((range(1000), range(1000, 2000), range(2000)), 0),  # the third says what the first two said
+        ((range(1000), range(1000, 2000), range(2000, 3010), range(3007)), 3),
+        ((range(3000), range(1500), range(1500, 3000), range(1200, 2700)), 600),
+        (tuple(range(300 * month, 20_000 + 3000 * month) for month in range(6)), 0),
+    ],
+)
+def test_sums_and_differences_of_row_sets_are_never_about_few_rows(members, alone):
+    assert release.fewest_rows(sets_of(60_000, *members), 1000) == alone
+
+
+def combined(row_sets, coefficients):
+    rows = np.abs(row_sets @ np.array(coefficients)) > 1e-9
+    return int(rows.sum())
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(5, 60))
+def test_no_small_whole_combination_leaves_fewer_rows_than_found(seed, jobs, enough):
+    generator = np.random.default_rng(seed)
+    row_sets = (generator.random((6, jobs)) < 0.5)[generator.integers(0, 6, 100)]
+    found = release.fewest_rows(row_sets, enough)
+    tried = [combined(row_sets, c) for c in itertools.product((-2, -1, 0, 1, 2), repeat=jobs)]
+    least = min((rows for rows in tried if rows), default=enough)
+    # Whole numbers up to 2 are enough for up to 4 sets of 0 and 1.
+    assert found == (least if least < enough else 0)
+
+
+def test_a_job_whose_row_set_completes_such_a_sum_is_refused():
+    row_sets = sets_of(3000, range(2005), range(1000), range(1000, 2010))
+    with pytest.raises(release.ReleaseRefused, match="about 5 rows alone") as caught:
+        allowed(2005, row_sets=row_sets)
+    assert caught.value.code == "rows_too_close"
+    assert allowed(2005, row_sets=row_sets, small_sample=True) == 30
+    assert allowed(2005, row_sets=row_sets[:, :2]) > 0
+
+
+def labels(rows, positives):
+    return (np.arange(rows) < positives).astype(float)
+
+
+def check(values, columns=10, unit=1.0, **more):
+    release.check_labels(values, columns, label_unit=unit, release_noise=1 / 32, **{"small_sample": False, **more})
+
+
+@pytest.mark.parametrize(
+    ("values", "columns"),
+    [
+        (labels(1000, 3), 10),
+        (labels(1000, 997), 10),
+        (labels(1_000_000, 49), 1),
+        (labels(1000, 50), 40),
+        (np.zeros(1000), 10),
+        (np.where(np.arange(5000) < 12, 7.0, 0.0), 5),  # counts, nearly all nought
+    ],
+)
+def test_labels_that_a_first_gradient_could_tell_are_refused_to_unmarked_jobs(values, columns):
+    with pytest.raises(release.ReleaseRefused) as caught:
+        check(values, columns)
+    assert caught.value.code == "labels_rare"
+    check(values, columns, small_sample=True)
+
+
+@pytest.mark.parametrize("rows", [1000, 30_000, 1_000_000])
+@pytest.mark.parametrize("share", [0.06, 0.22, 0.5])
+def test_ordinary_labels_pass_with_as_many_columns_as_the_rows_allow(rows, share):
+    check(labels(rows, int(rows * share)), min(25, rows // 20))
+
+
+def test_continuous_labels_and_counts_pass():
+    generator = np.random.default_rng(1)
+    check(generator.normal(size=2000) * 100, 30, unit=500.0)
+    check(generator.poisson(0.3, 2000).astype(float), 20)
+
+
+@given(st.integers(50, 500), st.integers(1, 60))
+def test_more_columns_never_make_labels_safer(positives, columns):
+    def refused(count):
+        try:
+            check(labels(1000, positives), count)
+        except release.ReleaseRefused:
+            return True
+        return False
+
+    assert refused(columns + 1) or not refused(columns)

@@ -72,3 +72,22 @@ def test_identifiers_are_on_disk_as_salted_hashes_only(tmp_path: Path) -> None:
     assert (tmp_path / "ledger" / "salt").stat().st_mode & 0o777 == 0o600
     other = Ledger(tmp_path / "elsewhere", "provider-a")
     assert other.row_hashes(PEOPLE[:3]).tolist() != Ledger(tmp_path, "provider-a").row_hashes(PEOPLE[:3]).tolist()
+
+
+def test_a_row_set_that_former_ones_nearly_add_up_to_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    admit(ledger, "job-1", 0, 1000, iterations=1)
+    admit(ledger, "job-2", 1000, 2010, iterations=1)
+    with pytest.raises(ReleaseRefused, match="about 5 rows alone") as caught:
+        admit(ledger, "job-3", 0, 2005, iterations=1)
+    assert caught.value.code == "rows_too_close"
+    assert admit(ledger, "job-3", 0, 2010, iterations=1) == 1
+    assert admit(Ledger(tmp_path, "provider-b"), "job-3", 0, 2005, iterations=1) == 1
+
+
+def test_a_refused_job_is_not_written_down(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    admit(ledger, "job-1", 0, 4000)
+    with pytest.raises(ReleaseRefused):
+        admit(ledger, "job-2", 3, 4000)
+    assert [path.stem for path in tmp_path.rglob("*.npz")] == ["job-1"]
