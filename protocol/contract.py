@@ -24,7 +24,7 @@ CONTRACT_BYTES_MAX: Final = 65_536
 
 MARKS: Final[dict[str, str]] = {
     "small_sample": "fewer rows, thinner columns and more released entries than the privacy rules allow; "
-    "the release noise may be switched off",
+    "the release noise may be switched off, and with few rows per column the provider may read single labels",
     "few_columns": "a party with fewer than 3 columns shows its gradient almost in the clear",
     "insecure": "Paillier keys below 2048 bits: for tests only",
     "reproducible": "the release noise comes from a seed that each party configured, so that runs can be compared",
