@@ -104,7 +104,7 @@ class Desk:
         )
 
     async def cancel(self, job: str, reason: str) -> None:
-        """End a job by decision of the operator. Raises JobUnknown."""
+        """End a job by decision of the operator. Raises JobUnknown, JobOver, JournalUnavailable."""
         await self._runner.cancel(job, reason)
 
     async def jobs(self) -> list[JobView]:

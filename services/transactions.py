@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
+from services.journal_lock import FileLock, guard_sessions, lock_file, shown
 from services.journal_schema import SCHEMA_VERSION, meta, metadata
 
 T = TypeVar("T")
@@ -74,13 +75,34 @@ class Transactions:
     ) -> None:
         self._engine = _engine(url, synchronous, "BEGIN IMMEDIATE")
         self._reading = _engine(url, synchronous, "BEGIN")
+        guard_sessions(self._engine, party)
         self._party = party
+        self._lock: FileLock | None = None
         self._before_commit = before_commit
         self._after_commit = after_commit
         self.count = 0
 
     def prepare(self) -> None:
-        """Create the tables where they are missing. Raises JournalForeign."""
+        """Take the journal for this process and create the tables where they are missing.
+
+        Raises:
+            JournalTaken: another daemon works on it.
+            JournalForeign: it is another party's.
+            JournalUnavailable: it cannot be opened.
+
+        """
+        self._lock = lock_file(self._engine, self._party)
+        try:
+            self._make_tables()
+        except DBAPIError as error:
+            self.dispose()
+            where = shown(self._engine.url)
+            raise JournalUnavailable(f"the journal {where} cannot be opened: {error.orig}") from None
+        except BaseException:
+            self.dispose()
+            raise
+
+    def _make_tables(self) -> None:
         with self._engine.begin() as connection:
             if not inspect(connection).has_table(meta.name):
                 metadata.create_all(connection)
@@ -120,9 +142,11 @@ class Transactions:
             return work(connection)
 
     def dispose(self) -> None:
-        """Let the database go."""
+        """Let the database go. May be called twice."""
         self._engine.dispose()
         self._reading.dispose()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:

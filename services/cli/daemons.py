@@ -32,13 +32,22 @@ def _client(party: Path) -> ConsoleClient:
     return ConsoleClient(load_party(party).data_directory)
 
 
-def serve(party: Annotated[Path, typer.Argument(help="party.toml")] = PARTY) -> None:
+def serve(
+    party: Annotated[Path, typer.Argument(help="party.toml")] = PARTY,
+    accept_restored_journal: Annotated[
+        bool,
+        typer.Option(
+            "--accept-restored-journal",
+            help="Start on a journal that was restored from a backup; every job that runs is frozen.",
+        ),
+    ] = False,
+) -> None:
     """Run the daemon of one party until SIGTERM."""
     loaded = load_party(party)
     loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     book = LogBook()
     configure(book)
-    asyncio.run(run_party(loaded, book, handle_signals=True))
+    asyncio.run(run_party(loaded, book, handle_signals=True, accept_restored=accept_restored_journal))
 
 
 def _job(path: Path) -> dict[str, Any]:
