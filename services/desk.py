@@ -20,6 +20,7 @@ from services.parking import ParkedView
 from services.relay import Relay
 from services.runner import JobUnknown, Runner
 from services.segments import read
+from services.waiting import Waiting, facts, waits
 
 
 class DaemonStopped(Exception):
@@ -117,6 +118,11 @@ class Desk:
         if found is None:
             raise JobUnknown(f"there is no job {job}")
         return found
+
+    async def waits(self, job: str = "") -> dict[str, Waiting]:
+        """What each job (or this one) waits for, of those that wait."""
+        known = await self._journal.read(lambda connection: facts(connection, job))
+        return waits(known, self._transport.state, self._relay.refusals, self._runner.stuck_since)
 
     async def wait(self, job: str) -> JobView:
         """Wait until a job has ended or is frozen. Raises JobUnknown, DaemonStopped."""

@@ -29,6 +29,7 @@ from services.limits import (
 from services.notices import Notices, Question
 from services.outbox import Outbox, ReceiptAhead
 from services.stepping import Stepper
+from services.waiting import note_sign
 
 OPENING_KIND = "job.propose"
 
@@ -79,6 +80,7 @@ class Receiving:
                 header=error.header_bytes or b"",
             )
             return notices
+        note_sign(connection, envelope.header.sender, self._clock())
         refusal = (
             self._unsequenced(connection, envelope, notices)
             if envelope.header.kind in schemas.UNSEQUENCED

@@ -38,6 +38,7 @@ class _Line:
         asked: a question is open; the next receipt that is a message of its own answers it.
         wait: seconds of silence until the next question.
         quiet_since: loop time of the last sign of the partner.
+        refused: why the broker does not take the next message.
 
     """
 
@@ -49,6 +50,7 @@ class _Line:
     quiet_since: float
     asked: bool = False
     ask_now: bool = False
+    refused: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -97,6 +99,11 @@ class Relay:
         self._frozen: dict[tuple[str, str], str] = {}
         self._freezing = asyncio.Event()
         self.counts = RelayCounts()
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the broker does not take a job's next message, of the jobs of which it does not."""
+        return {line.job: line.refused for line in self._lines.values() if line.refused}
 
     # -- called by the daemon, on the loop ------------------------------------------------------------------
 
@@ -276,10 +283,12 @@ class Relay:
                     reason = f"a message is too large for the broker: {failure.detail}"
                     await self._broken(line.job, "message_oversized", reason)
                     return False
+                line.refused = failure.detail
                 log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
                 await asyncio.sleep(self._jittered(wait))
                 wait = min(self._timing.retry_last, wait * 2)
             else:
+                line.refused = ""
                 return True
 
     # -- receipts -------------------------------------------------------------------------------------------
