@@ -152,7 +152,7 @@ class Verbs:
         return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
 
     async def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CPU seconds, event-loop lag, memory, transport."""
+        """CPU seconds, event-loop lag, memory, transport, what the journal cost."""
         del request
         state = self._daemon.transport_state
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -164,6 +164,7 @@ class Verbs:
             "peak_bytes": sum(map(peak_bytes, (os.getpid(), *self._daemon.worker_processes))),
             "workers": list(self._daemon.worker_processes),
             "transport": {"up": state.up, "detail": state.detail},
+            "journal": await self._daemon.cost(),
         }
 
 
