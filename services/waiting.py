@@ -6,13 +6,17 @@ A wait is never an error here and has no end of its own: partner, broker or disk
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from broker.transport import TransportState
 from services.jobs import Status
 from services.journal_schema import jobs, outbox, partners, tasks
 from services.limits import BULK_WINDOW_BYTES
+
+_HEARD: Final = update(partners).where(partners.c.partner == bindparam("this_partner")).values(heard_at=bindparam("at"))
+_HEARD_FIRST: Final = insert(partners)
 
 
 class Why(StrEnum):
@@ -63,9 +67,8 @@ class Facts:
 
 def note_sign(connection: Connection, partner: str, at: float) -> None:
     """A verified message of the partner is being committed."""
-    done = connection.execute(update(partners).where(partners.c.partner == partner).values(heard_at=at))
-    if done.rowcount == 0:
-        connection.execute(partners.insert().values(partner=partner, heard_at=at))
+    if connection.execute(_HEARD, {"this_partner": partner, "at": at}).rowcount == 0:
+        connection.execute(_HEARD_FIRST, {"partner": partner, "heard_at": at})
 
 
 def facts(connection: Connection, job: str = "") -> list[Facts]:
