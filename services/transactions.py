@@ -141,7 +141,13 @@ class Transactions:
         Raises what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
         """
         began = time.perf_counter()
-        with connection.begin():
+        try:
+            transaction = connection.begin()
+        except BaseException:
+            # Nobody has been asked yet, and all of them wait for an answer.
+            taken += [unit for unit in units if unit.done.set_running_or_notify_cancel()]
+            raise
+        with transaction:
             for unit in units:
                 if unit.done.set_running_or_notify_cancel():
                     taken.append(unit)

@@ -1,5 +1,6 @@
 """`warren bench journal`: its figures follow from counts of a job, and the counts from what a daemon did."""
 
+import asyncio
 import io
 import json
 
@@ -9,7 +10,6 @@ from sqlalchemy import func, select
 from bench.journal import figures_of, show
 from services.journal_schema import events
 from services.local import BUSINESS, PROVIDER, LocalResult
-from tests.services import house
 from tests.services.bureau import Bureau
 
 COST = {
@@ -74,4 +74,4 @@ def test_a_daemon_counts_its_commits_entries_and_bytes(tmp_path) -> None:
                 assert grown["segment_bytes"] > statistics["bytes_sent"] / 2
                 assert grown["disk_bytes"] >= 0
 
-    house.run(story)
+    asyncio.run(story())

@@ -1,5 +1,7 @@
 """A cancel: at any stage, from either side, at once, and told to the other one."""
 
+import asyncio
+
 import pytest
 
 from protocol.state import TERMINAL, Phase
@@ -12,6 +14,12 @@ from tests.services import gates, house, toy
 from tests.services.bureau import STAGES, Bureau
 
 JOB = "job-1"
+
+
+@pytest.fixture
+def town(threaded_town):
+    """Threads take their time here as they do in a daemon."""
+    return threaded_town
 
 
 def test_the_stages_of_these_tests_are_all_that_the_tables_know():
@@ -38,7 +46,7 @@ def test_a_job_is_cancelled_at_any_stage_by_either_side(tmp_path, role, phase, b
                 assert (theirs.outcome, theirs.reason) == (mine.outcome, mine.reason)
                 gates.release()
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_cancel_takes_effect_while_the_partner_is_away_and_is_told_when_it_comes_back(town):
@@ -56,7 +64,7 @@ def test_a_cancel_takes_effect_while_the_partner_is_away_and_is_told_when_it_com
                 assert (await house.ended(bank, JOB)).outcome == "cancelled"
                 await house.until(lambda: nothing_waits(shop))
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def nothing_waits(daemon) -> bool:
@@ -76,7 +84,7 @@ def test_a_cancel_while_the_broker_is_away_is_told_when_it_comes_back_even_to_a_
         async with place.both() as (shop, bank):
             assert (await shop.wait(JOB)).outcome == "cancelled"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_to_cancel_a_job_that_is_over_says_how_it_ended(town):
@@ -90,7 +98,7 @@ def test_to_cancel_a_job_that_is_over_says_how_it_ended(town):
             with pytest.raises(JobUnknown):
                 await shop.cancel("job-2", "never was")
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_two_operators_who_cancel_at_the_same_time_end_the_job_at_both(town):
@@ -107,4 +115,4 @@ def test_two_operators_who_cancel_at_the_same_time_end_the_job_at_both(town):
             await house.until(lambda: nothing_waits(bank))
             assert {(await daemon.job(JOB)).outcome for daemon in (shop, bank)} == {"cancelled"}
 
-    house.run(story)
+    asyncio.run(story())

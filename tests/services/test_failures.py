@@ -1,7 +1,9 @@
 """A job that cannot go on fails with the reason at both parties, and takes neither daemon nor another job with it."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from broker.embedded import EmbeddedTransport
@@ -22,6 +24,12 @@ BAD = {
     "job-deadly": {"trouble": "die", "times": 3},
     "job-large": {"size": 2**20 + 5_000},
 }
+
+
+@pytest.fixture
+def town(threaded_town):
+    """Threads take their time here as they do in a daemon."""
+    return threaded_town
 
 
 def spoil(folder: Path) -> None:
@@ -89,7 +97,7 @@ def test_jobs_that_fail_in_every_way_take_no_other_job_and_no_daemon_with_them(t
             for name in GOOD:
                 assert [view.outcome for view in await views(shop, bank, name)] == ["done", "done"]
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_the_partner_is_told_a_code_and_no_place_path_or_type(town):
@@ -106,7 +114,7 @@ def test_the_partner_is_told_a_code_and_no_place_path_or_type(town):
         assert len(heard) == 2
         assert all(text == "this party's software refused its own step; its log says more" for text in heard)
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def told(daemon: Daemon, job: str) -> list[str]:
@@ -135,4 +143,4 @@ def test_a_task_that_is_refused_names_its_file_here_and_not_at_the_partner(tmp_p
             assert source.name not in mine.reason
             assert "data set features cannot be used" in mine.reason
 
-    house.run(story)
+    asyncio.run(story())

@@ -30,6 +30,12 @@ JOB = "job-1"
 # -- one daemon on one journal -----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def town(threaded_town):
+    """Threads take their time here as they do in a daemon."""
+    return threaded_town
+
+
 def opened(path: Path, party: str = "shop") -> ThreadedJournal:
     journal = ThreadedJournal(sqlite_url(path), party)
     journal.open()
@@ -49,7 +55,7 @@ def test_a_second_daemon_on_a_journal_is_refused_from_another_data_directory_too
             assert "two daemons on one journal" in str(caught.value)
             await shop.submit(JOB, "bank", contract=toy.contract())
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_link_to_a_journal_is_the_same_journal(tmp_path):
@@ -98,6 +104,22 @@ def test_a_file_that_is_no_journal_is_named(tmp_path):
 # -- no old copy -------------------------------------------------------------------------------------------------
 
 
+def copy(directory: Path, aside: Path) -> Callable[[], object]:
+    """Copy a journal as a backup does, with what is not yet in its main file; returns what puts it back."""
+    aside.mkdir()
+    for path in directory.glob("journal.sqlite*"):
+        if not path.name.endswith((".lock", "-shm")):
+            shutil.copy(path, aside)
+
+    def put_back() -> None:
+        for path in directory.glob("journal.sqlite*"):
+            path.unlink()
+        for path in aside.iterdir():
+            shutil.copy(path, directory)
+
+    return put_back
+
+
 class Desk:
     """A data directory with a journal in it that is started, stopped, copied and put back."""
 
@@ -122,20 +144,8 @@ class Desk:
         asyncio.run(story())
 
     def copy(self, name: str) -> Callable[[], object]:
-        """Copies the journal as a backup does, with what is not yet in its main file; returns what puts it back."""
-        aside = self.directory.parent / f"{self.directory.name}-{name}"
-        aside.mkdir()
-        for path in self.directory.glob("journal.sqlite*"):
-            if not path.name.endswith((".lock", "-shm")):
-                shutil.copy(path, aside)
-
-        def put_back() -> None:
-            for path in self.directory.glob("journal.sqlite*"):
-                path.unlink()
-            for path in aside.iterdir():
-                shutil.copy(path, self.directory)
-
-        return put_back
+        """See `copy`."""
+        return copy(self.directory, self.directory.with_name(f"{self.directory.name}-{name}"))
 
 
 def test_a_journal_is_taken_again_after_clean_stops_and_kills(tmp_path):
@@ -177,7 +187,10 @@ def test_another_journal_and_an_empty_one_are_refused(tmp_path):
         path.unlink()
     with pytest.raises(JournalRestored, match="new or empty"):
         ours.start()
-    shutil.copy(other.directory / "journal.sqlite", ours.directory)
+    for path in ours.directory.glob("journal.sqlite*"):
+        path.unlink()
+    for path in other.directory.glob("journal.sqlite*"):
+        shutil.copy(path, ours.directory)
     with pytest.raises(JournalRestored, match="not the one"):
         ours.start()
     put_back()
@@ -274,7 +287,7 @@ def test_a_data_directory_restored_under_a_running_job_is_noticed_by_what_it_had
             await house.until(lambda: "job.frozen" in shop.kinds())
             assert shop.last("job.frozen").reason_code == "receipt_ahead"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("who", ["shop", "bank"])
@@ -301,7 +314,7 @@ def test_a_restored_data_directory_freezes_the_job_and_the_partner_s_fails_with_
             assert "the journal is an old copy" in view.reason
             assert (await theirs.job(JOB)).outcome == "done"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_copy_that_only_lacks_what_it_had_received_is_noticed_too(town, tmp_path):
@@ -322,7 +335,7 @@ def test_a_copy_that_only_lacks_what_it_had_received_is_noticed_too(town, tmp_pa
             assert (view.status, view.reason_code) == ("frozen", "receipt_lost")
             assert "our receipts for 2 messages" in view.reason
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_journal_that_lost_a_whole_job_says_so_and_does_not_begin_it_anew(town):
@@ -335,7 +348,7 @@ def test_a_journal_that_lost_a_whole_job_says_so_and_does_not_begin_it_anew(town
             assert await bank.jobs() == []
             assert await bank.parked_codes() == {"job_lost": 1}
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_job_ends_here_with_the_reason_when_the_partner_has_frozen_it(town, tmp_path):
@@ -358,7 +371,7 @@ def test_a_job_ends_here_with_the_reason_when_the_partner_has_frozen_it(town, tm
                 assert view.reason == "bank cannot go on with this job (receipt_lost) and has frozen it"
                 assert "job.failed" not in bank.kinds()
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_an_operator_who_accepts_a_restored_journal_freezes_what_ran_and_goes_on(town, tmp_path):
@@ -366,10 +379,10 @@ def test_an_operator_who_accepts_a_restored_journal_freezes_what_ran_and_goes_on
         place = town(functions="tests.services.idle_tasks")
         async with house.running(place.daemon("shop")) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract())
-        shutil.copy(tmp_path / "shop" / "journal.sqlite", tmp_path / "backup")
+        put_back = copy(tmp_path / "shop", tmp_path / "backup")
         async with place.both() as (shop, bank):
             await house.applied(bank, 1)
-        shutil.copy(tmp_path / "backup", tmp_path / "shop" / "journal.sqlite")
+        put_back()
         with pytest.raises(JournalRestored, match="old copy"):
             await place.daemon("shop").run()
         place = town()
@@ -389,7 +402,7 @@ def test_an_operator_who_accepts_a_restored_journal_freezes_what_ran_and_goes_on
         async with house.running(place.daemon("shop")) as shop:
             assert (await shop.job(JOB)).status == "frozen"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 # -- the command line --------------------------------------------------------------------------------------------
@@ -444,7 +457,7 @@ def test_a_running_job_without_its_secret_fails_with_a_reason_and_the_partner_is
             assert str(tmp_path) not in theirs.reason
             assert (await shop.wait("job-2")).outcome == "done"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def both_there(bank: Daemon) -> bool:
@@ -473,4 +486,4 @@ def test_a_daemon_that_finds_no_room_on_the_disk_waits_with_its_start(town, tmp_
         assert sum(line["event"].startswith("cannot start yet") for line in lines) >= 1
         assert not trouble
 
-    house.run(story)
+    asyncio.run(story())

@@ -1,5 +1,6 @@
 """A job waits for as long as it takes, and says for whom, since when and why."""
 
+import asyncio
 import os
 
 import pytest
@@ -21,6 +22,12 @@ from tests.services.stranger import bank_and_stranger, propose
 
 JOB = "job-1"
 HOUR = 3600.0
+
+
+@pytest.fixture
+def town(threaded_town):
+    """Threads take their time here as they do in a daemon."""
+    return threaded_town
 
 
 async def waits(daemon: Daemon, why: Why, job: str = JOB) -> Waiting:
@@ -71,7 +78,7 @@ def test_a_partner_that_was_never_there_is_waited_for_and_named(place, clock):
                 assert (await shop.wait(JOB)).outcome == "done"
                 await house.until(lambda: nothing_waits(shop))
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def nothing_waits(daemon: Daemon) -> bool:
@@ -92,7 +99,7 @@ def test_the_last_sign_of_a_partner_is_remembered_over_a_restart(place, clock):
             waiting = await waits(shop, Why.PARTNER_SILENT)
             assert waiting.heard_at == heard
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def nothing_unconfirmed(daemon: Daemon) -> bool:
@@ -121,7 +128,7 @@ def test_a_broker_that_is_away_is_told_from_a_partner_that_is_silent(place, cloc
             place.broker.start()
             await waits(shop, Why.PARTNER_SILENT)
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_broker_that_takes_no_more_messages_is_named_with_its_reason(tmp_path):
@@ -134,7 +141,7 @@ def test_a_broker_that_takes_no_more_messages_is_named_with_its_reason(tmp_path)
             assert waiting.waits_for == "broker"
             assert "is full" in waiting.detail
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_own_work_is_no_wait_for_anybody_else(place):
@@ -148,7 +155,7 @@ def test_own_work_is_no_wait_for_anybody_else(place):
             assert (waiting.waits_for, waiting.detail) == ("shop", "it has everything; its turn")
             await shop.wait(JOB)
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_disk_without_room_is_what_a_job_waits_for(place):
@@ -167,7 +174,7 @@ def test_a_disk_without_room_is_what_a_job_waits_for(place):
             await house.applied(bank, 9)
             await waits(bank, Why.PARTNER_TURN)
 
-    house.run(story)
+    asyncio.run(story())
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +188,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
             await place.submit(daemons[BUSINESS])
             found.append(await place.parameters(daemons))
 
-    house.run(story)
+    asyncio.run(story())
     return found[0]
 
 
@@ -211,7 +218,7 @@ def test_a_broker_and_a_partner_that_are_away_for_hours_pause_a_job_at_any_stage
                     daemons = {role: mine, PARTNER[role]: theirs}
                     assert await place.parameters({name: daemons[name] for name in NAMES}) == expected
 
-    house.run(story)
+    asyncio.run(story())
 
 
 async def away(place: Bureau, daemon: Daemon, *whys: Why) -> bool:
@@ -236,7 +243,7 @@ def test_the_console_shows_what_every_job_waits_for(tmp_path):
             assert single["waiting"]["waits_for"] == NAMES[PROVIDER]
             assert single["waiting"]["why"] == "partner_silent"
 
-    house.run(story)
+    asyncio.run(story())
 
 
 def test_a_wait_is_one_sentence_with_its_length_and_the_last_sign_of_the_partner():
