@@ -206,9 +206,27 @@ class Receipt(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class ReceiptRequest(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.request.v1"):
-    """Either party, unsequenced, after silence: what do you have? `sent` is the highest sequence published."""
+    """Either party, unsequenced, after a silence or a start: what do you have? `sent`: highest sequence published."""
 
     sent: Count
+
+
+class ReceiptHeld(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.held.v1"):
+    """Either party, unsequenced, with a question or its answer: you gave me receipts up to sequence `receipted`.
+
+    Whoever finds fewer messages than that in its own journal works on an old copy of it.
+    """
+
+    receipted: Count
+
+
+class JobFrozen(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.frozen.v1"):
+    """Either party, unsequenced: it cannot trust its own records of this job and says nothing more in it.
+
+    It cannot end the job in its turn, as its place in the sequence is lost. Reveals which check failed.
+    """
+
+    reason_code: ReasonCode
 
 
 class PeerProbe(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer.probe.v1"):
@@ -237,5 +255,7 @@ BULK: Final[frozenset[str]] = frozenset(
 )
 """Kinds that travel on the bulk class, chunked, under credit."""
 
-UNSEQUENCED: Final[frozenset[str]] = frozenset({"receipt", "receipt.request", "peer.probe", "peer.answer"})
+UNSEQUENCED: Final[frozenset[str]] = frozenset(
+    {"receipt", "receipt.request", "receipt.held", "job.frozen", "peer.probe", "peer.answer"}
+)
 """Kinds that are no events of a job: no sequence, no outbox row."""

@@ -45,7 +45,7 @@ class ContractError(ValueError):
 
 
 class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything two parties agree on before a job. `expires_at` is in seconds since 1970, UTC."""
+    """Everything two parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire."""
 
     protocol_version: int
     logic_version: int

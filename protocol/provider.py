@@ -47,7 +47,7 @@ def admitted(state: JobState, event: Computed) -> Outcome:
         send = Send(message=schemas.JobDecline(reason_code=code, reason=reason[:2000]))
         return (
             change(state, phase=Phase.DECLINED),
-            (send, Finish(outcome="declined", reason_code=code, reason=reason)),
+            (send, Finish(outcome="declined", reason_code=code, reason=output.get("own_reason") or reason)),
         )
     accept = Send(
         message=schemas.JobAccept(

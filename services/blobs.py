@@ -57,6 +57,8 @@ class BlobStore:
         self._new_entries: set[Path] = set()
         self._candidates: set[str] = set()
         self._made = 0
+        self.bytes_written = 0
+        """Appended since the start, for `warren bench journal`."""
 
     # -- references, inside a unit of work ------------------------------------------------------------------
 
@@ -134,6 +136,7 @@ class BlobStore:
             self._close(key)
             raise
         segment.size += len(data)
+        self.bytes_written += len(data)
         self._crash("blob.appended")
         return segment.name, offset
 

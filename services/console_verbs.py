@@ -21,7 +21,7 @@ from services.estimate import estimate
 from services.job_file import JobFile, business_table, job_from, make_contract
 from services.logs import LogBook
 from services.party import ConfigError, Party
-from services.runner import JobUnknown
+from services.runner import JobOver, JobUnknown
 from services.serve import cpu_seconds, peak_bytes, view_of
 from services.snapshot import pack_snapshot
 from services.tables import Table, TableError
@@ -107,7 +107,9 @@ class Verbs:
     async def jobs(self, request: dict[str, Any]) -> list[dict[str, object]]:
         """All jobs of this party."""
         del request
-        return [view_of(view) for view in await self._daemon.jobs()]
+        waits, now = msgspec.to_builtins(await self._daemon.waits()), time.time()
+        found = await self._daemon.jobs()
+        return [{**view_of(view), "waiting": waits.get(view.job), "now": now} for view in found]
 
     async def job(self, request: dict[str, Any]) -> dict[str, Any]:
         """One job: where it stands, counters, stage times, where its results are."""
@@ -117,8 +119,10 @@ class Verbs:
             raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
         results = self._party.data_directory / "results" / view.job
         state = self._daemon.transport_state
+        waits = msgspec.to_builtins(await self._daemon.waits(view.job))
         return {
             **view_of(view),
+            "waiting": waits.get(view.job),
             "statistics": await self._daemon.statistics(view.job),
             "seconds": await self._daemon.journal.read(lambda connection: self._times.read(connection, view.job)),
             "results": str(results) if results.exists() else "",
@@ -132,7 +136,11 @@ class Verbs:
             await self._daemon.cancel(request["id"], request.get("reason", "") or "no reason given")
         except JobUnknown as error:
             raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
-        return {"job": request["id"]}
+        except JobOver as error:
+            raise ConsoleError("job_over", f"{error}; nothing was cancelled") from None
+        waits = await self._daemon.waits(request["id"])
+        told = waits.get(request["id"])
+        return {"job": request["id"], "waiting": msgspec.to_builtins(told) if told else None}
 
     async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The newest log lines of a job."""
@@ -144,7 +152,7 @@ class Verbs:
         return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
 
     async def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CPU seconds, event-loop lag, memory, transport."""
+        """CPU seconds, event-loop lag, memory, transport, what the journal cost."""
         del request
         state = self._daemon.transport_state
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -156,6 +164,7 @@ class Verbs:
             "peak_bytes": sum(map(peak_bytes, (os.getpid(), *self._daemon.worker_processes))),
             "workers": list(self._daemon.worker_processes),
             "transport": {"up": state.up, "detail": state.detail},
+            "journal": await self._daemon.cost(),
         }
 
 

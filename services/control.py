@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 
+from services.journal import JournalUnavailable
+
 log = structlog.get_logger("console")
 
 SOCKET_NAME = "control.sock"
@@ -113,6 +115,9 @@ class Console:
             return {"ok": await verb(request)}
         except ConsoleError as error:
             return {"error": {"code": error.code, "message": str(error)}}
+        except JournalUnavailable as error:
+            text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
+            return {"error": {"code": "journal_unavailable", "message": text}}
         except Exception as error:
             log.exception("a console command failed")
             return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}

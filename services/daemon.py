@@ -27,23 +27,26 @@ from services.executor import Executor
 from services.job_secrets import JobSecrets
 from services.jobs import Status
 from services.journal import Journal, JournalUnavailable, sqlite_url
+from services.journal_lock import shown
+from services.journal_mark import JournalMark
 from services.lag import LagMeter
 from services.limits import QUESTIONS_WAITING_MAX, Timing
 from services.notices import Notices, Question, ReadyTask
 from services.outbox import Outbox
 from services.receiving import Receiving
-from services.recovery import recover
+from services.recovery import Found
 from services.relay import Relay, RelayCounts
 from services.roles import Role
-from services.runner import JobExists, JobUnknown, Runner
+from services.runner import JobExists, JobOver, JobUnknown, Runner
 from services.segments import BlobMissing, Location
+from services.starting import Starting
 from services.stepping import Stepper
 from services.surroundings import Surroundings
 from services.worker import Setup
 
 log = structlog.get_logger("daemon")
 
-__all__ = ["Daemon", "DaemonConfig", "DaemonStopped", "JobExists", "JobUnknown", "PartnerUnknown"]
+__all__ = ["Daemon", "DaemonConfig", "DaemonStopped", "JobExists", "JobOver", "JobUnknown", "PartnerUnknown"]
 
 Prober = Callable[[str, schemas.PeerProbe], Awaitable[schemas.PeerAnswer]]
 
@@ -70,6 +73,7 @@ class DaemonConfig:
         journal_url: SQLAlchemy URL; empty: SQLite in the data directory.
         expiry_of: the expiry in a contract's bytes, seconds since 1970, 0 for none; must not raise.
         answer_probe: answers `peer.probe`; None: probes stay unanswered.
+        accept_restored: start on a journal that does not fit its data directory, and freeze the jobs that run.
         timing: see `Timing`.
         surroundings: time, chance, threads and processes.
         crash: see `services.crash`.
@@ -87,6 +91,7 @@ class DaemonConfig:
     journal_url: str = field(default="", repr=False)
     expiry_of: Callable[[bytes], float] = no_expiry
     answer_probe: Prober | None = None
+    accept_restored: bool = False
     timing: Timing = field(default_factory=Timing)
     surroundings: Surroundings = field(default_factory=Surroundings)
     crash: CrashHook = no_crash
@@ -105,8 +110,9 @@ class Daemon(Desk):
         self._directory = DataDirectory(config.data_directory)
         blobs = BlobStore(self._directory.blobs, crash=config.crash)
         around = config.surroundings
+        url = config.journal_url or sqlite_url(self._directory.journal)
         journal = around.journal(
-            config.journal_url or sqlite_url(self._directory.journal),
+            url,
             config.identity.name,
             before_commit=blobs.sync,
             after_commit=blobs.sweep,
@@ -136,6 +142,15 @@ class Daemon(Desk):
             clock=around.clock,
             timing=config.timing,
             crash=config.crash,
+        )
+        self._starting = Starting(
+            journal,
+            JournalMark(self._directory.mark, shown(url), around.entropy),
+            runner,
+            self._secrets,
+            blobs,
+            accept_restored=config.accept_restored,
+            retry=config.timing.disk,
         )
         relay = Relay(
             journal,
@@ -179,7 +194,9 @@ class Daemon(Desk):
         """Recover and run until `stop`, or SIGTERM or SIGINT with `handle_signals`.
 
         Raises:
+            JournalTaken: another daemon works on the journal.
             JournalForeign: the journal is another party's.
+            JournalRestored: the journal, or the data directory, was restored from a backup.
             ExceptionGroup: a fault of this program; what was committed is safe.
 
         """
@@ -189,8 +206,11 @@ class Daemon(Desk):
                 loop.add_signal_handler(number, self.stop)
         try:
             await asyncio.to_thread(self._journal.open)
-            await self._recover()
-            await self._run_parts()
+            found = await self._starting.begin(self._stop)
+            if found is not None:
+                await self._go_on(found)
+                await self._run_parts()
+                await self._starting.leave()
         finally:
             self.close()
             self._started.set()
@@ -230,16 +250,19 @@ class Daemon(Desk):
         if self._over:
             raise DaemonStopped("the daemon stopped")
 
-    async def _recover(self) -> None:
-        found = await self._journal.write(lambda connection: recover(connection, self._blobs))
+    async def _go_on(self, found: Found) -> None:
         kept = [record.job for record in found.records if record.status != Status.FINISHED.value]
         await asyncio.to_thread(self._secrets.sweep, kept)
         for task in found.tasks:
             self._executor.put(task)
         for record in found.records:
+            if record.status == Status.FROZEN.value:
+                self._relay.frozen(record.job, record.partner, record.reason_code)
+                continue
             if record.running:
                 self._executor.unreceipted(record.job, record.unreceipted_bytes)
-            if record.job in found.sending and record.status != Status.FROZEN.value:
+            if record.running or record.job in found.sending:
+                # Also where nothing waits to be sent: the answer says whether this journal has lost anything.
                 self._relay.resume(record.job, record.partner, sent=record.sent, receipted=record.receipted)
         log.info(
             "recovered",
@@ -277,16 +300,21 @@ class Daemon(Desk):
             self._executor.unreceipted(job, size)
         for task in notices.tasks:
             self._executor.put(task)
+        self._tell_of_ends(notices)
+        for question in notices.questions:
+            self._take_question(question)
+
+    def _tell_of_ends(self, notices: Notices) -> None:
         for job in notices.silenced:
             self._relay.drop(job)
+        for (job, partner), code in notices.frozen.items():
+            self._relay.frozen(job, partner, code)
         for job in notices.ended:
             self._executor.drop(job)
             if job in notices.silenced:
                 self.ended(job)
             else:
                 self._finished.put_nowait(job)
-        for question in notices.questions:
-            self._take_question(question)
 
     async def _clear_finished(self) -> None:
         """Erase the secrets of finished jobs. A frozen job keeps its own: the right journal may come back."""

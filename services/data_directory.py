@@ -34,6 +34,11 @@ class DataDirectory:
         return self.root / "journal.sqlite"
 
     @property
+    def mark(self) -> Path:
+        """What the journal has to fit: see `services.journal_mark`."""
+        return self.root / "journal.mark"
+
+    @property
     def blobs(self) -> Path:
         """Segment files."""
         return self.root / "blobs"

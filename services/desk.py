@@ -1,8 +1,10 @@
 """What operators ask of a daemon: start, cancel and look at jobs. The control socket calls nothing else."""
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -20,6 +22,7 @@ from services.parking import ParkedView
 from services.relay import Relay
 from services.runner import JobUnknown, Runner
 from services.segments import read
+from services.waiting import Waiting, facts, waits
 
 
 class DaemonStopped(Exception):
@@ -104,7 +107,7 @@ class Desk:
         )
 
     async def cancel(self, job: str, reason: str) -> None:
-        """End a job by decision of the operator. Raises JobUnknown."""
+        """End a job by decision of the operator. Raises JobUnknown, JobOver, JournalUnavailable."""
         await self._runner.cancel(job, reason)
 
     async def jobs(self) -> list[JobView]:
@@ -117,6 +120,11 @@ class Desk:
         if found is None:
             raise JobUnknown(f"there is no job {job}")
         return found
+
+    async def waits(self, job: str = "") -> dict[str, Waiting]:
+        """What each job (or this one) waits for, of those that wait."""
+        known = await self._journal.read(lambda connection: facts(connection, job))
+        return waits(known, self._transport.state, self._relay.refusals, self._runner.stuck_since)
 
     async def wait(self, job: str) -> JobView:
         """Wait until a job has ended or is frozen. Raises JobUnknown, DaemonStopped."""
@@ -142,6 +150,16 @@ class Desk:
         """Counters of a job, or of the daemon."""
         return await self._journal.read(lambda connection: jobs.statistics(connection, job))
 
+    async def cost(self) -> dict[str, float]:
+        """What the journal has cost since the start: see `Cost`; chain entries, and bytes of segments and disk."""
+        entries = await self._journal.read(jobs.entries)
+        return {
+            **dataclasses.asdict(self._journal.cost),
+            "entries": entries,
+            "segment_bytes": self._blobs.bytes_written,
+            "disk_bytes": disk_bytes(),
+        }
+
     async def parked(self, limit: int = 100) -> list[ParkedView]:
         """The newest parked deliveries."""
         return await self._journal.read(lambda connection: parking.parked_rows(connection, limit))
@@ -164,3 +182,11 @@ class Desk:
                 return await waiter
         finally:
             self._answers.pop(f"{partner}/{name}", None)
+
+
+def disk_bytes() -> int:
+    """Bytes that this process had its file systems write, in whole pages; 0 where there is no /proc to read it from."""
+    counters = Path("/proc/self/io")
+    if not counters.exists():
+        return 0
+    return sum(int(line.split()[1]) for line in counters.read_text().splitlines() if line.startswith("write_bytes:"))

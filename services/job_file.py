@@ -13,10 +13,11 @@ import math
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from learning.loop import DEFAULT_TOLERANCE
 from messages.identity import PublicIdentity
@@ -51,7 +52,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     psi_quota: int = 10_000_000
     marks: tuple[Mark, ...] = ()
     chunk_rows_max: int = 540
-    expires_in_hours: float = 168.0
+    expires_in_hours: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
 
 
 def load_job(path: Path) -> JobFile:
@@ -141,7 +142,7 @@ def make_contract(
             psi_quota=job.psi_quota,
             marks=tuple(sorted(job.marks)),
             chunk_rows_max=job.chunk_rows_max,
-            expires_at=int(time.time() + job.expires_in_hours * 3600),
+            expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
         )
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), JobContract)
         check_contract(contract)

@@ -5,7 +5,7 @@ It is durable before the commit that starts the job, and in no journal, log, exp
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,10 @@ class JobSecrets:
             os.close(file)
         fresh.rename(self.path(job))
         self._sync()
+
+    def lost(self, running: Iterable[str]) -> list[str]:
+        """Which of these jobs have no secret, in their order."""
+        return [job for job in running if not self.path(job).exists()]
 
     def erase(self, job: str) -> None:
         """Erase the secret of a job; there may be none."""

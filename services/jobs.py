@@ -297,6 +297,11 @@ def views(connection: Connection) -> list[JobView]:
     return [item for item in found if item is not None]
 
 
+def entries(connection: Connection) -> int:
+    """Entries of all hash chains."""
+    return connection.scalar(select(func.coalesce(func.sum(jobs.c.length), 0))) or 0
+
+
 def running_jobs_of(connection: Connection, partner: str, role: str) -> int:
     """How many jobs with `partner` in which this party has `role` are running."""
     where = (jobs.c.partner == partner, jobs.c.role == role, jobs.c.status == Status.RUNNING.value)

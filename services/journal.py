@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from services.limits import TRANSACTION_ITEMS_MAX, TRANSACTION_SECONDS_MAX
 from services.transactions import (
+    Cost,
     JournalClosed,
     JournalError,
     JournalForeign,
@@ -51,6 +52,10 @@ class Journal(Protocol):
     @property
     def closed(self) -> bool:
         """Whether nothing can be handed in any more."""
+
+    @property
+    def cost(self) -> Cost:
+        """What was committed since it was opened, and how long that took."""
 
     def open(self) -> None:
         """Create the tables where they are missing and start. Raises JournalForeign."""
@@ -93,7 +98,12 @@ class ThreadedJournal:
     @property
     def transactions(self) -> int:
         """How many were committed."""
-        return self._transactions.count
+        return self.cost.commits
+
+    @property
+    def cost(self) -> Cost:
+        """See `Journal.cost`."""
+        return self._transactions.cost
 
     @property
     def closed(self) -> bool:

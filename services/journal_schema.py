@@ -162,6 +162,14 @@ progress = Table(
 )
 """For people: where a job stands and, if it waits, for whom and since when."""
 
+partners = Table(
+    "partners",
+    metadata,
+    Column("partner", String(40), primary_key=True),
+    Column("heard_at", Float, nullable=False),
+)
+"""For people: when the last verified message of a partner was committed."""
+
 counters = Table(
     "counters",
     metadata,

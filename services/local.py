@@ -70,6 +70,7 @@ class LocalResult:
     lag_worst_s: float = 0.0
     cpu_seconds_train: float = 0.0
     peak_bytes: dict[str, int] = field(default_factory=dict)
+    journal_train: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -292,11 +293,11 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
             name = at_business.ask("submit", job=job)["job"]
         except ConsoleError as error:
             raise LocalError(error.code, str(error)) from None
-        began: list[float] = []
+        began: list[dict[str, Any]] = []
 
         def note(view: dict[str, Any]) -> None:
             if not began and view["progress"].get("stage") == "train":
-                began.append(_cpu_seconds([client.ask("status") for client in (at_business, at_provider)]))
+                began.extend(client.ask("status") for client in (at_business, at_provider))
             if watch is not None:
                 watch(view)
 
@@ -316,8 +317,12 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
         bytes_sent={who: int(view["statistics"].get("bytes_sent", 0)) for who, view in views.items()},
         statistics={who: view["statistics"] for who, view in views.items()},
         lag_worst_s=max(entry["lag_worst_s"] for entry in status),
-        cpu_seconds_train=cpu - began[0] if began else 0.0,
+        cpu_seconds_train=cpu - _cpu_seconds(began) if began else 0.0,
         peak_bytes={who: int(entry["peak_bytes"]) for who, entry in zip(views, status, strict=True)},
+        journal_train={
+            who: {name: value - first["journal"][name] for name, value in last["journal"].items()}
+            for who, first, last in zip(views, began, status, strict=False)
+        },
     )
 
 

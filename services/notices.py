@@ -42,6 +42,7 @@ class Notices:
         unreceipted: bytes of bulk without a receipt, where they changed.
         ended: jobs that need no executor any more: finished or frozen.
         silenced: jobs of which nothing may be sent any more: frozen.
+        frozen: job and partner that is to be told that the job is frozen, with the reason code.
         questions: peer.probe and peer.answer.
 
     """
@@ -54,6 +55,7 @@ class Notices:
     unreceipted: dict[str, int] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     silenced: list[str] = field(default_factory=list)
+    frozen: dict[tuple[str, str], str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
     def owe(self, job: str, partner: str, *, asked: bool = False) -> None:
@@ -72,4 +74,5 @@ class Notices:
         self.unreceipted.update(other.unreceipted)
         self.ended += other.ended
         self.silenced += other.silenced
+        self.frozen.update(other.frozen)
         self.questions += other.questions

@@ -190,6 +190,16 @@ class Outbox:
         connection.execute(delete(outbox).where(*where))
         _gauge(record, notices)
 
+    def drop_all(self, connection: Connection, record: JobRecord, notices: Notices) -> None:
+        """Forget everything without a receipt: the partner will take nothing more of this job."""
+        where = (outbox.c.job == record.job,)
+        for row in connection.execute(select(outbox.c.sha256).where(*where, outbox.c.bulk.is_(True))).all():
+            self._blobs.release(connection, record.job, row.sha256)
+        connection.execute(delete(outbox).where(*where))
+        record.unreceipted_bytes = 0
+        _gauge(record, notices)
+        self._tell(record, notices)
+
     def bulk_references(self, connection: Connection, job: str) -> dict[bytes, int]:
         """How often the outbox refers to each blob."""
         found: dict[bytes, int] = {}

@@ -18,10 +18,15 @@ journal's thread cost its task 10 ms, because it asks for the interpreter a few 
 
 
 async def run_party(
-    party: Party, book: LogBook, transport: Transport | None = None, *, handle_signals: bool = False
+    party: Party,
+    book: LogBook,
+    transport: Transport | None = None,
+    *,
+    handle_signals: bool = False,
+    accept_restored: bool = False,
 ) -> None:
-    """Run until the daemon is stopped. Raises what the daemon's `run` raises."""
-    daemon = make_daemon(party, transport)
+    """Run until the daemon is stopped. Raises what the daemon's `run` raises. `accept_restored`: see DaemonConfig."""
+    daemon = make_daemon(party, transport, accept_restored=accept_restored)
     await run_beside(party, daemon, book, handle_signals=handle_signals)
 
 

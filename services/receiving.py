@@ -29,6 +29,7 @@ from services.limits import (
 from services.notices import Notices, Question
 from services.outbox import Outbox, ReceiptAhead
 from services.stepping import Stepper
+from services.waiting import note_sign
 
 OPENING_KIND = "job.propose"
 
@@ -79,6 +80,7 @@ class Receiving:
                 header=error.header_bytes or b"",
             )
             return notices
+        note_sign(connection, envelope.header.sender, self._clock())
         refusal = (
             self._unsequenced(connection, envelope, notices)
             if envelope.header.kind in schemas.UNSEQUENCED
@@ -114,24 +116,60 @@ class Receiving:
             return ""
         record = jobs.load(connection, header.job)
         if record is None:
-            if isinstance(message, schemas.ReceiptRequest):
-                # Its proposal never arrived: say so, and it comes again.
-                notices.owe(header.job, header.sender, asked=True)
-                return ""
-            return "unknown_job"
+            return self._of_no_job(header, message, notices)
         if record.partner != header.sender:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
-            return "job_frozen"
-        if isinstance(message, schemas.ReceiptRequest):
-            notices.owe(header.job, header.sender, asked=True)
-            return ""
-        assert isinstance(message, schemas.Receipt)
-        credit = min(message.credit, record.bulk_sent + CREDIT_WINDOW)
-        refusal = self._receipted(connection, record, message.applied, credit, notices)
-        notices.answered.add(record.job)
+            return self._frozen(record, notices)
+        return self._about(connection, record, message, notices)
+
+    def _about(self, connection: Connection, record: JobRecord, message: schemas.Message, notices: Notices) -> str:
+        """An unsequenced message about a job that is not frozen."""
+        refusal = ""
+        match message:
+            case schemas.JobFrozen():
+                self._stepper.desert(connection, record, message.reason_code, notices)
+            case schemas.ReceiptRequest():
+                notices.owe(record.job, record.partner, asked=True)
+                return ""
+            case schemas.ReceiptHeld():
+                refusal = self._given(record, message.receipted, notices)
+            case schemas.Receipt():
+                credit = min(message.credit, record.bulk_sent + CREDIT_WINDOW)
+                refusal = self._receipted(connection, record, message.applied, credit, notices)
+                notices.answered.add(record.job)
         jobs.save(connection, record)
         return refusal
+
+    @staticmethod
+    def _of_no_job(header: Header, message: schemas.Message, notices: Notices) -> str:
+        """An unsequenced message of a job that this journal does not have."""
+        if isinstance(message, schemas.ReceiptHeld) and message.receipted:
+            # It has receipts of ours, so we had this job once. The journal is an old copy, and must not begin anew.
+            notices.frozen[header.job, header.sender] = "job_lost"
+            return "job_lost"
+        if not isinstance(message, schemas.ReceiptRequest):
+            return "unknown_job"
+        # Its proposal never arrived: say so, and it comes again.
+        notices.owe(header.job, header.sender, asked=True)
+        return ""
+
+    @staticmethod
+    def _frozen(record: JobRecord, notices: Notices) -> str:
+        """A message of a job that is frozen: the answer is that it is."""
+        notices.frozen[record.job, record.partner] = record.reason_code
+        return "job_frozen"
+
+    def _given(self, record: JobRecord, receipted: int, notices: Notices) -> str:
+        """Check that we have all the messages that the partner holds our receipts for."""
+        if receipted <= record.applied:
+            return ""
+        reason = (
+            f"{record.partner} has our receipts for {receipted} messages of job {record.job}, this journal has "
+            f"{record.applied}: the journal is an old copy; the job is frozen and must not be continued"
+        )
+        self._stepper.freeze(record, "receipt_lost", reason, notices)
+        return "receipt_lost"
 
     def _receipted(self, connection: Connection, record: JobRecord, applied: int, credit: int, notices: Notices) -> str:
         try:
@@ -158,7 +196,7 @@ class Receiving:
         if record.partner != header.sender:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
-            return "job_frozen"
+            return self._frozen(record, notices)
         refusal = self._in_turn(connection, record, envelope, notices)
         jobs.save(connection, record)
         return refusal

@@ -38,6 +38,7 @@ class _Line:
         asked: a question is open; the next receipt that is a message of its own answers it.
         wait: seconds of silence until the next question.
         quiet_since: loop time of the last sign of the partner.
+        refused: why the broker does not take the next message.
 
     """
 
@@ -49,6 +50,7 @@ class _Line:
     quiet_since: float
     asked: bool = False
     ask_now: bool = False
+    refused: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -94,7 +96,14 @@ class Relay:
         self._owed: dict[tuple[str, str], bool] = {}
         self._owing = asyncio.Event()
         self._said: dict[str, tuple[int, int]] = {}
+        self._frozen: dict[tuple[str, str], str] = {}
+        self._freezing = asyncio.Event()
         self.counts = RelayCounts()
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the broker does not take a job's next message, of the jobs of which it does not."""
+        return {line.job: line.refused for line in self._lines.values() if line.refused}
 
     # -- called by the daemon, on the loop ------------------------------------------------------------------
 
@@ -134,6 +143,11 @@ class Relay:
         self._owed[job, partner] = asked or self._owed.get((job, partner), False)
         self._owing.set()
 
+    def frozen(self, job: str, partner: str, code: str) -> None:
+        """The partner is to be told that a job is frozen here."""
+        self._frozen[job, partner] = code
+        self._freezing.set()
+
     def reconnected(self) -> None:
         """The transport has a new connection: what it had confirmed may be gone."""
         for line in self._lines.values():
@@ -156,6 +170,7 @@ class Relay:
             for line in self._lines.values():
                 self._tasks[line.job] = group.create_task(self._serve(line))
             group.create_task(self._send_receipts())
+            group.create_task(self._say_frozen())
 
     def _open(self, job: str, partner: str, *, cursor: int, receipted: int) -> _Line:
         line = _Line(
@@ -206,11 +221,13 @@ class Relay:
 
     async def _ask(self, line: _Line) -> None:
         await self._transport.connected()
-        sent = await self._journal.read(lambda connection: _sent(connection, line.job))
+        sent, held = await self._journal.read(lambda connection: _sent(connection, line.job))
         line.ask_now = False
         line.asked = True
         self.counts.questions += 1
         await self.say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
+        if held:
+            await self.say(line.job, line.partner, schemas.ReceiptHeld(receipted=held))
 
     async def _publish_message(self, line: _Line, message: Outgoing) -> None:
         try:
@@ -266,10 +283,12 @@ class Relay:
                     reason = f"a message is too large for the broker: {failure.detail}"
                     await self._broken(line.job, "message_oversized", reason)
                     return False
+                line.refused = failure.detail
                 log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
                 await asyncio.sleep(self._jittered(wait))
                 wait = min(self._timing.retry_last, wait * 2)
             else:
+                line.refused = ""
                 return True
 
     # -- receipts -------------------------------------------------------------------------------------------
@@ -281,7 +300,7 @@ class Relay:
             self._owing.clear()
             owed, self._owed = self._owed, {}
             for (job, partner), asked in owed.items():
-                receipt = await self._journal.read(functools.partial(_receipt, job=job, partner=partner))
+                receipt, held = await self._journal.read(functools.partial(_receipt, job=job, partner=partner))
                 if receipt is None:
                     continue
                 state = (receipt.applied, receipt.credit)
@@ -290,6 +309,21 @@ class Relay:
                     if receipt.applied:
                         self._said[job] = state
                     self.counts.receipts += 1
+                    if asked and held:
+                        await self.say(job, partner, schemas.ReceiptHeld(receipted=held))
+
+    async def _say_frozen(self) -> None:
+        """Say of frozen jobs that they are: they have no outbox any more from which it could be sent again."""
+        while True:
+            await self._freezing.wait()
+            await self._transport.connected()
+            self._freezing.clear()
+            for (job, partner), code in list(self._frozen.items()):
+                if await self.say(job, partner, schemas.JobFrozen(reason_code=code)):
+                    del self._frozen[job, partner]
+            if self._frozen:
+                await asyncio.sleep(self._jittered(self._timing.retry_first))
+                self._freezing.set()
 
     async def say(self, job: str, partner: str, message: schemas.Message) -> bool:
         """Send an unsequenced message once. If it is lost, somebody will ask."""
@@ -304,16 +338,17 @@ class Relay:
         return True
 
 
-def _sent(connection: Connection, job: str) -> int:
+def _sent(connection: Connection, job: str) -> tuple[int, int]:
+    """Highest sequence sent, and up to which the partner gave receipts."""
     record = jobs.load(connection, job)
-    return 0 if record is None else record.sent
+    return (0, 0) if record is None else (record.sent, record.receipted)
 
 
-def _receipt(connection: Connection, job: str, partner: str) -> schemas.Receipt | None:
-    """What we have of the partner's messages; of a job that we do not know, nothing."""
+def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Receipt | None, int]:
+    """What we have of the partner's messages (of a job that we do not know, nothing), and what it has of ours."""
     record = jobs.load(connection, job)
     if record is None:
-        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW)
+        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW), 0
     if record.status == jobs.Status.FROZEN.value or record.partner != partner:
-        return None
-    return schemas.Receipt(applied=record.applied, credit=record.credit_given)
+        return None, 0
+    return schemas.Receipt(applied=record.applied, credit=record.credit_given), record.receipted

@@ -7,7 +7,7 @@ expiries take the same way. The runner keeps nothing in memory that the journal 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -19,7 +19,7 @@ from services.blobs import BlobStore
 from services.crash import CrashHook
 from services.job_secrets import JobSecrets
 from services.jobs import JobRecord, Status
-from services.journal import Journal, JournalUnavailable
+from services.journal import Journal, JournalUnavailable, Work
 from services.journal_schema import jobs as jobs_table
 from services.journal_schema import tasks as tasks_table
 from services.limits import DELIVERIES_WAITING_MAX, TASK_FAILURES_MAX, Timing
@@ -27,6 +27,8 @@ from services.notices import Notices, ReadyTask
 from services.receiving import Receiving
 from services.stepping import Stepper
 from services.worker import TaskReply
+
+T = TypeVar("T")
 
 log = structlog.get_logger("runner")
 
@@ -47,6 +49,10 @@ class JobExists(Exception):
 
 class JobUnknown(Exception):
     """The journal has no such job."""
+
+
+class JobOver(Exception):
+    """The job has ended already. The text says how."""
 
 
 class Runner:
@@ -77,6 +83,12 @@ class Runner:
         self._timing = timing
         self._crash = crash
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_WAITING_MAX)
+        self._stuck_since = 0.0
+
+    @property
+    def stuck_since(self) -> float:
+        """Since when the journal cannot commit, seconds since 1970; 0 while it can."""
+        return self._stuck_since
 
     # -- deliveries -----------------------------------------------------------------------------------------
 
@@ -143,15 +155,23 @@ class Runner:
         log.error("stopped consuming: the journal cannot commit")
         while not self._deliveries.empty():
             self._deliveries.get_nowait()
-        while True:
-            await asyncio.sleep(self._timing.disk)
-            try:
-                await self._journal.write(lambda connection: jobs.count(connection, "", "journal_stops"))
-            except JournalUnavailable:
-                continue
-            break
+        self._stuck_since = self._stuck_since or self._clock()
+        await asyncio.sleep(self._timing.disk)
+        await self._write_patiently(lambda connection: jobs.count(connection, "", "journal_stops"))
         self._transport.resume()
         log.info("consuming again")
+
+    async def _write_patiently(self, unit: Work[T]) -> T:
+        """Commit what must not be lost, however long the disk has no room for it."""
+        while True:
+            try:
+                result = await self._journal.write(unit)
+            except JournalUnavailable:
+                self._stuck_since = self._stuck_since or self._clock()
+                await asyncio.sleep(self._timing.disk)
+            else:
+                self._stuck_since = 0.0
+                return result
 
     # -- decisions ------------------------------------------------------------------------------------------
 
@@ -191,8 +211,10 @@ class Runner:
         self._tell(notices)
 
     async def cancel(self, job: str, reason: str) -> None:
-        """The operator ends a job; nothing happens to one that is over. Raises JobUnknown."""
-        await self._decide(job, CancelDecided(reason=reason), chain.DECIDED)
+        """The operator ends a job. Raises JobUnknown, JobOver."""
+        over = await self._decide(job, CancelDecided(reason=reason), chain.DECIDED)
+        if over:
+            raise JobOver(over)
 
     async def expire(self) -> None:
         """Deliver `Expired` to every job whose contract has run out."""
@@ -206,23 +228,50 @@ class Runner:
         for job in await self._journal.read(due):
             await self._decide(job, Expired(), chain.DEADLINE)
 
-    async def _decide(self, job: str, event: CancelDecided | Expired, kind: str) -> None:
-        def unit(connection: Connection) -> Notices:
+    async def _decide(self, job: str, event: CancelDecided | Expired, kind: str) -> str:
+        """Apply a decision; of a job that is over, only say how it ended."""
+
+        def unit(connection: Connection) -> tuple[Notices, str]:
             record = jobs.load(connection, job)
             if record is None:
                 raise JobUnknown(f"there is no job {job}")
             notices = Notices()
-            if record.running:
-                self._stepper.apply(connection, record, event, notices, kind=kind)
-                if isinstance(event, Expired):
-                    record.expires_at = 0.0
+            if not record.running:
+                return notices, f"job {job} is over already: {_ending(record)}"
+            self._stepper.apply(connection, record, event, notices, kind=kind)
+            if isinstance(event, Expired):
+                record.expires_at = 0.0
+            jobs.save(connection, record)
+            return notices, ""
+
+        notices, over = await self._journal.write(unit)
+        self._tell(notices)
+        return over
+
+    async def fail(self, job: str, code: str, reason: str, *, told: str) -> None:
+        """End a job that runs and cannot go on; the partner reads `told`."""
+
+        def unit(connection: Connection) -> Notices:
+            notices = Notices()
+            record = jobs.load(connection, job)
+            if record is not None and record.running:
+                self._stepper.fail(connection, record, code, reason, notices, told=told)
                 jobs.save(connection, record)
             return notices
 
-        self._tell(await self._journal.write(unit))
+        self._tell(await self._write_patiently(unit))
+
+    def freeze_all(self, connection: Connection, code: str, reason: str) -> None:
+        """Inside a unit of work, before anything runs: freeze every job that does."""
+        running = select(jobs_table.c.job).where(jobs_table.c.status == Status.RUNNING.value)
+        for job in connection.scalars(running.order_by(jobs_table.c.job)).all():
+            record = jobs.load(connection, job)
+            assert record is not None
+            self._stepper.freeze(record, code, reason, Notices())
+            jobs.save(connection, record)
 
     async def freeze(self, job: str, code: str, reason: str) -> None:
-        """Stop a job whose stored messages cannot be sent; nothing more is said to its partner."""
+        """Stop a job whose stored messages cannot be sent; its partner is told only that."""
 
         def unit(connection: Connection) -> Notices:
             notices = Notices()
@@ -232,7 +281,7 @@ class Runner:
                 jobs.save(connection, record)
             return notices
 
-        self._tell(await self._journal.write(unit))
+        self._tell(await self._write_patiently(unit))
 
     # -- compute tasks --------------------------------------------------------------------------------------
 
@@ -268,14 +317,8 @@ class Runner:
             self._crash("task.before_commit")
             return notices, True
 
-        while True:
-            try:
-                notices, ended = await self._journal.write(unit)
-            except JournalUnavailable:
-                # The result costs minutes, the wait nothing: keep it until the disk has room.
-                await asyncio.sleep(self._timing.disk)
-                continue
-            break
+        # The result costs minutes, the wait nothing: keep it until the disk has room.
+        notices, ended = await self._write_patiently(unit)
         self._crash("task.committed")
         self._tell(notices)
         return ended
@@ -311,6 +354,11 @@ class Runner:
 
 def _which(task: ReadyTask) -> dict[str, str]:
     return {"this_job": task.job, "this_task": task.task}
+
+
+def _ending(record: JobRecord) -> str:
+    how = record.outcome or record.status
+    return f"{how} ({record.reason})" if record.reason else how
 
 
 def _point(delivery: Delivery) -> str:

@@ -35,8 +35,8 @@ def expiry_of(contract: bytes) -> float:
         return 0.0
 
 
-def make_daemon(party: Party, transport: Transport | None = None) -> Daemon:
-    """The daemon of a party; without `transport`, over the broker that its file names.
+def make_daemon(party: Party, transport: Transport | None = None, *, accept_restored: bool = False) -> Daemon:
+    """The daemon of a party; without `transport`, over the broker that its file names. See DaemonConfig.
 
     Raises kernel.library.KernelError when the environment asks for a kernel that cannot be had.
     """
@@ -67,6 +67,7 @@ def make_daemon(party: Party, transport: Transport | None = None) -> Daemon:
         journal_url=party.file.journal,
         expiry_of=expiry_of,
         answer_probe=answer,
+        accept_restored=accept_restored,
     )
     return Daemon(config, transport)
 

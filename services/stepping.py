@@ -42,7 +42,9 @@ from services.transactions import savepoint
 log = structlog.get_logger("jobs")
 
 _NOT_IN_CODE: Final = re.compile(r"[^a-z0-9_]")
-_INTERNAL: Final = "this party's software refused its own step; its log says more"
+_REASON_MAX: Final = 2000
+_INTERNAL: Final = "this party's software refused its own step"
+_TOLD: Final = f"{_INTERNAL}; its log says more"
 
 # Built once: to put a statement together costs more than to run it.
 _OF_JOB: Final = tasks.c.job == bindparam("this_job")
@@ -257,38 +259,65 @@ class Stepper:
                 self.fail(connection, record, error.code, error.reason, notices)
             case UnexpectedEventError():
                 log.error("machine met an unexpected event", job=record.job, reason=str(error))
-                self.fail(connection, record, "unexpected_event", _INTERNAL, notices)
+                self.fail(connection, record, "unexpected_event", f"{_INTERNAL}: {error}", notices, told=_TOLD)
             case _Impossible() | Unsendable() | BlobMissing():
                 log.error("effect cannot be carried out", job=record.job, reason=str(error))
-                self.fail(connection, record, "effect_impossible", _INTERNAL, notices)
+                self.fail(connection, record, "effect_impossible", f"{_INTERNAL}: {error}", notices, told=_TOLD)
             case _:
-                # The text of an unforeseen exception may hold private values: its type has to do.
-                log.error("machine failed", job=record.job, error=type(error).__name__, at=_place(error))
-                self.fail(connection, record, "machine_fault", _INTERNAL, notices)
+                # The text of an unforeseen exception may hold private values: type and place have to do.
+                name, place = type(error).__name__, _place(error)
+                log.error("machine failed", job=record.job, error=name, at=place)
+                self.fail(connection, record, "machine_fault", f"{_INTERNAL}: {name} at {place}", notices, told=_TOLD)
 
-    def fail(self, connection: Connection, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
-        """End a job by the engine's own decision and tell the partner."""
+    def fail(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        code: str,
+        reason: str,
+        notices: Notices,
+        *,
+        told: str = "",
+    ) -> None:
+        """End a job by the engine's own decision and tell the partner.
+
+        `reason` stays here where there is a text to be `told` instead.
+        """
+        code = self._fault(connection, record, code, reason)
+        message = schemas.JobFailed(reason_code=code, reason=(told or reason)[:_REASON_MAX])
+        self._outbox.send(connection, record, message, self._clock(), notices)
+        ending = Finish(outcome="failed", reason_code=code, reason=reason[:_REASON_MAX])
+        self._finish(connection, record, ending, notices)
+
+    def desert(self, connection: Connection, record: JobRecord, code: str, notices: Notices) -> None:
+        """The partner has frozen the job: it takes nothing more, so end ours and send nothing more."""
+        if record.running:
+            reason = f"{record.partner} cannot go on with this job ({code}) and has frozen it"
+            code = self._fault(connection, record, "partner_frozen", reason)
+            self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
+        self._outbox.drop_all(connection, record, notices)
+
+    def _fault(self, connection: Connection, record: JobRecord, code: str, reason: str) -> str:
+        """Append the engine's own decision to the chain; returns the code as it may travel."""
         code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
-        reason = reason[:2000]
         jobs.append_entry(
             connection,
             record,
             chain.FAULT,
             self._clock(),
             salt=self._entropy(chain.SALT_BYTES),
-            event=msgspec.msgpack.encode({"code": code, "reason": reason}),
+            event=msgspec.msgpack.encode({"code": code, "reason": reason[:_REASON_MAX]}),
         )
-        message = schemas.JobFailed(reason_code=code, reason=reason)
-        self._outbox.send(connection, record, message, self._clock(), notices)
-        self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
+        return code
 
     def freeze(self, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
-        """Stop a job for good without another word to the partner: what is on disk cannot be trusted."""
+        """Stop a job for good: what is on disk cannot be trusted, so it says nothing more but that it is frozen."""
         record.status = Status.FROZEN.value
         record.reason_code, record.reason = code, reason
         record.updated_at = self._clock()
         notices.ended.append(record.job)
         notices.silenced.append(record.job)
+        notices.frozen[record.job, record.partner] = code
         log.error("job frozen", job=record.job, reason=reason)
 
 

@@ -6,6 +6,7 @@ learn in their result, and a result counts after COMMIT only.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
+from services.journal_lock import FileLock, guard_sessions, lock_file, shown
 from services.journal_schema import SCHEMA_VERSION, meta, metadata
 
 T = TypeVar("T")
@@ -40,6 +42,22 @@ class JournalClosed(JournalError):
 
 class JournalForeign(JournalError):
     """The database belongs to another party or another schema."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """What transactions have cost since the journal was opened.
+
+    Attributes:
+        commits: how many there were.
+        unit_seconds: inside the units of work.
+        commit_seconds: after them: until segments and journal were durable.
+
+    """
+
+    commits: int = 0
+    unit_seconds: float = 0.0
+    commit_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,15 +92,37 @@ class Transactions:
     ) -> None:
         self._engine = _engine(url, synchronous, "BEGIN IMMEDIATE")
         self._reading = _engine(url, synchronous, "BEGIN")
+        guard_sessions(self._engine, party)
         self._party = party
+        self._lock: FileLock | None = None
         self._before_commit = before_commit
         self._after_commit = after_commit
-        self.count = 0
+        self.cost = Cost()
 
     def prepare(self) -> None:
-        """Create the tables where they are missing. Raises JournalForeign."""
+        """Take the journal for this process and create the tables where they are missing.
+
+        Raises:
+            JournalTaken: another daemon works on it.
+            JournalForeign: it is another party's.
+            JournalUnavailable: it cannot be opened.
+
+        """
+        self._lock = lock_file(self._engine, self._party)
+        try:
+            self._make_tables()
+        except DBAPIError as error:
+            self.dispose()
+            where = shown(self._engine.url)
+            raise JournalUnavailable(f"the journal {where} cannot be opened: {error.orig}") from None
+        except BaseException:
+            self.dispose()
+            raise
+
+    def _make_tables(self) -> None:
         with self._engine.begin() as connection:
-            if not inspect(connection).has_table(meta.name):
+            # One question in place of one for each table: most starts find them all.
+            if not metadata.tables.keys() <= set(inspect(connection).get_table_names()):
                 metadata.create_all(connection)
             for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
                 found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
@@ -100,13 +140,23 @@ class Transactions:
 
         Raises what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
         """
-        with connection.begin():
+        began = time.perf_counter()
+        try:
+            transaction = connection.begin()
+        except BaseException:
+            # Nobody has been asked yet, and all of them wait for an answer.
+            taken += [unit for unit in units if unit.done.set_running_or_notify_cancel()]
+            raise
+        with transaction:
             for unit in units:
                 if unit.done.set_running_or_notify_cancel():
                     taken.append(unit)
                     _run(connection, unit)
+            ran = time.perf_counter()
             self._before_commit()
-        self.count += 1
+        self.cost.commits += 1
+        self.cost.unit_seconds += ran - began
+        self.cost.commit_seconds += time.perf_counter() - ran
         try:
             self._after_commit(connection)
         except Exception as error:
@@ -120,9 +170,11 @@ class Transactions:
             return work(connection)
 
     def dispose(self) -> None:
-        """Let the database go."""
+        """Let the database go. May be called twice."""
         self._engine.dispose()
         self._reading.dispose()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:

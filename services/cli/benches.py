@@ -65,6 +65,21 @@ def train(
         show(figures, out)
 
 
+@app.command()
+def journal(
+    rows: Annotated[str, typer.Option(help="Rows of default_credit, or all.")] = "2000",
+    as_json: Json = False,
+) -> None:
+    """What the journal of a job costs: bytes, commits and seconds per row and iteration of training."""
+    from bench.journal import measure_journal, show
+
+    figures = measure_journal(rows)
+    if as_json:
+        out.print_json(json.dumps(figures))
+    else:
+        show(figures, out)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says what is being measured, on standard error and on a terminal only."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
-from services.cli.progress import ProgressView
+from services.cli.progress import ProgressView, ago, told
 from services.control import ConsoleClient
 from services.job_file import load_job
 from services.local import wait_for
@@ -32,13 +32,22 @@ def _client(party: Path) -> ConsoleClient:
     return ConsoleClient(load_party(party).data_directory)
 
 
-def serve(party: Annotated[Path, typer.Argument(help="party.toml")] = PARTY) -> None:
+def serve(
+    party: Annotated[Path, typer.Argument(help="party.toml")] = PARTY,
+    accept_restored_journal: Annotated[
+        bool,
+        typer.Option(
+            "--accept-restored-journal",
+            help="Start on a journal that was restored from a backup; every job that runs is frozen.",
+        ),
+    ] = False,
+) -> None:
     """Run the daemon of one party until SIGTERM."""
     loaded = load_party(party)
     loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     book = LogBook()
     configure(book)
-    asyncio.run(run_party(loaded, book, handle_signals=True))
+    asyncio.run(run_party(loaded, book, handle_signals=True, accept_restored=accept_restored_journal))
 
 
 def _job(path: Path) -> dict[str, Any]:
@@ -105,10 +114,9 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
     if as_json:
         out.print_json(json.dumps(found))
         return
-    table = Table("job", "role", "partner", "status", "stage", "iteration", "waits for", "last event", box=None)
+    table = Table("job", "role", "partner", "status", "stage", "iteration", "last event", "waits for", box=None)
     for view in found:
         progress = view["progress"] or {}
-        ago = f"{time.time() - view['updated_at']:.0f} s ago"
         table.add_row(
             view["job"],
             view["role"],
@@ -116,8 +124,8 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
             view["outcome"] or view["status"],
             progress.get("stage", ""),
             str(progress.get("iteration", "")),
-            progress.get("waits_for", ""),
-            ago,
+            f"{ago(view['now'] - view['updated_at'])} ago",
+            plain(told(view).removeprefix("waiting for ")),
         )
     out.print(table)
 
@@ -148,7 +156,10 @@ def job(
         ):
             if view[key] != "":
                 table.add_row(key, plain(view[key]))
-        for key, value in {**(view["progress"] or {}), **view["seconds"], **view["statistics"]}.items():
+        if waits := told(view):
+            table.add_row("waiting", plain(waits.removeprefix("waiting for ")))
+        place = {key: value for key, value in (view["progress"] or {}).items() if key not in ("waits_for", "since")}
+        for key, value in {**place, **view["seconds"], **view["statistics"]}.items():
             table.add_row(key, plain(f"{value:.3f}" if isinstance(value, float) else value))
         out.print(table)
     return DONE if view["status"] == "running" else OUTCOMES.get(view["outcome"], FAILED)
@@ -161,8 +172,10 @@ def cancel(
 ) -> None:
     """End a job at both parties."""
     with _client(party) as client:
-        client.ask("cancel", id=name, reason=reason)
-    out.print(plain(f"{name} is being cancelled"))
+        answer = client.ask("cancel", id=name, reason=reason)
+    waiting = answer["waiting"]
+    partner = f"{waiting['waits_for']} is told as soon as it can be reached" if waiting else "the partner knows it"
+    out.print(plain(f"{name} is cancelled here; {partner}"), soft_wrap=True)
 
 
 def logs(name: Annotated[str, typer.Argument(metavar="ID")], party: PartyOption = PARTY) -> None:

@@ -16,6 +16,9 @@ from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.control import ConsoleError, ConsoleUnreachable
 from services.data_directory import DirectoryLocked
+from services.journal import JournalError
+from services.journal_lock import JournalTaken
+from services.journal_mark import JournalRestored
 from services.local import LocalError
 from services.party import ConfigError
 from services.plain_text import plain
@@ -49,12 +52,19 @@ def exit_code_of(error: Exception) -> int | None:
             return FAILED
         case ConfigError() | TableError() | IdentityError() | AddressError() | ConsoleError():
             return BAD_INPUT
-        case DirectoryLocked() | KernelError():
+        case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT
         case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             return BAD_INPUT if error.filename else None
         case _:
             return None
+
+
+def innermost(error: Exception) -> Exception:
+    """What ended a daemon, out of the groups of tasks that ended with it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def sentence(error: Exception) -> str:
@@ -78,7 +88,8 @@ def guarded(app: typer.Typer) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted")
         return INTERRUPTED
-    except Exception as error:
+    except Exception as failure:
+        error = innermost(failure)
         code = exit_code_of(error)
         if code is None or os.environ.get(DEBUG):
             raise

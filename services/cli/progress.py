@@ -51,12 +51,34 @@ def describe(view: dict[str, Any], rate: float) -> tuple[str, str]:
     if rate > 0:
         left = (total - done) / rate
         details.append(f"{rate:,.0f} rows/s, {left:.0f} s left")
-    if waits := progress.get("waits_for"):
-        since = max(0.0, view["now"] - progress.get("since", view["now"]))
-        details.append(f"waiting for {waits} since {since:.0f} s")
-    if not view.get("transport", {}).get("up", True):
+    waiting = view.get("waiting")
+    if waiting and waiting["why"] != "own_work":
+        details.append(told(view))
+    elif not view.get("transport", {}).get("up", True):
         details.append(f"no broker: {view['transport']['detail']}")
     return stage, "; ".join(details)
+
+
+def told(view: dict[str, Any]) -> str:
+    """Whom a job waits for, since when and why, and when the partner was last heard of; empty if it does not wait."""
+    waiting = view.get("waiting")
+    if not waiting:
+        return ""
+    text = f"waiting for {waiting['waits_for']} since {ago(view['now'] - waiting['since'])}: {waiting['detail']}"
+    if waiting["why"] == "own_work":
+        return text
+    partner, heard = view["partner"], waiting["heard_at"]
+    sign = f"last sign of {partner} {ago(view['now'] - heard)} ago" if heard else f"no sign of {partner} yet"
+    return f"{text}; {sign}"
+
+
+def ago(seconds: float) -> str:
+    """A time span for people."""
+    whole = max(0, round(seconds))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 class ProgressView:

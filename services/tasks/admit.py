@@ -13,8 +13,10 @@ from services.snapshot import pack_snapshot
 from services.tables import TableError, data_digest, read_table, schema_digest
 
 
-def _decline(decision: Decision) -> TaskResult:
-    return TaskResult({"reason_code": decision.reason_code, "reason": decision.reason}, ())
+def _decline(decision: Decision, own_reason: str = "") -> TaskResult:
+    """`own_reason`: what stays here instead of the partner's text."""
+    output = {"reason_code": decision.reason_code, "reason": decision.reason}
+    return TaskResult({**output, "own_reason": own_reason} if own_reason else output, ())
 
 
 def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any]) -> Decision:
@@ -53,8 +55,9 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             Decision(
                 reason_code="dataset_unfit",
                 reason=f"the data set {contract.provider_dataset} cannot be used ({error.code}); "
-                "its owner's log says where",
-            )
+                "its owner's job says where",
+            ),
+            own_reason=f"data set {contract.provider_dataset}: {error}",
         )
     columns = len(table.columns)
     if columns > contract.columns_max or (columns < 3 and "few_columns" not in contract.marks):

@@ -59,8 +59,10 @@ FIELDS = {
     "job.done": {"iterations", "converged", "agreement", "constant"},
     "receipt": {"applied", "credit"},
     "receipt.request": {"sent"},
+    "receipt.held": {"receipted"},
+    "job.frozen": {"reason_code"},
 }
-ONLY_AFTER_SILENCE = {"receipt.request"}
+ONLY_AFTER_SILENCE = {"receipt.request", "receipt.held", "job.frozen"}
 
 # The shared numbers, and the sender and kind of the only messages that may hold them.
 GRANTED_TO = {

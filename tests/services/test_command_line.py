@@ -127,10 +127,11 @@ def test_a_rate_counts_from_the_start_of_its_stage_and_iteration() -> None:
 
 def test_progress_says_stage_iteration_rate_time_left_and_who_is_waited_for() -> None:
     place = {"stage": "train", "iteration": 3, "iterations": 11, "done": 200, "total": 1000}
-    progress = {**place, "waits_for": "bank", "since": 5.0}
-    stage, details = describe({"progress": progress, "now": 12.0}, 40.0)
+    waiting = {"waits_for": "bank", "why": "partner_silent", "since": 5.0, "heard_at": 2.0, "detail": "no sign"}
+    stage, details = describe({"progress": place, "partner": "bank", "waiting": waiting, "now": 12.0}, 40.0)
     assert stage == "training, iteration 3 of at most 11"
-    assert details == "200 of 1000 rows; 40 rows/s, 20 s left; waiting for bank since 7 s"
+    waits = "waiting for bank since 7 s: no sign; last sign of bank 10 s ago"
+    assert details == f"200 of 1000 rows; 40 rows/s, 20 s left; {waits}"
     away = {"progress": None, "now": 0.0, "transport": {"up": False, "detail": "waiting for the broker at x"}}
     assert describe(away, 0.0) == ("starting", "no broker: waiting for the broker at x")
 

@@ -1,6 +1,7 @@
 """The journal: group commit, isolation of units, durability settings, a full disk."""
 
 import asyncio
+import sqlite3
 import threading
 
 import pytest
@@ -99,6 +100,23 @@ def test_a_full_disk_refuses_units_and_works_again_when_there_is_room(tmp_path):
         with pytest.raises(JournalUnavailable):
             await journal.write(lambda c: [_add(f"{number}" * 20)(c) for number in range(2000)])
         await journal.write(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=100000"))
+        await journal.write(_add("kept"))
+        assert await journal.read(_names) == ["kept"]
+        journal.close()
+
+    asyncio.run(story())
+
+
+def test_a_transaction_that_cannot_even_begin_is_an_answer_to_all_who_wait_for_it(tmp_path):
+    async def story():
+        journal = _open(tmp_path)
+        await journal.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0").close())
+        holder = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        for name in ("lost", "lost too"):
+            with pytest.raises(JournalUnavailable):
+                await journal.write(_add(name))
+        holder.close()
         await journal.write(_add("kept"))
         assert await journal.read(_names) == ["kept"]
         journal.close()

@@ -65,6 +65,7 @@ def test_bulk_stops_at_the_credit_and_compute_at_one_window(town):
                 sequences = {item.header.sequence for item in bank.heard if item.header.kind == "link.terms"}
                 return (await shop.statistics(JOB)).get("tasks_run", 0), len(sequences)
 
+            await house.until(lambda: bank.kinds().count("link.terms") == CREDIT_WINDOW)
             made, published = await settled(bulk_seen)
             assert published == CREDIT_WINDOW
             assert CREDIT_WINDOW <= made <= BULK_WINDOW_BYTES // (2**20 - 2000) + 2

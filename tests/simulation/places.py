@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.util import LRUCache
 
 from services.limits import TRANSACTION_ITEMS_MAX
-from services.transactions import JournalClosed, JournalUnavailable, Transactions, Unit, Work, roll_back, settle
+from services.transactions import Cost, JournalClosed, JournalUnavailable, Transactions, Unit, Work, roll_back, settle
 from services.worker import Setup, TaskCall, TaskReply, Worker
 
 T = TypeVar("T")
@@ -54,6 +54,10 @@ class InlineJournal:
     @property
     def closed(self) -> bool:
         return self._writer is None
+
+    @property
+    def cost(self) -> Cost:
+        return self._transactions.cost
 
     def open(self) -> None:
         self._transactions.prepare()

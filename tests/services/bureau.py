@@ -1,0 +1,133 @@
+"""A business and a provider with real machines and tasks over an embedded broker, at a stage of one's choice."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from broker.embedded import EmbeddedBroker, EmbeddedTransport
+from protocol.contract import encode_contract, job_id
+from protocol.machines import ROLES
+from protocol.state import Phase, decode_state
+from services import jobs
+from services.daemon import Daemon, DaemonConfig
+from services.job_file import business_table, job_from, make_contract
+from services.local import BUSINESS, NAMES, PROVIDER
+from services.party import Party, load_party
+from services.serve import expiry_of
+from services.snapshot import pack_snapshot
+from services.surroundings import Surroundings
+from tests.parties import PARTNER, example_tables, make_parties
+from tests.services import house
+
+MARKS: Final = ("insecure", "small_sample")
+JOB: Final[dict[str, Any]] = {
+    "task": "logistic",
+    "dataset": "labels",
+    "partner": f"{NAMES[PROVIDER]}/features",
+    "l2": 1e-2,
+    "max_iterations": 2,
+    "release_noise": 0.0,
+    "key_bits": 512,
+    "chunk_rows_max": 27,
+    "marks": list(MARKS),
+}
+ROWS: Final = 60
+
+_OWN: Final = {
+    Phase.ALIGNING: "align.mask",
+    Phase.CODING: "features.quantise",
+    Phase.ENCRYPTING: "features.encrypt",
+    Phase.SCORING: "score",
+    Phase.CROSSING: "gradient",
+    Phase.CLOSING: "results",
+}
+
+STAGES: Final[dict[tuple[str, Phase], tuple[tuple[str, str], ...]]] = {
+    **{(role, phase): ((role, name),) for role in NAMES for phase, name in _OWN.items()},
+    # A phase in which a party has nothing to compute lasts while its partner computes.
+    (BUSINESS, Phase.PROPOSED): ((PROVIDER, "admit"),),
+    (PROVIDER, Phase.ADMITTING): ((PROVIDER, "admit"),),
+    (BUSINESS, Phase.LINKING): ((BUSINESS, "link.terms"),),
+    (PROVIDER, Phase.LINKING): ((PROVIDER, "link.evaluate"),),
+    (BUSINESS, Phase.STEPPING): ((PROVIDER, "gradient"),),
+    (PROVIDER, Phase.STEPPING): ((BUSINESS, "gradient"),),
+    # The last one to get there ends the job at the other.
+    (BUSINESS, Phase.CLOSING): ((BUSINESS, "results"), (PROVIDER, "results")),
+    (PROVIDER, Phase.CLOSING): ((BUSINESS, "results"), (PROVIDER, "results")),
+}
+"""Role and phase -> the functions, each of a role, at whose gates the job rests in that phase."""
+
+
+@dataclass
+class Bureau:
+    """Two party directories, a broker, and a clock that only moves when it is told to."""
+
+    directory: Path
+    now: float = 1_800_000_000.0
+    job: str = ""
+    parties: dict[str, Party] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        paths = make_parties(self.directory, example_tables(self.directory, ROWS), marks=MARKS)
+        self.parties = {role: load_party(path) for role, path in paths.items()}
+        self.broker = EmbeddedBroker(tuple(NAMES.values()))
+
+    def daemon(self, role: str) -> Daemon:
+        party = self.parties[role]
+        config = DaemonConfig(
+            identity=party.identity,
+            peers=party.peers,
+            data_directory=party.data_directory,
+            roles=ROLES,
+            workers=0,
+            functions="tests.services.gates",
+            settings=party.settings,
+            expiry_of=expiry_of,
+            timing=house.TIMING,
+            surroundings=Surroundings(clock=lambda: self.now),
+        )
+        return Daemon(config, EmbeddedTransport(self.broker, NAMES[role], [NAMES[PARTNER[role]]]))
+
+    @asynccontextmanager
+    async def both(self) -> AsyncIterator[dict[str, Daemon]]:
+        async with house.running(self.daemon(BUSINESS)) as first, house.running(self.daemon(PROVIDER)) as second:
+            yield {BUSINESS: first, PROVIDER: second}
+
+    async def submit(self, business: Daemon) -> str:
+        """Submit `JOB`."""
+        party, job = self.parties[BUSINESS], job_from(JOB, "job")
+        table = business_table(party, job)
+        contract = encode_contract(
+            make_contract(job, table, party.identity.public, party.peers[NAMES[PROVIDER]], salt=secrets.token_bytes(32))
+        )
+        self.job = job_id(contract)
+        blobs = ((pack_snapshot(table), len(table.identifiers)),)
+        await business.submit(self.job, NAMES[PROVIDER], contract=contract, blobs=blobs)
+        return self.job
+
+    async def reached(self, daemon: Daemon, phase: Phase) -> None:
+        """Wait until the job is in a phase at a party."""
+
+        async def there() -> bool:
+            record = await daemon.journal.read(lambda connection: jobs.load(connection, self.job))
+            assert record is None or record.running, (record.outcome, record.reason)
+            return record is not None and bool(record.state) and decode_state(record.state).phase is phase
+
+        await house.until(there)
+
+    async def parameters(self, daemons: dict[str, Daemon]) -> list[bytes]:
+        """Both parties' target parameters, once the job is done."""
+        found = []
+        for daemon in daemons.values():
+            view = await house.ended(daemon, self.job)
+            assert view.outcome == "done", (view.reason_code, view.reason)
+            found.append(await daemon.result(self.job, view.results[0]))
+        return found
+
+
+async def once_done(daemon: Daemon, job: str) -> str:
+    """The outcome of a job at a party, when it has ended."""
+    return (await house.ended(daemon, job)).outcome

@@ -1,0 +1,77 @@
+"""A journal at PostgreSQL: whole jobs, and one daemon on it, whatever becomes of its sessions."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from services.journal import JournalUnavailable, ThreadedJournal
+from services.journal_lock import JournalTaken
+from services.journal_schema import counters
+from tests import postgres
+from tests.services import house, toy
+
+JOB = "job-1"
+
+
+def test_a_job_runs_with_its_journal_at_postgresql_and_a_second_daemon_is_refused(tmp_path):
+    url = postgres.url(postgres.fresh_database())
+
+    async def story():
+        place = house.Town(tmp_path, fields={"workers": 0})
+        other = house.Town(tmp_path / "elsewhere", fields={"workers": 0, "journal_url": url})
+        async with (
+            house.running(place.daemon("shop", journal_url=url)) as shop,
+            house.running(place.daemon("bank")) as bank,
+        ):
+            with pytest.raises(JournalTaken) as caught:
+                await other.daemon("shop").run()
+            assert url.split("?")[0] in str(caught.value)
+            assert "shop, process" in str(caught.value)
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=3))
+            assert (await shop.wait(JOB)).outcome == "done"
+            assert (await house.ended(bank, JOB)).outcome == "done"
+        async with house.running(place.daemon("shop", journal_url=url)) as shop:
+            assert (await shop.job(JOB)).outcome == "done"
+
+    asyncio.run(story())
+
+
+def _add(name: str):
+    return lambda connection: connection.execute(insert(counters).values(job="", name=name, value=1))
+
+
+def _names(connection: Connection) -> list[str]:
+    return list(connection.scalars(select(counters.c.name).order_by(counters.c.name)))
+
+
+def test_a_daemon_whose_session_was_lost_writes_nothing_while_another_one_has_the_journal():
+    database = postgres.fresh_database()
+
+    async def story():
+        first, second = (ThreadedJournal(postgres.url(database), "shop") for _ in range(2))
+        first.open()
+        await first.write(_add("a"))
+        with pytest.raises(JournalTaken):
+            second.open()
+        postgres.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name", name=database)
+        second.open()
+        await second.write(_add("b"))
+        for _ in range(3):
+            with pytest.raises(JournalUnavailable):
+                await first.write(_add("c"))
+        assert await second.read(_names) == ["a", "b"]
+        second.close()
+        await house.until(lambda: written(first))
+        first.close()
+
+    asyncio.run(story())
+
+
+async def written(journal: ThreadedJournal) -> bool:
+    """Whether the journal takes a unit again: the server notices a little later that the other session has ended."""
+    try:
+        await journal.write(_add("d"))
+    except JournalUnavailable:
+        return False
+    return True
