@@ -28,6 +28,7 @@ from protocol.contract import (
     ContractError,
     JobContract,
     Mark,
+    Retention,
     check_contract,
 )
 from services.party import ConfigError, Party, read_toml
@@ -51,6 +52,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     psi_quota: int = 10_000_000
     marks: tuple[Mark, ...] = ()
     chunk_rows_max: int = 540
+    retention: Retention = "digests"
     expires_in_hours: float = 168.0
 
 
@@ -141,6 +143,7 @@ def make_contract(
             psi_quota=job.psi_quota,
             marks=tuple(sorted(job.marks)),
             chunk_rows_max=job.chunk_rows_max,
+            retention=job.retention,
             expires_at=int(time.time() + job.expires_in_hours * 3600),
         )
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), JobContract)

@@ -6,11 +6,13 @@ section 5). Identifiers are stored as salted hashes, never in the clear.
 """
 
 import hashlib
+import io
 import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +67,7 @@ class Ledger:
         for the same job gives the same answer.
         """
         rows = self.row_hashes(identifiers)
-        overlaps = self._former(job, rows)
+        overlaps = self._judged_by(job, rows)
         allowed = release.iterations_allowed(
             rows=len(rows),
             own_columns=own_columns,
@@ -84,6 +86,18 @@ class Ledger:
             with np.load(path) as record:
                 rows = record["rows"]
             self._write(job, rows, release.entries_released(iterations, partner_columns))
+
+    def _judged_by(self, job: str, rows: NDArray[np.void]) -> list[release.FormerRelease]:
+        """The former jobs that this one is judged by, written down the first time.
+
+        A job that was granted in between has counted this one in already, and an audit that runs the task again
+        must find what there was then.
+        """
+        path = self._directory / f"{job}.former"
+        if not path.exists():
+            overlaps = self._former(job, rows)
+            _write_durably(path, msgspec.json.encode(overlaps))
+        return msgspec.json.decode(path.read_bytes(), type=list[release.FormerRelease])
 
     def _former(self, job: str, rows: NDArray[np.void]) -> list[release.FormerRelease]:
         found = []
@@ -105,10 +119,15 @@ class Ledger:
         return found
 
     def _write(self, job: str, rows: NDArray[np.void], entries: int) -> None:
-        path = self._directory / f"{job}.npz"
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            np.savez_compressed(file, rows=rows, entries=np.int64(entries))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        data = io.BytesIO()
+        np.savez_compressed(data, rows=rows, entries=np.int64(entries))
+        _write_durably(self._directory / f"{job}.npz", data.getvalue())
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

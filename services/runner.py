@@ -175,7 +175,7 @@ class Runner:
             if known(connection):
                 raise JobExists(f"job {job} is in the journal already")
             notices = Notices()
-            record = self._stepper.create(connection, job, role, partner, expires_at=expires_at)
+            record = self._stepper.create(connection, job, role, partner, expires_at=expires_at, contract=contract)
             refs = tuple(self._blobs.put(connection, job, "started", data, rows) for data, rows in blobs)
             event = Started(contract=contract, blobs=refs, facts=facts)
             self._stepper.apply(connection, record, event, notices, kind=chain.DECIDED)

@@ -82,7 +82,7 @@ class Transactions:
     def prepare(self) -> None:
         """Create the tables where they are missing. Raises JournalForeign."""
         with self._engine.begin() as connection:
-            if not inspect(connection).has_table(meta.name):
+            if not set(metadata.tables) <= set(inspect(connection).get_table_names()):
                 metadata.create_all(connection)
             for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
                 found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
