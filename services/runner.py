@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from broker.transport import Delivery, Transport
 from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
 from services import chain, jobs, parking
+from services.audit.purging import Purged, purge
 from services.blobs import BlobStore
 from services.crash import CrashHook
 from services.job_secrets import JobSecrets
@@ -233,6 +234,12 @@ class Runner:
             return notices
 
         self._tell(await self._journal.write(unit))
+
+    async def purge(self, job: str) -> Purged:
+        """Erase what is kept of a job that has ended. Raises AuditError."""
+        done = await self._journal.write(lambda connection: purge(connection, self._blobs, job, self._clock()))
+        await asyncio.to_thread(self._secrets.erase, job)
+        return done
 
     # -- compute tasks --------------------------------------------------------------------------------------
 
