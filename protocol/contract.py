@@ -109,7 +109,8 @@ def read_contract(data: bytes) -> JobContract:
         raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
     try:
         contract = msgspec.msgpack.decode(data, type=JobContract)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        # Text that is no UTF-8 comes out of msgspec as Python's own error.
         raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
     if encode_contract(contract) != data:
         raise ContractError("contract_malformed", "the contract is not in its canonical byte form")

@@ -26,6 +26,9 @@ PARTNER: Final = "partner"
 AUDITOR: Final = "auditor"
 Audience = Literal["partner", "auditor"]
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that nobody vouches for: its own errors, Python's for text, and for deep nesting."""
+
 _LENGTH: Final = struct.Struct(">I")
 _DOMAIN: Final = b"warren export signature 1\x00"
 _Place = Annotated[int, Meta(ge=0, le=2**48)]

@@ -35,7 +35,7 @@ from protocol.effects import (
 )
 from protocol.machines import LogicUnknown, role_of
 from services import chain, jobs
-from services.audit.export_file import AUDITOR, Ending, Entry, ExportError, ExportReader, Opening, Seal
+from services.audit.export_file import AUDITOR, UNREADABLE, Ending, Entry, ExportError, ExportReader, Opening, Seal
 from services.jobs import SentBody
 from services.limits import TASKS_PER_JOB_MAX
 from services.roles import Role
@@ -202,7 +202,7 @@ class _Replayer:
     def _event(self, entry: Entry) -> AnyEvent:
         try:
             event = jobs.decode_event(entry.event)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             raise Differs(entry.position, f"the event of a {entry.kind} entry cannot be read") from None
         if not isinstance(event, _OF_KIND[entry.kind]):
             raise Differs(entry.position, f"a {entry.kind} entry holds another event")
@@ -238,7 +238,7 @@ class _Replayer:
             if isinstance(event, Started):
                 contract = event.contract
             rows, items = _rows_and_items(event, contract)
-        except (msgspec.MsgspecError, ArithmeticError, TypeError, KeyError):
+        except (*UNREADABLE, ArithmeticError, TypeError, KeyError, ValueError):
             return
         if rows > items * TASKS_PER_JOB_MAX:
             raise Differs(entry.position, f"{rows} rows would take more tasks than a journal has room for")
@@ -400,7 +400,7 @@ def _header(entry: Entry) -> Header:
 def _plain_digest(entry: Entry) -> bytes:
     try:
         return msgspec.msgpack.decode(entry.event, type=SentBody).plain_sha256
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise Differs(entry.position, "the recorded digest of a sent message cannot be read") from None
 
 
@@ -408,7 +408,7 @@ def _fault(entry: Entry) -> tuple[str, str]:
     try:
         found = msgspec.msgpack.decode(entry.event, type=dict[str, str])
         return found["code"], found["reason"]
-    except (msgspec.MsgspecError, KeyError):
+    except (*UNREADABLE, KeyError):
         raise Differs(entry.position, "the reason of a fault cannot be read") from None
 
 

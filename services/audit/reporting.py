@@ -21,7 +21,7 @@ from protocol.effects import BulkReceived, Computed, ControlReceived
 from protocol.grants import GRANTED
 from protocol.state import BUSINESS
 from services import chain, jobs
-from services.audit.export_file import AUDITOR, Entry, ExportError, ExportReader, Opening
+from services.audit.export_file import AUDITOR, UNREADABLE, Entry, ExportError, ExportReader, Opening
 from services.audit.replaying import Arrival, Task, replay
 from services.audit.verifying import OPPOSITE, Verification, verify
 from services.jobs import SentBody
@@ -151,7 +151,7 @@ class _Seen:
             output = msgspec.msgpack.decode(task.event.output, type=dict[str, Any])
             arguments = msgspec.msgpack.decode(task.asked.arguments, type=dict[str, Any])
             self._task(function, output, arguments, task.event)
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, IndexError):
+        except (*UNREADABLE, KeyError, TypeError, ValueError, IndexError):
             return  # the replay names what is wrong with it
 
     def _task(self, function: str, output: dict[str, Any], arguments: dict[str, Any], event: Computed) -> None:
@@ -250,7 +250,7 @@ def _size(entry: Entry, header: Header, seen: _Seen) -> int:
                 return seen.sizes.get(header.body_sha256, 0)
             return msgspec.msgpack.decode(entry.event, type=SentBody).bytes if entry.event else 0
         event = jobs.decode_event(entry.event) if entry.event else None
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return 0
     match event:
         case BulkReceived():
