@@ -236,10 +236,11 @@ def test_a_job_that_the_engine_ended_replays_if_it_had_reason_to(
 ) -> None:
     identity = whole.party(BUSINESS).identity
     change = engine_fault(code, message="job.accept", keep_event=keep_event)
-    fields = {"outcome": "failed", "reason_code": code, "reason": "as the engine says", "results": b""}
+    fields = {"outcome": "failed", "reason_code": code, "reason": "as the engine says"}
     forged = forge(files[BUSINESS, AUDITOR], tmp_path / "forged", identity, change)
     opening, entries, ending = frames_of(forged)
-    path = write(tmp_path / "path", opening, entries, msgspec.structs.replace(ending, **fields), identity)
+    failed = msgspec.structs.replace(ending, results=jobs.encode_refs(()), **fields)
+    path = write(tmp_path / "path", opening, entries, failed, identity)
     assert verify(path).holds, verify(path).findings
     found = replay(path)
     assert named in found.difference
