@@ -21,7 +21,7 @@ from services.blobs import BlobStore
 from services.data_directory import DataDirectory
 from services.job_secrets import JobSecrets
 from services.jobs import Status
-from services.journal import Journal, sqlite_url
+from services.journal import ThreadedJournal, sqlite_url
 from services.journal_schema import blobs, contracts, events, held, purged
 from services.journal_schema import jobs as jobs_table
 from services.journal_schema import outbox as outbox_table
@@ -140,7 +140,7 @@ def purge_stopped(party: Party, job: str) -> Purged:
         raise AuditError(f"{party.data_directory}: there is no such data directory")
     with DataDirectory(party.data_directory) as directory:
         store = BlobStore(directory.blobs)
-        journal = Journal(
+        journal = ThreadedJournal(
             party.file.journal or sqlite_url(directory.journal),
             party.file.name,
             before_commit=store.sync,
