@@ -16,7 +16,7 @@ from messages.schemas import Digest, Name, NonNegative
 PROTOCOL_VERSION: Final = 1
 LOGIC_VERSION: Final = 1
 LOGIC_VERSIONS: Final = frozenset({LOGIC_VERSION})
-"""Versions of the rules that this software runs: the newest, and the one before it once there is one."""
+"""Versions of the rules that this software has machines for: the newest, and those before it."""
 
 LEAKAGE_VERSION: Final = 1
 KEY_BITS_MIN: Final = 2048

@@ -20,11 +20,12 @@ p { margin: .25rem 0; } .soft { color: var(--soft); }
   background: var(--head); }
 .verdict.bad { border-color: var(--bad); background: var(--bad-paper); color: var(--bad); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .75rem .35rem 0;
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem 1.25rem .35rem .4rem;
   border-bottom: 1px solid var(--rule); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-tr.bad td { background: var(--bad-paper); color: var(--bad); font-weight: 600; }
+td:first-child, th:first-child { width: 14rem; }
+td.number, th.number { width: 8rem; text-align: right; font-variant-numeric: tabular-nums; }
+tr.bad td, tr.bad th { background: var(--bad-paper); color: var(--bad); font-weight: 600; }
 li.bad { color: var(--bad); font-weight: 600; }
 code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
 @media print { body { max-width: none; padding: 0; } }

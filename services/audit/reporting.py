@@ -216,7 +216,8 @@ def report(path: Path) -> Report:
                     _count(lines, entry, opening, seen)
     except ExportError:
         pass  # named by `verify`
-    result.lines = [lines[key] for key in sorted(lines, reverse=True)]
+    # In the order in which the job came to them, what left first.
+    result.lines = sorted(lines.values(), key=lambda line: line.direction != chain.SENT)
     if checked.contract is not None:
         for line in result.lines:
             line.outside = _outside(line, opening, checked.contract, seen)

@@ -72,3 +72,13 @@ def test_identifiers_are_on_disk_as_salted_hashes_only(tmp_path: Path) -> None:
     assert (tmp_path / "ledger" / "salt").stat().st_mode & 0o777 == 0o600
     other = Ledger(tmp_path / "elsewhere", "provider-a")
     assert other.row_hashes(PEOPLE[:3]).tolist() != Ledger(tmp_path, "provider-a").row_hashes(PEOPLE[:3]).tolist()
+
+
+def test_a_job_that_is_judged_again_is_judged_by_what_there_was_the_first_time(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    first = admit(ledger, "job-1", 0, 4000)
+    # Granted in between, with the first job counted in.
+    assert admit(ledger, "job-2", 0, 4000) < first
+    ledger.settle("job-1", 0, 10)
+    assert admit(ledger, "job-2", 0, 4000) < first
+    assert admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000) == first

@@ -8,6 +8,7 @@ from protocol.machines import ROLES, ROLES_BY_VERSION, LogicUnknown, role_of
 from services import jobs
 from services.journal_schema import jobs as jobs_table
 from services.retention import Terms
+from services.timings import StageTimes
 from tests.services import house, toy
 
 JOB = "job-1"
@@ -64,5 +65,8 @@ def test_a_job_whose_rules_are_gone_fails_at_both_parties_with_the_reason(town):
             ended = await house.ended(bank, JOB)
             assert (ended.outcome, ended.reason_code) == ("failed", "logic_unknown")
             assert "logic version 99" in ended.reason
+            # The console shows it, although the chain's last events are no machine's.
+            times = await bank.journal.read(lambda connection: StageTimes().read(connection, JOB))
+            assert times["total"] >= 0
 
     house.run(story)
