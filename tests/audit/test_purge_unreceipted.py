@@ -8,7 +8,7 @@ JOB = "job-1"
 
 def test_messages_that_the_partner_has_no_receipt_for_are_still_delivered(tmp_path) -> None:
     async def story() -> None:
-        town = house.Town(tmp_path, fields={"workers": 0})
+        town = house.Town(tmp_path, fields={"surroundings": house.on_virtual_time()})
         async with house.running(town.daemon("shop")) as shop:
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=2))
             refused = False
