@@ -86,6 +86,11 @@ def sign_header(header: Header, identity: Identity) -> SignedHeader:
     return SignedHeader(header_bytes, identity.sign(_DOMAIN + header_bytes))
 
 
+def header_signed_by(sender: PublicIdentity, header_bytes: bytes, signature: bytes) -> bool:
+    """Whether `signature` is the sender's over these header bytes: what an audit asks long after the body is gone."""
+    return sender.verify(signature, _DOMAIN + header_bytes)
+
+
 def assemble(header_bytes: bytes, signature: bytes, body: bytes) -> bytes:
     """The envelope's bytes."""
     return pack({"header": header_bytes, "signature": signature, "body": body})
@@ -132,7 +137,7 @@ def open_envelope(
     header_bytes, signature, body = parts["header"], parts["signature"], parts["body"]
     header = _checked_header(header_bytes, me=me, peers=peers, suites=suites)
     failure: tuple[str, str] | None = None
-    if not peers[header.sender].verify(signature, _DOMAIN + header_bytes):
+    if not header_signed_by(peers[header.sender], header_bytes, signature):
         failure = ("bad_signature", f"the signature is not {header.sender}'s")
     elif hashlib.sha256(body).digest() != header.body_sha256:
         failure = ("body_mismatch", "the body is not the one that was signed for")

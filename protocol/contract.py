@@ -15,6 +15,9 @@ from messages.schemas import Digest, Name, NonNegative
 
 PROTOCOL_VERSION: Final = 1
 LOGIC_VERSION: Final = 1
+LOGIC_VERSIONS: Final = frozenset({LOGIC_VERSION})
+"""Versions of the rules that this software has machines for: the newest, and those before it."""
+
 LEAKAGE_VERSION: Final = 1
 KEY_BITS_MIN: Final = 2048
 KEY_BITS: Final = (2048, 3072, 4096)
@@ -32,6 +35,9 @@ MARKS: Final[dict[str, str]] = {
 
 Mark = Literal["small_sample", "few_columns", "insecure", "reproducible"]
 Task = Literal["logistic", "linear", "poisson"]
+Retention = Literal["digests", "full"]
+"""What is kept of a job that has ended: digests, or everything that an auditor needs to run it again."""
+
 DatasetName = Name
 
 
@@ -76,7 +82,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     chunk_rows_max: Annotated[int, Meta(ge=1, le=65_536)] = 540
     sample_set: Literal["full"] = "full"
     solver: Literal["lbfgs"] = "lbfgs"
-    retention: Literal["digests"] = "digests"
+    retention: Retention = "digests"
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
 
     @property
@@ -92,15 +98,22 @@ def encode_contract(contract: JobContract) -> bytes:
 
 def decode_contract(data: bytes) -> JobContract:
     """Read a contract; raises ContractError when it is malformed, not canonical or breaks a rule."""
+    contract = read_contract(data)
+    check_contract(contract)
+    return contract
+
+
+def read_contract(data: bytes) -> JobContract:
+    """Read a contract of any version, as an audit does. Raises ContractError when it is malformed or not canonical."""
     if len(data) > CONTRACT_BYTES_MAX:
         raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
     try:
         contract = msgspec.msgpack.decode(data, type=JobContract)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        # Text that is no UTF-8 comes out of msgspec as Python's own error.
         raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
     if encode_contract(contract) != data:
         raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
-    check_contract(contract)
     return contract
 
 
@@ -117,11 +130,12 @@ def job_id(data: bytes) -> str:
 
 def check_contract(contract: JobContract) -> None:
     """The rules that hold whatever the policies say. Raises ContractError naming rule and remedy."""
-    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version != LOGIC_VERSION:
+    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version not in LOGIC_VERSIONS:
         raise ContractError(
             "version",
             f"the contract asks for protocol {contract.protocol_version}, logic {contract.logic_version}; "
-            f"this software speaks protocol {PROTOCOL_VERSION}, logic {LOGIC_VERSION}: upgrade the older party",
+            f"this software speaks protocol {PROTOCOL_VERSION}, logic "
+            f"{' or '.join(map(str, sorted(LOGIC_VERSIONS)))}: upgrade the older party",
         )
     if contract.leakage_version != LEAKAGE_VERSION:
         raise ContractError(

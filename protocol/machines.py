@@ -5,7 +5,7 @@ it chose against the table. What the partner did wrong ends the job (`job.failed
 party's own software did wrong raises `UnexpectedEventError`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -181,6 +181,31 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ROLES: Final[dict[str, Role]] = {BUSINESS: Role(name=BUSINESS), PROVIDER: Role(name=PROVIDER)}
+"""The machines of the newest rules."""
+
+ROLES_BY_VERSION: Final[Mapping[int, Mapping[str, Role]]] = {LOGIC_VERSION: ROLES}
+"""Logic version -> role -> machine: the newest rules, and those before them, so that jobs outlive an upgrade.
+
+A rule change moves the handlers that change into a module of the old version, registers them here under the old
+number, and raises `LOGIC_VERSION`.
+"""
+
+
+class LogicUnknown(LookupError):
+    """Rules that this software does not have: the text says which it has."""
+
+
+def role_of(logic_version: int, name: str) -> Role:
+    """The machine of a role under the rules of a logic version. Raises LogicUnknown."""
+    roles = ROLES_BY_VERSION.get(logic_version)
+    if roles is None:
+        raise LogicUnknown(
+            f"logic version {logic_version} is not known: this software has "
+            f"{', '.join(map(str, sorted(ROLES_BY_VERSION)))}; use the version of Warren that ran the job"
+        )
+    if name not in roles:
+        raise LogicUnknown(f"there is no role {name[:40]!r}: a job has a {BUSINESS} and a {PROVIDER}")
+    return roles[name]
 
 
 def contract_of(event: ControlReceived | Started) -> bytes:

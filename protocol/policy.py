@@ -9,6 +9,7 @@ key_bits_min = 2048
 release_noise_min = 0.03125
 psi_quota = 10000000              # points evaluated for one partner in one contract period
 intersection_min = 1
+retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.contract import JobContract, Mark, Task
+from protocol.contract import JobContract, Mark, Retention, Task
 
 
 class PolicyError(ValueError):
@@ -38,6 +39,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     release_noise_min: float = 1 / 32
     psi_quota: int = 10_000_000
     intersection_min: int = 1
+    retention: tuple[Retention, ...] = ("digests",)
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +109,11 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str]) -> D
             contract.release_noise < policy.release_noise_min and not contract.small_sample,
             "release_noise",
             f"release noise {contract.release_noise:g} is below {policy.release_noise_min:g}",
+        ),
+        (
+            contract.retention not in policy.retention,
+            "retention_refused",
+            f"retention {contract.retention} is not accepted",
         ),
         (
             contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,

@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from protocol.effects import BlobRef
+from services import retention
 from services.crash import CrashHook, no_crash
 from services.journal_schema import blobs
 from services.limits import SEGMENT_BYTES_MAX
@@ -65,13 +66,15 @@ class BlobStore:
     def put(self, connection: Connection, job: str, stream: str, data: bytes, rows: int = 0) -> BlobRef:
         """Store `data` for `job` with one reference; the same content again only gets one reference more.
 
+        In a job of which everything is kept, the first reference has another beside it that no release takes.
         `stream` groups what is likely to be released together.
         """
         ref = BlobRef(sha256=hashlib.sha256(data).digest(), rows=rows, bytes=len(data))
         if self._add(connection, job, ref.sha256, 1) is not None:
             return ref
+        refs = 1 + retention.keeps_all(connection, job)
         segment, offset = self._append(job, stream, data)
-        place = {"segment": segment, "offset": offset, "bytes": len(data), "refs": 1}
+        place = {"segment": segment, "offset": offset, "bytes": len(data), "refs": refs}
         connection.execute(_PUT, {"job": job, "sha256": ref.sha256, **place})
         return ref
 
@@ -91,12 +94,13 @@ class BlobStore:
             self._candidates.add(segment)
 
     def retain(self, connection: Connection, job: str, keep: dict[bytes, int]) -> None:
-        """Set the references of a job to `keep` and release every other blob of it."""
+        """Set the references of a job to `keep` and release every other blob, unless everything of it is kept."""
+        own = retention.keeps_all(connection, job)
         rows = connection.execute(select(blobs.c.sha256, blobs.c.segment).where(blobs.c.job == job)).all()
         for sha256, segment in rows:
             where = (blobs.c.job == job, blobs.c.sha256 == sha256)
-            if sha256 in keep:
-                connection.execute(update(blobs).where(*where).values(refs=keep[sha256]))
+            if sha256 in keep or own:
+                connection.execute(update(blobs).where(*where).values(refs=keep.get(sha256, 0) + own))
             else:
                 connection.execute(delete(blobs).where(*where))
                 self._candidates.add(segment)

@@ -11,7 +11,12 @@ from typing import Any
 
 import structlog
 
+from messages import seal
 from messages.identity import Identity, PublicIdentity
+from protocol.contract import LOGIC_VERSION
+
+Sealing = Callable[[bytes, PublicIdentity, bytes], bytes]
+"""(plaintext, recipient, info) -> sealed body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class TaskContext:
         settings: the operator's settings for compute functions.
         cache: for tables and keys of this job, kept in this worker process until the job ends.
         log: bound to job, task and function.
+        logic_version: of the rules that the job runs by.
+        seal: what closes bulk bodies; an audit that runs tasks again leaves them open.
 
     """
 
@@ -40,6 +47,8 @@ class TaskContext:
     settings: Mapping[str, Any] = field(repr=False)
     cache: dict[str, Any] = field(repr=False)
     log: structlog.typing.FilteringBoundLogger = field(repr=False)
+    logic_version: int = LOGIC_VERSION
+    seal: Sealing = field(default=seal.seal, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

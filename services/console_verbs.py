@@ -1,6 +1,7 @@
 """What the console can do: the verbs behind `warren submit`, `check`, `jobs`, `job`, `cancel`, `logs`, `parked`."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import resource
@@ -14,8 +15,11 @@ import msgspec
 from messages import schemas
 from protocol.contract import ContractError, encode_contract, job_id
 from services import __version__
+from services.audit.exporting import AuditError
+from services.audit.purging import truncate_log, with_results
 from services.control import ConsoleError, Verb
 from services.daemon import Daemon
+from services.data_directory import JOURNAL
 from services.desk import PartnerUnknown
 from services.estimate import estimate
 from services.job_file import JobFile, business_table, job_from, make_contract
@@ -47,6 +51,7 @@ class Verbs:
             "jobs": self.jobs,
             "job": self.job,
             "cancel": self.cancel,
+            "purge": self.purge,
             "logs": self.logs,
             "parked": self.parked,
             "status": self.status,
@@ -141,6 +146,16 @@ class Verbs:
         waits = await self._daemon.waits(request["id"])
         told = waits.get(request["id"])
         return {"job": request["id"], "waiting": msgspec.to_builtins(told) if told else None}
+
+    async def purge(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Erase what is kept of a job that has ended."""
+        try:
+            done = with_results(self._party, await self._daemon.purge(request["id"]))
+        except AuditError as error:
+            raise ConsoleError("bad_input", str(error)) from None
+        if not self._party.file.journal:
+            await asyncio.to_thread(truncate_log, self._party.data_directory / JOURNAL)
+        return dataclasses.asdict(done)
 
     async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The newest log lines of a job."""

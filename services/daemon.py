@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from broker.transport import Transport, TransportState
 from messages import schemas
 from messages.identity import Identity, PublicIdentity
+from services import retention
 from services.blobs import BlobStore
 from services.crash import CrashHook, no_crash
 from services.data_directory import DataDirectory
@@ -72,6 +73,8 @@ class DaemonConfig:
         settings: for compute functions; travels to the workers only.
         journal_url: SQLAlchemy URL; empty: SQLite in the data directory.
         expiry_of: the expiry in a contract's bytes, seconds since 1970, 0 for none; must not raise.
+        terms_of: what a contract says of retention and rules; must not raise.
+        earlier_roles: the machines of former rules, by logic version and role.
         answer_probe: answers `peer.probe`; None: probes stay unanswered.
         accept_restored: start on a journal that does not fit its data directory, and freeze the jobs that run.
         timing: see `Timing`.
@@ -90,6 +93,8 @@ class DaemonConfig:
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     journal_url: str = field(default="", repr=False)
     expiry_of: Callable[[bytes], float] = no_expiry
+    terms_of: Callable[[bytes], retention.Terms] = retention.no_terms
+    earlier_roles: Mapping[int, Mapping[str, Role]] = field(default_factory=dict)
     answer_probe: Prober | None = None
     accept_restored: bool = False
     timing: Timing = field(default_factory=Timing)
@@ -119,8 +124,17 @@ class Daemon(Desk):
         )
         self._secrets = JobSecrets(self._directory.secrets, around.entropy)
         envelopes = Envelopes(config.identity, config.peers)
-        outbox = Outbox(envelopes, blobs)
-        stepper = Stepper(config.identity.name, config.roles, outbox, blobs, around.clock, around.entropy)
+        outbox = Outbox(envelopes, blobs, around.entropy)
+        stepper = Stepper(
+            config.identity.name,
+            config.roles,
+            outbox,
+            blobs,
+            around.clock,
+            around.entropy,
+            terms_of=config.terms_of,
+            earlier=config.earlier_roles,
+        )
         receiving = Receiving(
             envelopes,
             blobs,
@@ -252,7 +266,8 @@ class Daemon(Desk):
 
     async def _go_on(self, found: Found) -> None:
         kept = [record.job for record in found.records if record.status != Status.FINISHED.value]
-        await asyncio.to_thread(self._secrets.sweep, kept)
+        whole = await self._journal.read(retention.jobs_kept)
+        await asyncio.to_thread(self._secrets.sweep, {*kept, *whole})
         for task in found.tasks:
             self._executor.put(task)
         for record in found.records:
@@ -317,12 +332,19 @@ class Daemon(Desk):
                 self._finished.put_nowait(job)
 
     async def _clear_finished(self) -> None:
-        """Erase the secrets of finished jobs. A frozen job keeps its own: the right journal may come back."""
+        """Erase the secrets of finished jobs. A frozen job keeps its own: the right journal may come back.
+
+        So does a job of which everything is kept, until it is purged.
+        """
         while True:
             job = await self._finished.get()
             self._config.crash("finish.committed")
-            await asyncio.to_thread(self._secrets.erase, job)
+            if not await self._kept(job):
+                await asyncio.to_thread(self._secrets.erase, job)
             self.ended(job)
+
+    async def _kept(self, job: str) -> bool:
+        return await self._journal.read(lambda connection: retention.keeps_all(connection, job))
 
     def _take_question(self, question: Question) -> None:
         if isinstance(question.message, schemas.PeerAnswer):

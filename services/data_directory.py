@@ -3,7 +3,11 @@
 import fcntl
 import os
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+JOURNAL: Final = "journal.sqlite"
+BLOBS: Final = "blobs"
+SECRETS: Final = "secrets"
 
 
 class DirectoryLocked(Exception):
@@ -31,7 +35,7 @@ class DataDirectory:
     @property
     def journal(self) -> Path:
         """The journal's file, where no other URL is configured."""
-        return self.root / "journal.sqlite"
+        return self.root / JOURNAL
 
     @property
     def mark(self) -> Path:
@@ -41,12 +45,12 @@ class DataDirectory:
     @property
     def blobs(self) -> Path:
         """Segment files."""
-        return self.root / "blobs"
+        return self.root / BLOBS
 
     @property
     def secrets(self) -> Path:
         """Job secrets."""
-        return self.root / "secrets"
+        return self.root / SECRETS
 
     def close(self) -> None:
         """Let the lock go."""

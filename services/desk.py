@@ -13,6 +13,7 @@ from messages import schemas
 from messages.keys import check_name
 from protocol.effects import BlobRef
 from services import jobs, parking
+from services.audit.purging import Purged
 from services.blobs import BlobStore
 from services.envelopes import Envelopes
 from services.jobs import JobView, Status
@@ -109,6 +110,10 @@ class Desk:
     async def cancel(self, job: str, reason: str) -> None:
         """End a job by decision of the operator. Raises JobUnknown, JobOver, JournalUnavailable."""
         await self._runner.cancel(job, reason)
+
+    async def purge(self, job: str) -> Purged:
+        """Erase what is kept of a job that has ended. Raises AuditError."""
+        return await self._runner.purge(job)
 
     async def jobs(self) -> list[JobView]:
         """All jobs, oldest first."""

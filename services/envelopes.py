@@ -41,6 +41,7 @@ class Written:
     signature: bytes
     body: bytes = field(repr=False)
     sha256: bytes = b""
+    plain_sha256: bytes = b""
 
 
 class Envelopes:
@@ -101,7 +102,7 @@ class Envelopes:
             received=received,
             previous=previous,
         )
-        return Written(header, signature, body, digest)
+        return Written(header, signature, body, digest, hashlib.sha256(plain).digest())
 
     def sign(
         self,

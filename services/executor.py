@@ -242,6 +242,7 @@ class Executor:
                 arguments=task.arguments,
                 inputs=inputs,
                 secret=self._secret_of(task.job),
+                logic_version=task.logic_version,
             )
             self._crash("task.started")
             async with turn:

@@ -29,6 +29,7 @@ from protocol.contract import (
     ContractError,
     JobContract,
     Mark,
+    Retention,
     check_contract,
 )
 from services.party import ConfigError, Party, read_toml
@@ -52,6 +53,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     psi_quota: int = 10_000_000
     marks: tuple[Mark, ...] = ()
     chunk_rows_max: int = 540
+    retention: Retention = "digests"
     expires_in_hours: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
 
 
@@ -142,6 +144,7 @@ def make_contract(
             psi_quota=job.psi_quota,
             marks=tuple(sorted(job.marks)),
             chunk_rows_max=job.chunk_rows_max,
+            retention=job.retention,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
         )
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), JobContract)

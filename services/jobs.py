@@ -150,6 +150,17 @@ def append_entry(
     connection.execute(_APPEND, entry)
 
 
+class SentBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The private half of a sent control message in the chain.
+
+    Its body is sealed to the partner and cannot be opened here: the digest of the plaintext lets a replay
+    compare what the machine says with what was said. `bytes` is the size of the sealed body.
+    """
+
+    plain_sha256: bytes
+    bytes: int
+
+
 # -- state ------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +192,7 @@ def fold(connection: Connection, record: JobRecord, role: Role, party: str) -> A
     state = role.initial(record.job, party, record.partner)
     rows = connection.scalars(
         select(events.c.event)
-        .where(events.c.job == record.job, events.c.kind != chain.FAULT)
+        .where(events.c.job == record.job, events.c.kind.not_in((chain.FAULT, chain.SENT)))
         .order_by(events.c.position)
     )
     for data in rows:

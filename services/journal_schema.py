@@ -77,6 +77,25 @@ events = Table(
 )
 """The hash chains: see `services.chain`. `event` is private and may be empty."""
 
+contracts = Table(
+    "contracts",
+    metadata,
+    Column("job", String(40), primary_key=True),
+    Column("contract", LargeBinary, nullable=False),
+    Column("retention", String(20), nullable=False),
+    Column("purged_at", Float, nullable=False),
+)
+"""The contract of every job and what is kept of it. `purged_at` is 0 until `warren purge`."""
+
+purged = Table(
+    "purged",
+    metadata,
+    Column("job", String(40), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+"""Salted digests of events that were purged: the chain is still computed with them."""
+
 inbox = Table(
     "inbox",
     metadata,

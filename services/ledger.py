@@ -6,12 +6,14 @@ section 5). Identifiers are stored as salted hashes, never in the clear.
 """
 
 import hashlib
+import io
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +79,7 @@ class Ledger:
         for the same job gives the same answer.
         """
         rows = self.row_hashes(identifiers)
-        former = self._former(job)
+        former = self._judged_by(job)
         allowed = release.iterations_allowed(
             rows=len(rows),
             own_columns=own_columns,
@@ -98,6 +100,19 @@ class Ledger:
                 rows = record["rows"]
             self._write(job, rows, release.entries_released(iterations, partner_columns))
 
+    def _judged_by(self, job: str) -> list[_Record]:
+        """The former jobs that this one is judged by, written down before its grant.
+
+        Once there is a grant, a job that was granted since has counted this one in already, and an audit that runs
+        the task again must find what there was then. Without one, nobody has: what there is now counts.
+        """
+        path = self._directory / f"{job}.former"
+        found = self._former(job)
+        if not (self._directory / f"{job}.npz").exists():
+            _write_durably(path, msgspec.json.encode({record.job: record.entries for record in found}))
+        entries = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+        return [replace(record, entries=entries[record.job]) for record in found if record.job in entries]
+
     def _former(self, job: str) -> list[_Record]:
         found = []
         for path in sorted(self._directory.glob("*.npz")):
@@ -107,13 +122,9 @@ class Ledger:
         return found
 
     def _write(self, job: str, rows: NDArray[np.void], entries: int) -> None:
-        path = self._directory / f"{job}.npz"
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            np.savez_compressed(file, rows=rows, entries=np.int64(entries))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        data = io.BytesIO()
+        np.savez_compressed(data, rows=rows, entries=np.int64(entries))
+        _write_durably(self._directory / f"{job}.npz", data.getvalue())
 
 
 def _overlaps(rows: Rows, former: Sequence[_Record]) -> list[release.FormerRelease]:
@@ -137,3 +148,12 @@ def _row_sets(rows: Rows, former: Sequence[_Record]) -> NDArray[np.bool_]:
     sets = [rows, *(record.rows for record in former)]
     everyone = np.unique(np.concatenate(sets))
     return np.column_stack([np.isin(everyone, one) for one in sets])
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

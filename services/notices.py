@@ -18,6 +18,7 @@ class ReadyTask:
     arguments: bytes = field(repr=False)
     inputs: tuple[BlobRef, ...] = field(repr=False)
     sends_bulk: bool = False
+    logic_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,16 @@ A message gets its sequence, header and signature once. Control gets them at onc
 in the order in which the machine sent it, so that a cancel waits for one window at most.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from messages import codec, schemas
 from protocol.effects import SendBulk
-from services import chain, jobs
+from services import chain, jobs, retention
 from services.blobs import BlobStore
 from services.envelopes import Envelopes, Unsendable
 from services.jobs import JobRecord
@@ -52,11 +54,12 @@ class Outgoing:
 
 
 class Outbox:
-    """The table `outbox`, for units of work."""
+    """The table `outbox`, for units of work. `entropy` gives so many random bytes, for salts."""
 
-    def __init__(self, envelopes: Envelopes, blobs: BlobStore) -> None:
+    def __init__(self, envelopes: Envelopes, blobs: BlobStore, entropy: Callable[[int], bytes]) -> None:
         self._envelopes = envelopes
         self._blobs = blobs
+        self._entropy = entropy
 
     def send(
         self, connection: Connection, record: JobRecord, message: schemas.Message, at: float, notices: Notices
@@ -71,7 +74,18 @@ class Outbox:
             previous=record.head,
         )
         record.sent += 1
-        jobs.append_entry(connection, record, chain.SENT, at, header=written.header, signature=written.signature)
+        jobs.append_entry(
+            connection,
+            record,
+            chain.SENT,
+            at,
+            header=written.header,
+            signature=written.signature,
+            salt=self._entropy(chain.SALT_BYTES),
+            event=msgspec.msgpack.encode(jobs.SentBody(plain_sha256=written.plain_sha256, bytes=len(written.body))),
+        )
+        if retention.keeps_all(connection, record.job):
+            self._blobs.put(connection, record.job, "control", written.body)
         row = {
             "job": record.job,
             "sequence": record.sent,

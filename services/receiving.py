@@ -12,7 +12,7 @@ from broker.transport import Delivery
 from messages import schemas
 from messages.envelope import Envelope, EnvelopeError, Header, read_header
 from protocol.effects import BlobRef, BulkReceived, ControlReceived
-from services import chain, inbox, jobs, parking
+from services import chain, inbox, jobs, parking, retention
 from services.blobs import BlobStore
 from services.envelopes import Envelopes, Unreadable
 from services.inbox import Waiting
@@ -222,6 +222,7 @@ class Receiving:
             self._answering_role,
             header.sender,
             expires_at=self._expiry_of(message.contract),
+            contract=message.contract,
         )
         return record, ""
 
@@ -315,6 +316,8 @@ class Receiving:
         if not record.running:
             self._late(connection, record, message)
             return
+        if not message.bulk and retention.keeps_all(connection, record.job):
+            self._blobs.put(connection, record.job, "control", message.body)
         event: BulkReceived | ControlReceived
         try:
             if message.bulk:

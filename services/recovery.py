@@ -38,6 +38,7 @@ def recover(connection: Connection, blobs: BlobStore) -> Found:
             arguments=row.arguments,
             inputs=jobs.decode_refs(row.inputs),
             sends_bulk=row.sends_bulk,
+            logic_version=running[row.job].logic_version,
         )
         for row in rows
         if row.job in running

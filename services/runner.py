@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from broker.transport import Delivery, Transport
 from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
 from services import chain, jobs, parking
+from services.audit.purging import Purged, purge
 from services.blobs import BlobStore
 from services.crash import CrashHook
 from services.job_secrets import JobSecrets
@@ -195,7 +196,7 @@ class Runner:
             if known(connection):
                 raise JobExists(f"job {job} is in the journal already")
             notices = Notices()
-            record = self._stepper.create(connection, job, role, partner, expires_at=expires_at)
+            record = self._stepper.create(connection, job, role, partner, expires_at=expires_at, contract=contract)
             refs = tuple(self._blobs.put(connection, job, "started", data, rows) for data, rows in blobs)
             event = Started(contract=contract, blobs=refs, facts=facts)
             self._stepper.apply(connection, record, event, notices, kind=chain.DECIDED)
@@ -282,6 +283,12 @@ class Runner:
             return notices
 
         self._tell(await self._write_patiently(unit))
+
+    async def purge(self, job: str) -> Purged:
+        """Erase what is kept of a job that has ended. Raises AuditError."""
+        done = await self._journal.write(lambda connection: purge(connection, self._blobs, job, self._clock()))
+        await asyncio.to_thread(self._secrets.erase, job)
+        return done
 
     # -- compute tasks --------------------------------------------------------------------------------------
 

@@ -12,13 +12,15 @@ from broker.amqp import AmqpTransport
 from broker.transport import Transport
 from messages import schemas
 from paillier import backend as backends
-from protocol.contract import ContractError, decode_contract
-from protocol.machines import ROLES
+from protocol.contract import ContractError, decode_contract, read_contract
+from protocol.machines import ROLES, ROLES_BY_VERSION
+from protocol.policy import read_policy
 from services import __version__
 from services.back_ends import back_ends
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.party import Party
+from services.retention import DIGESTS, Terms
 from services.tasks.admit import probe
 
 log = structlog.get_logger("serve")
@@ -33,6 +35,25 @@ def expiry_of(contract: bytes) -> float:
         return float(decode_contract(contract).expires_at)
     except ContractError:
         return 0.0
+
+
+def terms_of(party: Party, contract: bytes) -> Terms:
+    """What a contract says of retention and rules; the newest rules refuse what is none, or is of unknown rules.
+
+    A partner that proposes `full` to a party whose policy does not allow it is declined, and must not make that
+    party keep anything.
+    """
+    try:
+        found = read_contract(contract)
+    except ContractError:
+        return Terms()
+    mine = found.provider != party.file.name or found.retention in (
+        read_policy(party.policy).of(found.business).retention
+    )
+    return Terms(
+        retention=found.retention if mine else DIGESTS,
+        logic_version=found.logic_version if found.logic_version in ROLES_BY_VERSION else 0,
+    )
 
 
 def make_daemon(party: Party, transport: Transport | None = None, *, accept_restored: bool = False) -> Daemon:
@@ -66,6 +87,8 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
         settings=party.settings,
         journal_url=party.file.journal,
         expiry_of=expiry_of,
+        terms_of=functools.partial(terms_of, party),
+        earlier_roles=ROLES_BY_VERSION,
         answer_probe=answer,
         accept_restored=accept_restored,
     )
@@ -77,7 +100,7 @@ async def keep_results(daemon: Daemon, directory: Path) -> None:
     await daemon.started()
     while True:
         for view in await daemon.jobs():
-            if view.outcome == "done" and not (directory / view.job).exists():
+            if view.outcome == "done" and view.results and not (directory / view.job).exists():
                 await _write_results(daemon, view, directory / view.job)
         await asyncio.sleep(RESULTS_PERIOD_S)
 

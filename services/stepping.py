@@ -5,6 +5,7 @@ A job can fail here, a daemon cannot: whatever a machine raises ends its own job
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -27,7 +28,7 @@ from protocol.effects import (
     SendBulk,
     UnexpectedEventError,
 )
-from services import chain, jobs
+from services import chain, jobs, retention
 from services.blobs import BlobStore
 from services.envelopes import Unsendable
 from services.jobs import JobRecord, Status
@@ -59,6 +60,10 @@ class _Impossible(Exception):
     """An effect that cannot be carried out."""
 
 
+class _LogicUnknown(Exception):
+    """A job whose rules this software no longer has."""
+
+
 class Stepper:
     """Applies events to jobs.
 
@@ -69,6 +74,8 @@ class Stepper:
         blobs: the store that effects refer to.
         clock: seconds since 1970, for people and for the chain's commit times.
         entropy: gives so many random bytes, for the salts of the chain.
+        terms_of: what a contract says of retention and rules; must not raise.
+        earlier: the machines of former rules, by logic version and role.
 
     """
 
@@ -80,6 +87,9 @@ class Stepper:
         blobs: BlobStore,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        *,
+        terms_of: Callable[[bytes], retention.Terms] = retention.no_terms,
+        earlier: Mapping[int, Mapping[str, Role]] = MappingProxyType({}),
     ) -> None:
         self._party = party
         self._roles = roles
@@ -87,10 +97,15 @@ class Stepper:
         self._blobs = blobs
         self._clock = clock
         self._entropy = entropy
+        self._terms_of = terms_of
+        self._earlier = earlier
 
-    def create(self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float) -> JobRecord:
-        """A new job in its initial state."""
-        machine = self._roles[role]
+    def create(
+        self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float, contract: bytes = b""
+    ) -> JobRecord:
+        """A new job in its initial state, run by the rules that its contract names."""
+        terms = self._terms_of(contract)
+        machine = self._role(role, terms.logic_version)
         now = self._clock()
         record = JobRecord(
             job=job,
@@ -105,7 +120,19 @@ class Stepper:
             expires_at=expires_at,
         )
         jobs.create(connection, record)
+        retention.note(connection, job, contract, terms.retention)
         return record
+
+    def _role(self, name: str, logic_version: int) -> Role:
+        role = self._roles[name]
+        if logic_version in (0, role.logic_version):
+            return role
+        earlier = self._earlier.get(logic_version, {}).get(name)
+        if earlier is None:
+            raise _LogicUnknown(
+                f"the job runs by rules of logic version {logic_version}, which this party's software does not have"
+            )
+        return earlier
 
     def apply(
         self,
@@ -143,7 +170,7 @@ class Stepper:
             notices.merge(collected)
 
     def _step(self, connection: Connection, record: JobRecord, event: AnyEvent, notices: Notices) -> None:
-        role = self._roles[record.role]
+        role = self._role(record.role, record.logic_version)
         state, effects = role.step(jobs.state_of(connection, record, role, self._party), event)
         record.state = role.encode(state)
         record.state_tag = jobs.state_tag(role)
@@ -205,6 +232,7 @@ class Stepper:
                 arguments=effect.arguments,
                 inputs=effect.inputs,
                 sends_bulk=effect.sends_bulk,
+                logic_version=record.logic_version,
             )
         )
 
@@ -257,6 +285,8 @@ class Stepper:
         match error:
             case RemoteProtocolError():
                 self.fail(connection, record, error.code, error.reason, notices)
+            case _LogicUnknown():
+                self.fail(connection, record, "logic_unknown", str(error), notices)
             case UnexpectedEventError():
                 log.error("machine met an unexpected event", job=record.job, reason=str(error))
                 self.fail(connection, record, "unexpected_event", f"{_INTERNAL}: {error}", notices, told=_TOLD)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, select
 
 from protocol.effects import AnyEvent
 from protocol.table import label_of
+from services import chain
 from services.jobs import decode_event
 from services.journal_schema import events
 
@@ -35,7 +36,10 @@ class StageTimes:
         """
         seen = self._seen.setdefault(job, _Seen())
         later = select(events.c.position, events.c.at, events.c.event).where(
-            events.c.job == job, events.c.position > seen.position
+            events.c.job == job,
+            events.c.position > seen.position,
+            # The private halves of these are no events of a machine.
+            events.c.kind.not_in((chain.FAULT, chain.SENT)),
         )
         for row in connection.execute(later.order_by(events.c.position)):
             if seen.position == 0:

@@ -19,9 +19,11 @@ from typing import Any, Final, Literal
 import msgspec
 import structlog
 
+from messages import seal
 from messages.identity import Identity, PublicIdentity
+from protocol.contract import LOGIC_VERSION
 from protocol.effects import EVENT_BYTES_MAX
-from services.compute import ComputeFunction, TaskContext, TaskRefused, TaskResult
+from services.compute import ComputeFunction, Sealing, TaskContext, TaskRefused, TaskResult
 from services.job_secrets import read_secret
 from services.limits import JOB_CACHES_MAX
 from services.segments import BlobDamaged, Location, read
@@ -54,6 +56,7 @@ class TaskCall:
     arguments: bytes = field(repr=False)
     inputs: tuple[Location, ...]
     secret: Path
+    logic_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,20 @@ class _SecretErased(Exception):
 
 
 class Worker:
-    """Runs tasks, one at a time, and keeps the caches of a few jobs. `caches`: ones that others share."""
+    """Runs tasks, one at a time, and keeps the caches of a few jobs.
 
-    def __init__(self, setup: Setup, caches: OrderedDict[str, dict[str, Any]] | None = None) -> None:
+    `caches`: ones that others share. `sealing`: see `TaskContext`.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        caches: OrderedDict[str, dict[str, Any]] | None = None,
+        *,
+        sealing: Sealing = seal.seal,
+    ) -> None:
         self._setup = setup
+        self._sealing = sealing
         self._identity = Identity.from_bytes(setup.identity)
         self._peers = {name: PublicIdentity.from_json(text) for name, text in setup.peers.items()}
         self._functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
@@ -128,6 +141,8 @@ class Worker:
             identity=self._identity,
             settings=self._setup.settings,
             cache=cache,
+            logic_version=call.logic_version or LOGIC_VERSION,
+            seal=self._sealing,
             log=structlog.get_logger("task").bind(job=call.job, task=call.task, function=call.function),
         )
 

@@ -14,6 +14,8 @@ from broker.topology import TopologyError
 from kernel.library import KernelError
 from messages.identity import IdentityError
 from messages.keys import AddressError
+from services.audit.export_file import ExportError
+from services.audit.exporting import AuditError
 from services.control import ConsoleError, ConsoleUnreachable
 from services.data_directory import DirectoryLocked
 from services.journal import JournalError
@@ -54,7 +56,9 @@ def exit_code_of(error: Exception) -> int | None:
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT
-        case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
+        case AuditError() | ExportError():
+            return BAD_INPUT
+        case FileExistsError() | FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             return BAD_INPUT if error.filename else None
         case _:
             return None

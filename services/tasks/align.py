@@ -61,7 +61,7 @@ def send_list(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -
     chunk, items = arguments["chunk"], arguments["items"]
     body = inputs[0][chunk * items * POINT_BYTES : (chunk + 1) * items * POINT_BYTES]
     sealed = seal_chunk(context, schemas.AlignList(points=body), chunk, arguments["chunks"])
-    return TaskResult({}, ((sealed, len(body) // POINT_BYTES),))
+    return TaskResult(sealed.proof, ((sealed.body, len(body) // POINT_BYTES),))
 
 
 def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -82,7 +82,8 @@ def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     tokens = sets.tokens(masked).tobytes()
     sealed = seal_chunk(context, schemas.AlignEcho(tokens=tokens), chunk, chunks)
     last = message.points[-POINT_BYTES:] or arguments["last"]
-    return TaskResult({"last": last}, ((sealed, len(points)), (message.points, len(points)), (tokens, len(points))))
+    blobs = ((sealed.body, len(points)), (message.points, len(points)), (tokens, len(points)))
+    return TaskResult({"last": last, **sealed.proof}, blobs)
 
 
 def open_echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

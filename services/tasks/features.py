@@ -107,7 +107,8 @@ def encrypt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     fresh = keyring.stream(context, "features", chunk, keyring.digest_of(inputs))
     vector = keyring.owner(context, facts).encrypt(plain, fresh)
     message = schemas.FeaturesEncrypted(first_row=first, rows=rows, ciphertexts=vector.to_bytes())
-    return TaskResult({}, ((seal_chunk(context, message, chunk, arguments["chunks"]), rows),))
+    sealed = seal_chunk(context, message, chunk, arguments["chunks"])
+    return TaskResult(sealed.proof, ((sealed.body, rows),))
 
 
 def open_features(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

@@ -8,7 +8,6 @@ from paillier import backend as backends
 from paillier import keys
 from paillier.budget import BitBudget, bit_budget
 from paillier.randomness import Randomness, RandomStream
-from protocol.contract import LOGIC_VERSION
 from services.compute import TaskContext
 
 Facts = dict[str, Any]
@@ -16,7 +15,7 @@ Facts = dict[str, Any]
 
 def stream(context: TaskContext, purpose: str, *parts: int | str | bytes) -> RandomStream:
     """The job's randomness for one purpose (protocol.md section 7): same inputs, same bytes; others, others."""
-    return Randomness(context.job_secret).stream(purpose, LOGIC_VERSION, context.job, *parts)
+    return Randomness(context.job_secret).stream(purpose, context.logic_version, context.job, *parts)
 
 
 def digest_of(inputs: tuple[bytes, ...]) -> bytes:

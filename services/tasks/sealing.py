@@ -1,6 +1,8 @@
 """Sealing and opening of bulk bodies inside compute tasks, where they may take their time."""
 
-from typing import TypeVar
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from messages import codec, seal
 from messages.envelope import PROTOCOL_VERSION
@@ -10,11 +12,28 @@ from services.compute import TaskContext, TaskRefused
 M = TypeVar("M", bound=Message)
 
 
-def seal_chunk(context: TaskContext, message: Message, chunk: int, chunks: int) -> bytes:
-    """The body of a bulk message to the partner, in the bytes that will travel."""
+PLAIN: Final = "plain_sha256"
+"""In a task's output: SHA-256 of the plaintext of the body that its first blob seals.
+
+The seal is randomised and its sender cannot open it. By this digest, in the chain with the rest of the output,
+an audit that runs the task again knows that the very same body left the house.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedChunk:
+    """A body in the bytes that will travel; `proof` belongs into the task's output."""
+
+    body: bytes = field(repr=False)
+    proof: dict[str, Any]
+
+
+def seal_chunk(context: TaskContext, message: Message, chunk: int, chunks: int) -> SealedChunk:
+    """Seal the body of a bulk message to the partner. It must be the task's first blob."""
     kind = codec.kind_of(message)
     info = seal.seal_info(PROTOCOL_VERSION, context.job, context.party, context.partner.name, kind, chunk, chunks)
-    return seal.seal(codec.encode(message), context.partner, info)
+    plain = codec.encode(message)
+    return SealedChunk(context.seal(plain, context.partner, info), {PLAIN: hashlib.sha256(plain).digest()})
 
 
 def open_chunk(context: TaskContext, sealed: bytes, expected: type[M], chunk: int, chunks: int) -> M:

@@ -89,7 +89,8 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
         stretch=arguments["stretch"],
         ciphertexts=vector.to_bytes(),
     )
-    return TaskResult({}, ((seal_chunk(context, message, chunk, arguments["chunks"]), rows),))
+    sealed = seal_chunk(context, message, chunk, arguments["chunks"])
+    return TaskResult(sealed.proof, ((sealed.body, rows),))
 
 
 def _features(
@@ -170,7 +171,8 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     features = _features(context, facts, inputs[3:], arguments["feature_row"], arguments)
     output = {"terms": message.terms, **_parts(context, arguments, matrix, features, share)}
     reply = schemas.ResidualShare(iteration=iteration, first_row=first, rows=rows, ciphertexts=masked.to_bytes())
-    return TaskResult(output, ((seal_chunk(context, reply, chunk, arguments["chunks"]), rows),))
+    sealed = seal_chunk(context, reply, chunk, arguments["chunks"])
+    return TaskResult({**output, **sealed.proof}, ((sealed.body, rows),))
 
 
 def open_share(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

@@ -145,3 +145,10 @@ def test_a_partner_can_be_treated_differently() -> None:
 def test_a_misspelt_key_in_a_policy_is_named() -> None:
     with pytest.raises(PolicyError, match="iteration_max"):
         read_policy({"iteration_max": 3})
+
+
+def test_a_contract_with_text_that_is_no_utf_8_is_malformed():
+    data = encode_contract(contract()).replace(b"logistic", b"logisti\xf0")
+    with pytest.raises(ContractError) as caught:
+        decode_contract(data)
+    assert caught.value.code == "contract_malformed"

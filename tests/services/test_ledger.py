@@ -91,3 +91,13 @@ def test_a_refused_job_is_not_written_down(tmp_path: Path) -> None:
     with pytest.raises(ReleaseRefused):
         admit(ledger, "job-2", 3, 4000)
     assert [path.stem for path in tmp_path.rglob("*.npz")] == ["job-1"]
+
+
+def test_a_job_that_is_judged_again_is_judged_by_what_there_was_the_first_time(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    first = admit(ledger, "job-1", 0, 4000)
+    # Granted in between, with the first job counted in.
+    assert admit(ledger, "job-2", 0, 4000) < first
+    ledger.settle("job-1", 0, 10)
+    assert admit(ledger, "job-2", 0, 4000) < first
+    assert admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000) == first

@@ -1,0 +1,150 @@
+"""From the journal to an export file, whether the daemon runs or not: a read-only connection, one transaction."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from protocol.effects import ControlReceived, Started
+from protocol.machines import contract_of
+from services import __version__, chain, jobs, retention
+from services.audit.export_file import AUDITOR, Audience, Ending, Entry, ExportWriter, Opening
+from services.data_directory import JOURNAL
+from services.jobs import JobRecord, Status
+from services.journal_schema import SCHEMA_VERSION, events, meta, purged
+from services.party import ConfigError, Party
+
+
+class AuditError(Exception):
+    """What cannot be exported, replayed or purged, and why: a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    job: str
+    audience: Audience
+    entries: int
+    head: str
+
+
+@contextmanager
+def reading(party: Party) -> Iterator[Connection]:
+    """The party's journal, for reading only. Raises AuditError."""
+    url, path = party.file.journal, party.data_directory / JOURNAL
+    if not url:
+        if not path.exists():
+            raise AuditError(f"{path}: there is no journal; has the daemon of {party.file.name} ever run?")
+        url = f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true"
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            found = {row.key: row.value for row in connection.execute(select(meta))}
+            if (found.get("party"), found.get("schema")) != (party.file.name, str(SCHEMA_VERSION)):
+                raise AuditError(
+                    f"the journal is {found.get('party')}'s, of schema {found.get('schema')}; this is "
+                    f"{party.file.name}, schema {SCHEMA_VERSION}"
+                )
+            yield connection
+    except SQLAlchemyError as error:
+        raise AuditError(f"the journal of {party.file.name} cannot be read: {type(error).__name__}") from None
+    finally:
+        engine.dispose()
+
+
+def record_of(connection: Connection, job: str) -> JobRecord:
+    """The row of a job. Raises AuditError."""
+    record = jobs.load(connection, job)
+    if record is None:
+        raise AuditError(f"there is no job {job}; `warren jobs` lists them")
+    return record
+
+
+def export(connection: Connection, party: Party, job: str, audience: Audience, out: Path) -> Exported:
+    """Write the export of a job. Raises AuditError, FileExistsError."""
+    record = record_of(connection, job)
+    contract, purged_at = contract_of_job(connection, job)
+    if audience == AUDITOR and purged_at:
+        raise AuditError(
+            f"job {job} was purged: its events are gone, headers and digests remain; export it --for partner"
+        )
+    opening = _opening(party, record, contract, audience)
+    with ExportWriter(out, opening, party.identity) as writer:
+        for entry in _entries(connection, job, audience):
+            writer.entry(entry)
+        writer.finish(_ending(record, audience))
+    return Exported(job, audience, record.length, record.head.hex())
+
+
+def _opening(party: Party, record: JobRecord, contract: bytes, audience: Audience) -> Opening:
+    partner = party.peers.get(record.partner)
+    if partner is None:
+        raise ConfigError(
+            f"{record.partner} is no peer of {party.file.name} any more: add its public identity again with "
+            "`warren peer add FILE`"
+        )
+    return Opening(
+        audience=audience,
+        job=record.job,
+        party=party.file.name,
+        partner=record.partner,
+        role=record.role,
+        logic_version=record.logic_version,
+        party_identity=party.identity.public.to_json(),
+        partner_identity=partner.to_json(),
+        contract=contract,
+        software=__version__,
+        exported_at=int(time.time()),
+    )
+
+
+def contract_of_job(connection: Connection, job: str) -> tuple[bytes, float]:
+    """(contract, time of the purge or 0) of a job."""
+    found = retention.contract_of(connection, job)
+    if found is not None:
+        return found
+    # A job of a version that did not note contracts: its first event has it.
+    first = connection.scalar(select(events.c.event).where(events.c.job == job).order_by(events.c.position).limit(1))
+    event = jobs.decode_event(first) if first else None
+    return (contract_of(event) if isinstance(event, Started | ControlReceived) else b""), 0.0
+
+
+def _entries(connection: Connection, job: str, audience: Audience) -> Iterator[Entry]:
+    gone = select(purged.c.digest).where(purged.c.job == job, purged.c.position == events.c.position)
+    rows = connection.execution_options(yield_per=500).execute(
+        select(events, gone.scalar_subquery().label("gone")).where(events.c.job == job).order_by(events.c.position)
+    )
+    for row in rows:
+        private = audience == AUDITOR
+        yield Entry(
+            position=row.position,
+            kind=row.kind,
+            header=row.header,
+            signature=row.signature,
+            digest=row.gone or chain.event_digest(row.salt, row.event),
+            head=row.head,
+            salt=row.salt if private else b"",
+            event=row.event if private else b"",
+            # When our own tasks ended is nobody's business: what they compute on is secret.
+            at=row.at if private else 0.0,
+        )
+
+
+def _ending(record: JobRecord, audience: Audience) -> Ending:
+    private = audience == AUDITOR
+    return Ending(
+        length=record.length,
+        head=record.head,
+        status=Status(record.status).value,
+        outcome=record.outcome if private else "",
+        reason_code=record.reason_code if private else "",
+        reason=record.reason[:4096] if private else "",
+        results=record.results if private else b"",
+    )

@@ -1,0 +1,334 @@
+"""What left the house and what came in, by kind of message, held against the contract that was signed.
+
+A partner's file says how many messages of each kind there were; sizes, rows and numbers released are in an
+auditor's file only.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from learning.release import entries_allowed
+from messages import codec, schemas
+from messages.codec import CodecError
+from messages.envelope import Header, read_header
+from messages.seal import DEFAULT_SUITE, OVERHEAD_BYTES
+from protocol.contract import JobContract
+from protocol.effects import BulkReceived, Computed, ControlReceived
+from protocol.grants import GRANTED
+from protocol.state import BUSINESS
+from services import chain, jobs
+from services.audit.export_file import AUDITOR, UNREADABLE, Entry, ExportError, ExportReader, Opening
+from services.audit.replaying import Arrival, Task, replay
+from services.audit.verifying import OPPOSITE, Verification, verify
+from services.jobs import SentBody
+from services.limits import BULK_BODY_BYTES_MAX
+from services.tasks.sealing import PLAIN
+
+_ONCE: Final = frozenset(
+    {
+        "job.propose",
+        "job.accept",
+        "job.decline",
+        "job.done",
+        "align.propose",
+        "align.accept",
+        "align.result",
+        "features.codes",
+    }
+)
+_EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products"})
+_OPENED_BY: Final = {
+    "align.echo": "align.list",
+    "align.open": "align.echo",
+    "features.open": "features.encrypted",
+    "link.evaluate": "link.terms",
+    "residual.open": "residual.share",
+}
+"""Function -> kind of the partner's bulk that it opens."""
+_SEALED_BY: Final = {
+    "align.list": "align.list",
+    "align.echo": "align.echo",
+    "features.encrypt": "features.encrypted",
+    "link.terms": "link.terms",
+    "link.evaluate": "residual.share",
+}
+"""Function -> kind of the bulk that it makes."""
+UNKNOWN: Final = "not in this file"
+
+
+@dataclass(slots=True)
+class Line:
+    """All messages of a kind in one direction. None: a partner's file does not say."""
+
+    direction: str
+    kind: str
+    messages: int = 0
+    bytes: int | None = None
+    largest: int = 0
+    rows: int | None = None
+    suites: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    @property
+    def bytes_text(self) -> str:
+        """Bytes of the sealed bodies."""
+        return "-" if self.bytes is None else f"{self.bytes:,}"
+
+    @property
+    def rows_text(self) -> str:
+        """Rows (or list items) that the messages speak of."""
+        return "-" if self.rows is None else f"{self.rows:,}"
+
+    @property
+    def sealed_text(self) -> str:
+        """Whether, and how, the bodies were sealed to the recipient."""
+        return "yes" if self.suites == [DEFAULT_SUITE] else ", ".join(self.suites)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A number of the job and what the contract says of it."""
+
+    name: str
+    value: str
+    contract: str
+    outside: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """See the module docstring. `findings` are those of `warren audit verify`."""
+
+    job: str = ""
+    party: str = ""
+    partner: str = ""
+    role: str = ""
+    audience: str = ""
+    outcome: str = ""
+    exported_at: int = 0
+    head: str = ""
+    lines: list[Line] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def within(self) -> bool:
+        """Whether nothing is outside the contract, and nothing missing or altered."""
+        return (
+            not self.findings
+            and not any(line.outside for line in self.lines)
+            and not any(fact.outside for fact in self.facts)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "within": self.within}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a replay tells beyond the headers."""
+
+    sizes: dict[bytes, int] = field(default_factory=dict)
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    moduli: dict[str, int] = field(default_factory=dict)
+    numbers: Counter[str] = field(default_factory=Counter)
+    gradients: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, int] = field(default_factory=dict)
+    aligned: int = 0
+
+    def task(self, task: Task) -> None:
+        """Own results: what was made for the partner, and which part of it are numbers that it may read."""
+        if not isinstance(task.event, Computed):
+            return
+        function = task.asked.function
+        try:
+            output = msgspec.msgpack.decode(task.event.output, type=dict[str, Any])
+            arguments = msgspec.msgpack.decode(task.asked.arguments, type=dict[str, Any])
+            self._task(function, output, arguments, task.event)
+        except (*UNREADABLE, KeyError, TypeError, ValueError, IndexError):
+            return  # the replay names what is wrong with it
+
+    def _task(self, function: str, output: dict[str, Any], arguments: dict[str, Any], event: Computed) -> None:
+        if PLAIN in output and function in _SEALED_BY:
+            self.sizes[event.blobs[0].sha256] = event.blobs[0].bytes
+            self.rows[chain.SENT, _SEALED_BY[function]] += event.blobs[0].rows
+        if function in _OPENED_BY:
+            self.rows[chain.RECEIVED, _OPENED_BY[function]] += int(arguments.get("rows", arguments.get("items", 0)))
+        match function:
+            case "admit":
+                self.columns["own"] = int(output.get("columns", 0))
+            case "align.match":
+                self.aligned = int(output["count"])
+            case "keys.generate":
+                self.moduli["own"] = int.from_bytes(output["modulus"], "little").bit_length()
+            case "cross.close":
+                self.gradients[chain.SENT] += 1
+            case "gradient":
+                self.numbers[chain.SENT] += len(output["products"])
+
+    def arrival(self, arrival: Arrival) -> None:
+        """The partner's control messages."""
+        if not isinstance(arrival.event, ControlReceived):
+            return
+        try:
+            message = codec.decode(arrival.event.message)
+        except CodecError:
+            return
+        match message:
+            case schemas.JobAccept():
+                self.columns["partner"] = message.columns
+            case schemas.FeaturesCodes():
+                self.moduli["partner"] = int.from_bytes(message.modulus, "little").bit_length()
+            case schemas.CrossTerm():
+                self.gradients[chain.RECEIVED] += 1
+            case schemas.StepProducts():
+                self.numbers[chain.RECEIVED] += len(message.products)
+
+
+def report(path: Path) -> Report:
+    """The report of an export. Raises OSError only: what cannot be read is among the findings."""
+    checked = verify(path)
+    result = Report(findings=[str(finding) for finding in checked.findings], fingerprints=checked.fingerprints)
+    opening = checked.opening
+    if opening is None:
+        return result
+    result.job, result.party, result.partner = opening.job, opening.party, opening.partner
+    result.role, result.audience, result.exported_at = opening.role, opening.audience, opening.exported_at
+    seen = _Seen()
+    if opening.audience == AUDITOR:
+        again = replay(path, on_task=seen.task, on_arrival=seen.arrival)
+        if not again.same:
+            result.findings.append(f"replay: {again.difference}")
+    if checked.ending is not None:
+        result.outcome = checked.ending.outcome or checked.ending.status
+        result.head = checked.ending.head.hex()
+    lines: dict[tuple[str, str], Line] = {}
+    try:
+        with ExportReader(path) as reader:
+            for entry in reader.entries():
+                if entry.kind in (chain.SENT, chain.RECEIVED):
+                    _count(lines, entry, opening, seen)
+    except ExportError:
+        pass  # named by `verify`
+    # In the order in which the job came to them, what left first.
+    result.lines = sorted(lines.values(), key=lambda line: line.direction != chain.SENT)
+    if checked.contract is not None:
+        for line in result.lines:
+            line.outside = _outside(line, opening, checked.contract, seen)
+        result.facts = _facts(opening, checked, checked.contract, seen)
+    return result
+
+
+def _count(lines: dict[tuple[str, str], Line], entry: Entry, opening: Opening, seen: _Seen) -> None:
+    try:
+        header = read_header(entry.header)
+    except ValueError:
+        return
+    line = lines.setdefault((entry.kind, header.kind), Line(entry.kind, header.kind))
+    line.messages += 1
+    if header.suite not in line.suites:
+        line.suites.append(header.suite)
+    if opening.audience != AUDITOR:
+        return
+    size = _size(entry, header, seen)
+    line.bytes = (line.bytes or 0) + size
+    line.largest = max(line.largest, size)
+    if header.kind in schemas.BULK:
+        line.rows = seen.rows[entry.kind, header.kind]
+
+
+def _size(entry: Entry, header: Header, seen: _Seen) -> int:
+    """Bytes of a message's sealed body; 0 where the journal does not have it (a late message)."""
+    try:
+        if entry.kind == chain.SENT:
+            if header.kind in schemas.BULK:
+                return seen.sizes.get(header.body_sha256, 0)
+            return msgspec.msgpack.decode(entry.event, type=SentBody).bytes if entry.event else 0
+        event = jobs.decode_event(entry.event) if entry.event else None
+    except UNREADABLE:
+        return 0
+    match event:
+        case BulkReceived():
+            return event.body.bytes
+        case ControlReceived():
+            return len(event.message) + OVERHEAD_BYTES
+        case _:
+            return 0
+
+
+def _outside(line: Line, opening: Opening, contract: JobContract, seen: _Seen) -> list[str]:
+    """What of a kind is not what the contract grants."""
+    reader = opening.role if line.direction == chain.RECEIVED else OPPOSITE.get(opening.role, "")
+    rows = line.rows or 0
+    items = contract.psi_quota
+    if line.kind == "align.echo":
+        items = 2 * contract.psi_quota
+    checks = (
+        (line.kind not in GRANTED.get(reader, ()), f"not granted to a {reader}"),
+        (line.suites != [DEFAULT_SUITE], "not sealed by the suite of the contract"),
+        (line.largest > BULK_BODY_BYTES_MAX, f"a body of {line.largest:,} bytes"),
+        (line.kind in _ONCE and line.messages > 1, "said more than once"),
+        (
+            line.kind in _EVERY_ITERATION and line.messages > contract.max_iterations,
+            f"more than the {contract.max_iterations} iterations of the contract",
+        ),
+        (line.kind.startswith("align.") and rows > items, f"more than the {contract.psi_quota:,} of the quota"),
+        (line.kind == "features.encrypted" and rows > seen.aligned, "rows that were not aligned"),
+        (
+            line.kind in ("link.terms", "residual.share") and rows > seen.aligned * contract.max_iterations,
+            "more rows than aligned rows times iterations",
+        ),
+    )
+    return [text for holds, text in checks if holds]
+
+
+def _facts(opening: Opening, checked: Verification, contract: JobContract, seen: _Seen) -> list[Fact]:
+    marks = ", ".join(contract.marks) or "none"
+    facts = [
+        Fact("task", contract.task, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
+        Fact("marks", marks, "accepted by both parties"),
+        Fact("release noise", f"{contract.release_noise:g} of a record", "on every gradient entry"),
+        Fact("retention", contract.retention, "what each party keeps after the end"),
+    ]
+    if opening.audience != AUDITOR:
+        return [*facts, Fact("sizes, rows, numbers released", UNKNOWN, "a partner's file holds headers only")]
+    own, partner = seen.columns.get("own", 0), seen.columns.get("partner", 0)
+    if opening.role == BUSINESS:
+        own = contract.business_columns + 1
+    else:
+        partner = contract.business_columns + 1
+    facts.append(
+        Fact(
+            "aligned rows",
+            f"{seen.aligned:,}",
+            f"of {contract.business_rows:,} at {contract.business}",
+            outside=seen.aligned > contract.business_rows,
+        )
+    )
+    for who, name in (("own", opening.party), ("partner", opening.partner)):
+        if who in seen.moduli:
+            bits = seen.moduli[who]
+            wrong = bits != contract.key_bits
+            facts.append(Fact(f"key of {name}", f"{bits} bits", f"contract: {contract.key_bits}", outside=wrong))
+    for direction, columns, text in (
+        (chain.SENT, partner, f"numbers released to {opening.partner}"),
+        (chain.RECEIVED, own, f"numbers received from {opening.partner}"),
+    ):
+        facts.append(_released(text, direction, columns, contract, seen))
+    return facts
+
+
+def _released(name: str, direction: str, columns: int, contract: JobContract, seen: _Seen) -> Fact:
+    gradients, numbers = seen.gradients[direction], seen.numbers[direction]
+    total = gradients * columns + numbers
+    value = f"{total:,}: {gradients} gradients of {columns} entries, {numbers} numbers of Gram rows"
+    if contract.small_sample:
+        return Fact(name, value, "no cap: both accepted small_sample", outside=False)
+    allowed = entries_allowed(seen.aligned)
+    return Fact(name, value, f"at most {allowed:,}: one for every 16 aligned rows", outside=total > allowed)

@@ -1,0 +1,111 @@
+"""Adds golden logs: `python -m tests.replay.record NAME [SCENARIO]`. What is there is never written again.
+
+A scenario is run by two whole daemons; what each of them exports, for a partner and for an auditor, is kept.
+Record a new NAME when jobs of a new kind can be run, or when a rule changes and with it `logic_version`.
+"""
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from services import jobs
+from services.audit.exporting import reading
+from services.control import ConsoleClient
+from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record
+from tests.parties import until
+
+LOGS: Final = Path(__file__).parent / "logs"
+SUMS: Final = Path(__file__).parent / "SHA256SUMS"
+
+
+def cancel(console: ConsoleClient, job: str) -> None:
+    """The operator of the business ends the job when training has begun."""
+
+    def training() -> bool:
+        view = console.ask("job", id=job)
+        return bool((view["progress"] or {}).get("iteration", 0) >= 2)
+
+    until(training, "the second iteration")
+    console.ask("cancel", id=job, reason="no longer needed")
+
+
+SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
+    "logistic": ("done", lambda at: record(at, "logistic", 90)),
+    "linear": ("done", lambda at: record(at, "linear", 90)),
+    "poisson": ("done", lambda at: record(at, "poisson", 90)),
+    "full": ("done", lambda at: record(at, "logistic", 60, retention="full", max_iterations=1)),
+    "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
+    "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),
+    "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),
+}
+"""Name -> (outcome, what is run in an empty directory)."""
+
+
+KINDS: Final[list[tuple[str, Any]]] = [
+    (role, audience) for role in (BUSINESS, PROVIDER) for audience in (PARTNER, AUDITOR)
+]
+
+
+def golden(name: str) -> list[Path]:
+    """The files of a name."""
+    return [LOGS / f"{name}.{role}.{audience}" for role, audience in KINDS]
+
+
+def add(name: str, scenario: str) -> list[Path]:
+    """Run a scenario and keep what both parties export. Raises FileExistsError, and changes nothing then."""
+    for path in golden(name):
+        if path.exists():
+            raise FileExistsError(f"{path} is there already: a golden log is never written again; choose another name")
+    outcome, run = SCENARIOS[scenario]
+    LOGS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        recorded = run(Path(directory))
+        views = {role: ended(recorded, role) for role in (BUSINESS, PROVIDER)}
+        if set(views.values()) != {outcome}:
+            raise RuntimeError(f"the job was to be {outcome} at both parties, it is {views}")
+        paths = golden(name)
+        for path, (role, audience) in zip(paths, KINDS, strict=True):
+            recorded.export(role, audience, path)
+    _list(paths)
+    return paths
+
+
+def _list(paths: list[Path]) -> None:
+    """Note the sums of new files, in the form of `sha256sum`."""
+    with SUMS.open("a") as file:
+        for path in paths:
+            file.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+
+
+def ended(recorded: Recorded, role: str) -> str:
+    """The outcome at one party."""
+    with reading(recorded.party(role)) as connection:
+        found = jobs.load(connection, recorded.job)
+    assert found is not None
+    return found.outcome
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.replay.record", description=__doc__)
+    parser.add_argument("name", help="the new logs' name")
+    parser.add_argument("scenario", nargs="?", choices=sorted(SCENARIOS), help="what to run; by default NAME")
+    arguments = parser.parse_args()
+    scenario = arguments.scenario or arguments.name
+    if scenario not in SCENARIOS:
+        parser.error(f"{scenario} is no scenario: name one of {', '.join(sorted(SCENARIOS))}")
+    try:
+        for path in add(arguments.name, scenario):
+            print(f"{path.name}  {path.stat().st_size:,} bytes")
+    except FileExistsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
