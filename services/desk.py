@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 
+import structlog
 from sqlalchemy import Connection
 
 from broker.transport import Transport
@@ -20,6 +21,8 @@ from services.parking import ParkedView
 from services.relay import Relay
 from services.runner import JobUnknown, Runner
 from services.segments import read
+
+log = structlog.get_logger("desk")
 
 
 class DaemonStopped(Exception):
@@ -70,6 +73,8 @@ class Desk:
         waiter = self._answers.pop(f"{question.sender}/{question.job}", None)
         if waiter is not None and not waiter.done() and isinstance(question.message, schemas.PeerAnswer):
             waiter.set_result(question.message)
+        else:
+            log.info("nobody waits for this answer to a probe", partner=question.sender)
 
     async def submit(
         self,
