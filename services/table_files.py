@@ -17,6 +17,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.parquet_check import CHECK, ParquetDamaged, ParquetTooLarge
+
 FILE_BYTES_MAX: Final = 8 * 2**30
 CELLS_MAX: Final = FILE_BYTES_MAX // 8
 """Rows times columns of a Parquet file: a run of one value takes no bytes in the file, and eight each in memory."""
@@ -100,16 +102,13 @@ def _open_parquet(path: Path, data: bytes) -> TableFile:
     if not data.startswith(_PARQUET_MAGIC):
         raise TableError("file_format", f"{path}: is no Parquet file, whatever its name; save it as Parquet again")
     try:
-        # From the footer alone, before anything is unpacked.
-        rows = pl.scan_parquet(io.BytesIO(data), hive_partitioning=False).select(pl.len()).collect().item()
-        cells = rows * len(pl.read_parquet_schema(io.BytesIO(data)))
-        if cells > CELLS_MAX:
-            raise TableError(
-                "file_too_large", f"{path}: has {cells} cells, {CELLS_MAX} at most; leave out columns or rows"
-            )
+        CHECK.check(data, cells_max=CELLS_MAX)
         frame = pl.read_parquet(io.BytesIO(data), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        # A panic of the library's own code is no Exception: it would end the daemon, not the command.
+    except ParquetTooLarge as error:
+        raise TableError(
+            "file_too_large", f"{path}: has {error.cells} cells, {CELLS_MAX} at most; leave out columns or rows"
+        ) from None
+    except ParquetDamaged:
         raise TableError("file_unreadable", f"{path}: is a damaged Parquet file; export it again") from None
     return TableFile(path, frame, None)
 
