@@ -1,8 +1,10 @@
 """What a Parquet file does to its reader, it does to a child."""
 
 import io
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -86,3 +88,15 @@ def test_the_child_goes_when_its_parent_does(check):
     assert child.wait(timeout=30) == 0
     child.stdout.close()
     check._child = None
+
+
+def test_a_file_for_which_no_memory_is_enough_ends_the_child_and_nobody_else(check):
+    kept = Path(__file__).parents[1] / "fuzz" / "regressions" / "tables" / "parquet-for-which-no-memory-is-enough"
+    data = kept.read_bytes()[2:]
+    assert len(data) < 1000
+    check.check(parquet(), cells_max=1000)
+    child = check._child
+    with pytest.raises(ParquetDamaged):
+        check.check(data, cells_max=1000)
+    assert child.returncode == -signal.SIGABRT
+    check.check(parquet(), cells_max=1000)
