@@ -8,12 +8,13 @@ BARE   := .bare
 ROWS   ?= 4000
 BROKER ?= embedded
 SEEDS  ?= 200
+SECONDS ?= 60
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Not empty when the kernel is not there although it could be: `make setup` tries again.
 UNBUILT := $(shell [ -n "$$WARREN_NO_COMPILER" ] || ls kernel/_native* >/dev/null 2>&1 || ! command -v $${CC:-cc} >/dev/null 2>&1 || echo unbuilt)
 
-.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim soak lock clean
+.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim soak fuzz lock clean
 
 setup: $(VENV)/.run        ## what is needed to run; with a C compiler, the fast kernel too
 setup-dev: $(VENV)/.dev    ## and to test
@@ -78,13 +79,23 @@ sim: setup-dev             ## whole parties on virtual time under everything tha
 soak: setup-dev            ## the outages of the tests at full length (60 s and 120 s)
 	$(BIN)/python -m tests.endurance.soak
 
+fuzz: setup-dev $(VENV)/.fuzz  ## hostile input, guided by coverage: make fuzz [SECONDS=600] [TARGET="codec tables"]
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGET:%=--target %)
+
+# Not among what `setup-dev` installs: there are wheels for Linux on x86-64 alone, and no test needs it.
+$(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.dev
+	$(PIP) install --only-binary :all: -r requirements-fuzz.lock
+	touch $@
+
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['project']['dependencies'])")
 	.lock/bin/python -m pip freeze | LC_ALL=C sort -f > requirements.lock
 	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['dev'])")
 	.lock/bin/python -m pip freeze --all | grep -v '^pip==' | LC_ALL=C sort -f > requirements-dev.lock
+	.lock/bin/python -m pip install --quiet --only-binary :all: $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml','rb'))['dependency-groups']['fuzz'])")
+	.lock/bin/python -m pip freeze | grep '^atheris==' > requirements-fuzz.lock
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) $(BARE) .sanitize kernel/_native* kernel/_build.json out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BARE) .sanitize .fuzz kernel/_native* kernel/_build.json out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,6 +26,7 @@ from aiormq.exceptions import (
     PublishError,
 )
 
+from broker.frames import read_leniently
 from broker.inbox import Inbox
 from broker.link import APPLY_HINT, Link, LinkLost, Reading
 from broker.topology import EXCHANGE, VHOST, Limits
@@ -183,6 +184,7 @@ class AmqpTransport:
     async def _one_connection(self) -> str:
         """Connect and serve until the connection is lost; returns why."""
         options = self._options
+        read_leniently()
         connection = await aio_pika.connect(
             self._address.url, ssl_context=self._ssl_context, timeout=options.connect_timeout_s
         )

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from messages.codec import CodecError, pack, unpack
 from messages.identity import Identity, PublicIdentity
-from messages.keys import NAME, AddressError, parse_routing_key
+from messages.keys import NAME, AddressError, parse_routing_key, shown
 from messages.schemas import Count, Digest, Name
 from messages.seal import DEFAULT_SUITE
 
@@ -168,7 +168,7 @@ def _checked_header(
             "malformed", "the header cannot be read", sender=claimed, header_bytes=header_bytes
         ) from None
     checks = (
-        (header.suite not in suites, "unknown_suite", f"suite {header.suite!r} is not accepted"),
+        (header.suite not in suites, "unknown_suite", f"suite {shown(header.suite, 80)} is not accepted"),
         (header.recipient != me, "wrong_recipient", f"addressed to {header.recipient}"),
         (header.sender not in peers, "unknown_sender", f"{header.sender} is no peer"),
     )

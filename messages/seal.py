@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from messages.identity import Identity, PublicIdentity
+from messages.keys import shown
 
 DEFAULT_SUITE: Final = "MLKEM768X25519-HKDF-SHA256-AES256GCM"
 CLASSICAL_SUITE: Final = "X25519-HKDF-SHA256-AES256GCM"
@@ -56,5 +57,5 @@ def unseal(sealed: bytes, identity: Identity, info: bytes, suite: str = DEFAULT_
 
 def _suite(name: str) -> Suite:
     if name not in SUITES:
-        raise SealError(f"suite {name[:60]!r} is not known")
+        raise SealError(f"suite {shown(name, 60)} is not known")
     return SUITES[name]

@@ -24,6 +24,7 @@ KEY_BITS: Final = (2048, 3072, 4096)
 INSECURE_KEY_BITS_MIN: Final = 512
 RELEASE_NOISE: Final = 1 / 32
 CONTRACT_BYTES_MAX: Final = 65_536
+_REASON_MAX: Final = 500
 
 MARKS: Final[dict[str, str]] = {
     "small_sample": "fewer rows, thinner columns and more released entries than the privacy rules allow; "
@@ -45,9 +46,11 @@ class ContractError(ValueError):
     """A contract that nobody may sign; `code` is the reason code, the text says what to change."""
 
     def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
+        # The words of a foreign contract must not write on an operator's terminal, nor fill the log.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:_REASON_MAX])
+        super().__init__(shown)
         self.code = code
-        self.reason = reason
+        self.reason = shown
 
 
 class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,9 +112,11 @@ def read_contract(data: bytes) -> JobContract:
         raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
     try:
         contract = msgspec.msgpack.decode(data, type=JobContract)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        # Text that is no UTF-8 comes out of msgspec as Python's own error.
+    except msgspec.MsgspecError as error:
         raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
+    except (UnicodeDecodeError, RecursionError):
+        # What msgspec passes on as it is: text that is no UTF-8, and too many brackets.
+        raise ContractError("contract_malformed", "the contract cannot be read: it is no msgpack") from None
     if encode_contract(contract) != data:
         raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
     return contract

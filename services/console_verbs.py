@@ -17,6 +17,7 @@ from protocol.contract import ContractError, encode_contract, job_id
 from services import __version__
 from services.audit.exporting import AuditError
 from services.audit.purging import truncate_log, with_results
+from services.console_arguments import job_of, number_of, text_of
 from services.control import ConsoleError, Verb
 from services.daemon import Daemon
 from services.data_directory import JOURNAL
@@ -32,6 +33,8 @@ from services.tables import Table, TableError
 from services.timings import StageTimes
 
 PROBE_TIMEOUT_S = 20.0
+PROBE_TIMEOUT_MAX_S = 7 * 86_400.0
+PARKED_SHOWN_MAX = 100_000
 
 
 class Verbs:
@@ -59,7 +62,7 @@ class Verbs:
 
     async def _prepare(self, request: dict[str, Any]) -> tuple[bytes, Table, str, bytes, JobFile]:
         try:
-            job = job_from(request["job"], request.get("where", "job"))
+            job = job_from(request.get("job"), text_of(request, "where", "job"))
             partner = job.partner.split("/", maxsplit=1)[0]
             if partner not in self._party.peers:
                 raise ConfigError(
@@ -93,7 +96,7 @@ class Verbs:
             answer = await self._daemon.probe(
                 partner,
                 schemas.PeerProbe(contract=contract),
-                timeout_s=float(request.get("timeout_s", PROBE_TIMEOUT_S)),
+                timeout_s=number_of(request, "timeout_s", PROBE_TIMEOUT_S, least=0, most=PROBE_TIMEOUT_MAX_S),
             )
         except TimeoutError:
             state = self._daemon.transport_state
@@ -119,7 +122,7 @@ class Verbs:
     async def job(self, request: dict[str, Any]) -> dict[str, Any]:
         """One job: where it stands, counters, stage times, where its results are."""
         try:
-            view = await self._daemon.job(request["id"])
+            view = await self._daemon.job(job_of(request))
         except JobUnknown as error:
             raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
         results = self._party.data_directory / "results" / view.job
@@ -137,20 +140,21 @@ class Verbs:
 
     async def cancel(self, request: dict[str, Any]) -> dict[str, Any]:
         """End a job."""
+        job = job_of(request)
         try:
-            await self._daemon.cancel(request["id"], request.get("reason", "") or "no reason given")
+            await self._daemon.cancel(job, text_of(request, "reason", "") or "no reason given")
         except JobUnknown as error:
             raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
         except JobOver as error:
             raise ConsoleError("job_over", f"{error}; nothing was cancelled") from None
-        waits = await self._daemon.waits(request["id"])
-        told = waits.get(request["id"])
-        return {"job": request["id"], "waiting": msgspec.to_builtins(told) if told else None}
+        waits = await self._daemon.waits(job)
+        told = waits.get(job)
+        return {"job": job, "waiting": msgspec.to_builtins(told) if told else None}
 
     async def purge(self, request: dict[str, Any]) -> dict[str, Any]:
         """Erase what is kept of a job that has ended."""
         try:
-            done = with_results(self._party, await self._daemon.purge(request["id"]))
+            done = with_results(self._party, await self._daemon.purge(job_of(request)))
         except AuditError as error:
             raise ConsoleError("bad_input", str(error)) from None
         if not self._party.file.journal:
@@ -159,11 +163,12 @@ class Verbs:
 
     async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The newest log lines of a job."""
-        return self._book.lines(request["id"])
+        return self._book.lines(job_of(request))
 
     async def parked(self, request: dict[str, Any]) -> dict[str, Any]:
         """The newest parked deliveries, and how many there are of each code."""
-        rows = await self._daemon.parked(int(request.get("limit", 50)))
+        limit = int(number_of(request, "limit", 50, least=0, most=PARKED_SHOWN_MAX))
+        rows = await self._daemon.parked(limit)
         return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
 
     async def status(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Console:
         try:
             request = json.loads(line)
             verb = self._verbs[request.pop("verb")]
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return {"error": {"code": "bad_request", "message": "the console does not know this command"}}
         try:
             return {"ok": await verb(request)}

@@ -352,11 +352,14 @@ class Daemon(Desk):
         elif not self._questions.full():
             # A partner that floods gets some of its answers, which is all a probe is worth.
             self._questions.put_nowait(question)
+        else:
+            log.warning("probe dropped: too many wait", partner=question.sender)
 
     async def _answer_questions(self) -> None:
         while True:
             question = await self._questions.get()
             if self._config.answer_probe is None or not isinstance(question.message, schemas.PeerProbe):
+                log.info("probe not answered: this party answers none", partner=question.sender)
                 continue
             try:
                 answer = await self._config.answer_probe(question.sender, question.message)

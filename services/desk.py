@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection
 
 from broker.transport import Transport
@@ -24,6 +25,8 @@ from services.relay import Relay
 from services.runner import JobUnknown, Runner
 from services.segments import read
 from services.waiting import Waiting, facts, waits
+
+log = structlog.get_logger("desk")
 
 
 class DaemonStopped(Exception):
@@ -74,6 +77,8 @@ class Desk:
         waiter = self._answers.pop(f"{question.sender}/{question.job}", None)
         if waiter is not None and not waiter.done() and isinstance(question.message, schemas.PeerAnswer):
             waiter.set_result(question.message)
+        else:
+            log.info("nobody waits for this answer to a probe", partner=question.sender)
 
     async def submit(
         self,

@@ -13,11 +13,10 @@ import math
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from learning.loop import DEFAULT_TOLERANCE
 from messages.identity import PublicIdentity
@@ -34,6 +33,9 @@ from protocol.contract import (
 )
 from services.party import ConfigError, Party, read_toml
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
+
+EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
+"""Ten years: what is longer was meant to be something else."""
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +56,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     marks: tuple[Mark, ...] = ()
     chunk_rows_max: int = 540
     retention: Retention = "digests"
-    expires_in_hours: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    expires_in_hours: float = 0.0
 
 
 def load_job(path: Path) -> JobFile:
@@ -62,12 +64,17 @@ def load_job(path: Path) -> JobFile:
     return job_from(read_toml(path), str(path))
 
 
-def job_from(table: dict[str, Any], where: str) -> JobFile:
+def job_from(table: Any, where: str) -> JobFile:
     """A job from a parsed table. Raises ConfigError naming the key."""
     try:
         job = msgspec.convert(table, JobFile, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from None
+    except UnicodeEncodeError:
+        # JSON can write what is no text: half of a surrogate pair.
+        raise ConfigError(f"{where}: a text in it is no Unicode") from None
+    if not 0 <= job.expires_in_hours <= EXPIRES_IN_HOURS_MAX:
+        raise ConfigError(f"{where}: key expires_in_hours: give 0 to {EXPIRES_IN_HOURS_MAX} hours")
     if job.partner.count("/") != 1:
         raise ConfigError(f'{where}: key partner: {job.partner!r} is not "provider/data set"')
     return job

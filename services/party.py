@@ -40,6 +40,10 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 class ConfigError(ValueError):
     """A configuration that cannot be used: names file and key, and what to do."""
 
+    def __init__(self, reason: str) -> None:
+        # What a file says in the wrong place must not write on the terminal of whom it is told.
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in reason))
+
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table that jobs may ask for."""
@@ -118,8 +122,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Why a file cannot be read; a path with a zero byte is a ValueError of its own."""
+    return (error.strerror or "unknown error") if isinstance(error, OSError) else str(error)
 
 
 def load_party(path: Path) -> Party:
@@ -154,7 +165,11 @@ def load_party(path: Path) -> Party:
 
 def check_broker_url(url: str, path: Path) -> None:
     """TLS in every URL that leaves this machine. Raises ConfigError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Not the library's text: it may quote the password.
+        raise ConfigError(f"{path}: key broker: this is no URL") from None
     if parts.scheme not in {"amqp", "amqps"}:
         raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqp:// or amqps://")
     if parts.scheme == "amqp" and parts.hostname not in LOCAL_HOSTS:
@@ -167,6 +182,8 @@ def read_identity(path: Path) -> Identity:
         data = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no identity; make one with `warren identity init`") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ConfigError(f"{path}: other users may read it; run `chmod 600 {path}`")
     try:
@@ -196,6 +213,8 @@ def read_public(path: Path) -> PublicIdentity:
         raise ConfigError(f"{path}: there is no such file") from None
     except IdentityError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
 
 
 def read_peers(directory: Path) -> dict[str, PublicIdentity]:

@@ -37,6 +37,9 @@ def read(location: Location) -> bytes:
     """
     try:
         with Path(location.path).open("rb") as file:
+            # Not more than there is: a size that nobody wrote would be memory that nobody has.
+            if not 0 <= location.offset <= location.offset + location.size <= os.fstat(file.fileno()).st_size:
+                raise BlobDamaged(f"segment {location.path} is damaged at byte {location.offset}")
             data = os.pread(file.fileno(), location.size, location.offset)
             while len(data) < location.size:
                 more = os.pread(file.fileno(), location.size - len(data), location.offset + len(data))

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 from services.tables import Table
 
 
+class SnapshotDamaged(ValueError):
+    """Bytes that are no snapshot. The text shows none of them."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A table as bytes: `values` and `label` are little-endian float64, row-major."""
 
@@ -39,5 +43,12 @@ def pack_snapshot(table: Table) -> bytes:
 
 
 def unpack_snapshot(data: bytes) -> Snapshot:
-    """The inverse of `pack_snapshot`."""
-    return msgspec.msgpack.decode(data, type=Snapshot)
+    """The inverse of `pack_snapshot`. Raises SnapshotDamaged."""
+    try:
+        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise SnapshotDamaged("the snapshot of the table cannot be read: submit the job again") from None
+    rows, columns = len(snapshot.identifiers), len(snapshot.columns)
+    if len(snapshot.values) != 8 * rows * columns or (snapshot.label is not None and len(snapshot.label) != 8 * rows):
+        raise SnapshotDamaged("the snapshot of the table has another size than its rows and columns: submit it again")
+    return snapshot

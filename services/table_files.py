@@ -17,8 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.parquet_check import CHECK, ParquetDamaged, ParquetTooLarge
+
 FILE_BYTES_MAX: Final = 8 * 2**30
+CELLS_MAX: Final = FILE_BYTES_MAX // 8
+"""Rows times columns of a Parquet file: a run of one value takes no bytes in the file, and eight each in memory."""
+
 _ROWS_NAMED_MAX: Final = 5
+_NAME_LETTERS_MAX: Final = 60
 _PARQUET_MAGIC: Final = b"PAR1"
 
 
@@ -48,7 +54,7 @@ class TableFile:
 
     def refusal(self, code: str, what: str, remedy: str, *, column: str = "") -> TableError:
         """The error to raise: where, what is wrong, what to do."""
-        place = f"{self.path}, column {column!r}" if column else str(self.path)
+        place = f"{self.path}, column '{shown(column)}'" if column else str(self.path)
         return TableError(code, f"{place}: {what}; {remedy}")
 
     def rows(self, indices: NDArray[np.intp]) -> str:
@@ -58,6 +64,12 @@ class TableFile:
         words = [f"{row} (line {lines[row]})" if row in lines else str(row) for row in named]
         more = f" and {len(indices) - len(named)} more" if len(indices) > len(named) else ""
         return f"data row{'s' if len(indices) > 1 else ''} {', '.join(words)}{more}"
+
+
+def shown(name: str) -> str:
+    """A column's name for an error text: where a file has no header, it may be anything, of any length."""
+    cut = name if len(name) <= _NAME_LETTERS_MAX else f"{name[:_NAME_LETTERS_MAX]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
 def open_table(path: Path) -> TableFile:
@@ -90,8 +102,13 @@ def _open_parquet(path: Path, data: bytes) -> TableFile:
     if not data.startswith(_PARQUET_MAGIC):
         raise TableError("file_format", f"{path}: is no Parquet file, whatever its name; save it as Parquet again")
     try:
+        CHECK.check(data, cells_max=CELLS_MAX)
         frame = pl.read_parquet(io.BytesIO(data), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError):
+    except ParquetTooLarge as error:
+        raise TableError(
+            "file_too_large", f"{path}: has {error.cells} cells, {CELLS_MAX} at most; leave out columns or rows"
+        ) from None
+    except ParquetDamaged:
         raise TableError("file_unreadable", f"{path}: is a damaged Parquet file; export it again") from None
     return TableFile(path, frame, None)
 
@@ -103,7 +120,7 @@ def _open_csv(path: Path, data: bytes) -> TableFile:
     try:
         # Everything as text: numbers are parsed column by column, identifiers never.
         frame = pl.read_csv(io.BytesIO(data), infer_schema=False)
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         # The library's own text quotes cells.
         raise _malformed(path, data, len(names)) from None
     if frame.columns != names:
@@ -126,7 +143,8 @@ def _header(path: Path, data: bytes) -> list[str]:
     if repeated:
         raise TableError(
             "column_repeated",
-            f"{path}: the header names column {repeated[0]!r} {names.count(repeated[0])} times; rename all but one",
+            f"{path}: the header names column '{shown(repeated[0])}' {names.count(repeated[0])} times; "
+            "rename all but one",
         )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise TableError("file_format", f"{path}: the header has no commas; save the file with commas between fields")

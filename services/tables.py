@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from services.table_files import TableError, TableFile, open_table
+from services.table_files import TableError, TableFile, open_table, shown
 
 __all__ = ["Table", "TableError", "data_digest", "read_table", "schema_digest"]
 
@@ -126,7 +126,7 @@ def _choose_columns(
     file: TableFile, identifier: str, label: str | None, columns: Sequence[str] | None
 ) -> tuple[str, ...]:
     present = file.frame.columns
-    named = ", ".join(present[:_COLUMNS_NAMED_MAX]) + (", ..." if len(present) > _COLUMNS_NAMED_MAX else "")
+    named = ", ".join(map(shown, present[:_COLUMNS_NAMED_MAX])) + (", ..." if len(present) > _COLUMNS_NAMED_MAX else "")
     for name, code in ((identifier, "identifier_missing"), (label, "label_missing")):
         if name is not None and name not in present:
             raise file.refusal(code, "there is no such column", f"choose one of: {named}", column=name)

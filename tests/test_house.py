@@ -148,7 +148,7 @@ def test_modules_are_short_enough_to_read():
     assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES_MAX} == {}
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-fuzz.lock"])
 def test_a_lock_file_holds_exact_pins_and_nothing_else(name):
     lines = (HOUSE / name).read_text().splitlines()
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[0-9][\w.!+]*", line)] == []
@@ -159,6 +159,7 @@ def test_the_locks_meet_what_the_project_asks_for():
     to_run, to_test = pins("requirements.lock"), pins("requirements-dev.lock")
     assert unmet(PROJECT["project"]["dependencies"], to_run) == []
     assert unmet(PROJECT["dependency-groups"]["dev"], to_test) == []
+    assert unmet(PROJECT["dependency-groups"]["fuzz"], pins("requirements-fuzz.lock")) == []
     assert to_run.items() <= to_test.items(), "the tests would run on other versions than the daemons"
 
 

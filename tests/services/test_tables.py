@@ -158,6 +158,17 @@ def test_a_file_beyond_the_limit_is_refused_unread(write):
     assert refused(path).code == "file_too_large"
 
 
+def test_a_small_parquet_file_of_more_cells_than_memory_holds_is_refused_unread(write, monkeypatch):
+    frame = pl.select(pl.repeat(1, 400_000).alias("a"), pl.repeat("x", 400_000).alias("id"))
+    path = write(frame, ".parquet")
+    assert path.stat().st_size < 40_000
+    assert refused(path).code == "identifier_duplicate"
+    monkeypatch.setattr("services.table_files.CELLS_MAX", 799_999)
+    error = refused(path)
+    assert error.code == "file_too_large"
+    assert "800000 cells" in str(error)
+
+
 def test_a_row_with_too_many_fields_is_named(write):
     error = refused(write('id,a\n"x\nx",1\ny,2,5\n'))
     assert error.code == "file_unreadable"

@@ -1,0 +1,92 @@
+"""Contracts: `decode_contract`, and what a policy says of those that are read."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from random import Random
+from typing import Any, Final
+
+import msgpack
+import msgspec
+
+from messages.keys import check_name
+from protocol.contract import ContractError, contract_digest, decode_contract, encode_contract, job_id
+from protocol.policy import Policy, decide
+from services.serve import expiry_of
+from tests.fuzz.oracle import bounded_memory, check_text
+from tests.fuzz.samples import contract
+from tests.fuzz.values import any_value, changed_map
+
+MODULES: Final = ("protocol/contract.py",)
+HELD: Final = True
+INPUT_BYTES_MAX: Final = 4096
+
+_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py")
+POLICIES: Final = (Policy(), Policy(accept=False, tasks=(), max_iterations=1, key_bits_min=4096), Policy(psi_quota=1))
+
+
+def seeds() -> Iterator[bytes]:
+    yield contract()
+    for fields in (
+        {"protocol_version": 2},
+        {"leakage_version": 2},
+        {"provider": "shop"},
+        {"key_bits": 1024},
+        {"key_bits": 1024, "marks": ("insecure",)},
+        {"release_noise": 0.0},
+        {"release_noise": 0.0, "marks": ("small_sample",)},
+        {"business_columns": 1},
+        {"business_columns": 1, "marks": ("few_columns", "reproducible")},
+        {"task": "linear", "label_bound": 2.0**39},
+    ):
+        yield contract(**fields)
+    yield contract() + bytes(70_000)
+
+
+def mutate(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, int], bytes]) -> bytes:
+    if chance.randrange(3) == 0:
+        return plain(data, size_max)
+    try:
+        value: Any = msgpack.unpackb(data)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return plain(data, size_max)
+    value = changed_map(value, chance) if isinstance(value, dict) else any_value(chance)
+    with suppress(ValueError, TypeError, OverflowError):
+        changed: bytes = msgpack.packb(value)
+        return changed
+    return plain(data, size_max)
+
+
+def fuzz_one(data: bytes) -> None:
+    with bounded_memory():
+        try:
+            found = decode_contract(data)
+        except ContractError as error:
+            assert check_name(error.code.replace("_", "-")) and error.reason == str(error)
+            check_text(str(error), modules=_SOURCES, names=[*_names(data), *_quoted(str(error))], chars_max=500)
+            assert expiry_of(data) == 0.0
+            return
+        assert encode_contract(found) == data
+        assert check_name(job_id(data)).endswith(contract_digest(data).hex()[:16])
+        assert expiry_of(data) == found.expires_at
+        for policy in POLICIES:
+            decision = decide(found, policy, frozenset({"features"}))
+            assert decision.acceptable == (decision.reason == "")
+            check_text(decision.reason, modules=_SOURCES, names=_names(data), chars_max=500)
+
+
+def _quoted(text: str) -> list[str]:
+    """An unknown field's name and an unknown task or mark, which msgspec quotes."""
+    return re.findall("unknown field `(.*)`", text) + re.findall("Invalid enum value '(.*)'", text)
+
+
+def _names(data: bytes) -> Iterator[str]:
+    """Names of fields, and the names of parties, data sets and marks that a contract gives."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = msgspec.msgpack.decode(data)
+        if isinstance(value, dict):
+            yield from (key for key in value if isinstance(key, str))
+            named = ("business", "provider", "business_dataset", "provider_dataset", "task", "sample_set", "solver")
+            yield from (value[name] for name in (*named, "retention") if isinstance(value.get(name), str))
+            yield from (str(number) for number in value.values() if isinstance(number, int))
+            yield from map(str, value.get("marks") or ()) if isinstance(value.get("marks"), list) else ()
