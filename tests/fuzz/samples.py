@@ -70,6 +70,8 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.StepProducts(iteration=1, products=[0.5, -1.5], largest=0.125)
     yield schemas.Receipt(applied=1, credit=17)
     yield schemas.ReceiptRequest(sent=1)
+    yield schemas.ReceiptHeld(receipted=1)
+    yield schemas.JobFrozen(reason_code="receipt_ahead")
     yield schemas.PeerProbe(contract=contract())
     yield schemas.PeerAnswer(
         software_version="1.0",

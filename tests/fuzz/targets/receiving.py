@@ -75,7 +75,7 @@ class Bank:
         self.journal.open()
         self.taken = 0
         envelopes = Envelopes(identity(ME), peers())
-        outbox = Outbox(envelopes, self.blobs)
+        outbox = Outbox(envelopes, self.blobs, os.urandom)
         self.stepper = Stepper(ME, ROLES, outbox, self.blobs, lambda: 1.0, os.urandom)
         self.secrets = JobSecrets(folder / "secrets")
         self.receiving = Receiving(
