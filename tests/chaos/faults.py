@@ -18,7 +18,7 @@ from tests.parties import PARTNER, until, within
 JITTER_S: Final = 0.01
 """Up to so long the workers run again before a sudden fault, so that it does not always meet them at rest."""
 
-QUEUE_TIMEOUT_S: Final = 1.5
+QUEUE_TIMEOUT_S: Final = 3.0
 PAUSE_TIMEOUT_S: Final = 60.0
 PAST_HEARTBEAT_S: Final = (32.0, 36.0)
 """A line that is silent for three heartbeats of 10 s is lost; see `broker.amqp.AmqpOptions`."""

@@ -131,7 +131,8 @@ class Storm:
         self.results.jobs += 1
         incidents: list[Incident] = []
         met = []
-        iteration = self._chance.randint(1, JOB["max_iterations"])
+        # Not the last: what is missed in one iteration can still be met in the next.
+        iteration = self._chance.randint(1, JOB["max_iterations"] - 1)
         try:
             for stage in Stage:
                 cell = next((each for each in missing if each.stage is stage), None)

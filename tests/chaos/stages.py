@@ -60,12 +60,15 @@ def _gone_by(town: Town, role: str, stage: Stage) -> bool:
 def hold(town: Town, role: str, stage: Stage, iteration: int) -> bool:
     """Stop both parties' workers with `role` in `stage` (of iteration `iteration` or later).
 
+    For terms in flight the partner has work left in the same iteration: see `Town.in_the_middle`.
     False when the job had passed it: then nothing is stopped.
     """
 
     def there() -> bool:
         found = town.state(role)
-        return found is not None and stage_of(found[0]) is stage and found[0].iteration >= iteration
+        if found is None or stage_of(found[0]) is not stage or found[0].iteration < iteration:
+            return False
+        return stage is not Stage.TERMS or town.in_the_middle(role)
 
     deadline = time.monotonic() + HOLD_TIMEOUT_S
     while time.monotonic() < deadline:
