@@ -9,12 +9,13 @@ ROWS   ?= 4000
 BROKER ?= embedded
 SEEDS  ?= 200
 SECONDS ?= 60
+ROUNDS ?= 20
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Not empty when the kernel is not there although it could be: `make setup` tries again.
 UNBUILT := $(shell [ -n "$$WARREN_NO_COMPILER" ] || ls kernel/_native* >/dev/null 2>&1 || ! command -v $${CC:-cc} >/dev/null 2>&1 || echo unbuilt)
 
-.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim soak fuzz lock clean
+.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim chaos soak fuzz lock clean
 
 setup: $(VENV)/.run        ## what is needed to run; with a C compiler, the fast kernel too
 setup-dev: $(VENV)/.dev    ## and to test
@@ -75,6 +76,9 @@ bench: setup               ## figures of docs/performance.md: whole data sets, n
 
 sim: setup-dev             ## whole parties on virtual time under everything that can befall them: make sim [SEEDS=1000]
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+chaos: setup-dev           ## real processes, broker, lines and disks that fail in every stage: make chaos [ROUNDS=20]
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS)
 
 soak: setup-dev            ## the outages of the tests at full length (60 s and 120 s)
 	$(BIN)/python -m tests.endurance.soak

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from broker.management import Management, ManagementError
-from broker.topology import VHOST, Limits, apply_blocking, definitions
+from broker.topology import VHOST, Limits, Version, apply_blocking, definitions, parse_version
 
 # Debian's programs in /usr/sbin change to the system's user and data; these do not.
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
@@ -60,6 +60,7 @@ class PrivateBroker:
         config: further lines of rabbitmq.conf.
         plugins: further plug-ins.
         limits: byte limits of the queues of `parties`.
+        programs: the directory of another `rabbitmq-server` than Debian's.
 
     """
 
@@ -71,7 +72,9 @@ class PrivateBroker:
         config: str = "",
         plugins: Sequence[str] = (),
         limits: Limits | None = None,
+        programs: Path = PROGRAMS,
     ) -> None:
+        self._programs = programs
         self.directory = directory or Path(tempfile.mkdtemp(prefix="warren-rabbitmq-"))
         self._temporary = directory is None
         self._parties = tuple(parties)
@@ -82,6 +85,8 @@ class PrivateBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._passwords: dict[str, str] = {}
+        self._version: Version | None = None
+        self._made: list[tuple[tuple[str, ...], Limits | None]] = []
 
     def __repr__(self) -> str:
         return f"PrivateBroker(amqp_port={self.amqp_port})"
@@ -101,6 +106,11 @@ class PrivateBroker:
         return f"http://{ADMINISTRATOR}:{self._passwords[ADMINISTRATOR]}@127.0.0.1:{self.management_port}"
 
     @property
+    def version(self) -> Version | None:
+        """The server's version, as soon as it has been started."""
+        return self._version
+
+    @property
     def running(self) -> bool:
         """Whether the node's process lives."""
         return self._process is not None and self._process.poll() is None
@@ -108,15 +118,18 @@ class PrivateBroker:
     def start(self) -> None:
         """Start the node and return when it takes connections and has its topology.
 
+        The first time the topology is applied to the running node; later the node loads it at boot from its
+        definitions file, as `deploy/` does, whatever became of its data.
+
         Raises:
             PrivateBrokerError: it is not installed and cannot be, or it does not start.
 
         """
-        ensure_installed()
+        ensure_installed(self._programs)
         self._write_files()
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                [str(PROGRAMS / "rabbitmq-server")],
+                [str(self._programs / "rabbitmq-server")],
                 env=self._environment(),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -133,7 +146,8 @@ class PrivateBroker:
         )
         try:
             self._await_start()
-            self.add_parties(self._parties, limits=self._limits)
+            if not self._made:
+                self.add_parties(self._parties, limits=self._limits)
         except BaseException:
             self.kill()
             raise
@@ -165,6 +179,11 @@ class PrivateBroker:
         self.kill()
         self.start()
 
+    def wipe(self) -> None:
+        """Kill the node and remove everything it had stored; `start` brings it back empty, from its definitions."""
+        self.kill()
+        shutil.rmtree(self.directory / "data")
+
     def discard(self) -> None:
         """Kill the node and remove its data, unless the directory was given."""
         self.kill()
@@ -184,6 +203,8 @@ class PrivateBroker:
             passwords={party: self._passwords[party] for party in parties},
             limits=limits,
         )
+        self._made.append((tuple(parties), limits))
+        self._write_definitions()
 
     def __enter__(self) -> Self:
         self.start()
@@ -241,8 +262,7 @@ class PrivateBroker:
         (root / "home").mkdir(parents=True, exist_ok=True)
         self._load_passwords()
         (root / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
-        administrators = {ADMINISTRATOR: self._passwords[ADMINISTRATOR]}
-        _write_private(root / "definitions.json", json.dumps(definitions((), administrators=administrators)))
+        self._write_definitions()
         lines = [
             f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}",
             "management.tcp.ip = 127.0.0.1",
@@ -256,6 +276,18 @@ class PrivateBroker:
             self._config,
         ]
         (root / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+
+    def _write_definitions(self) -> None:
+        """What the node loads at boot: the administrator, and the parties that have been added."""
+        administrators = {ADMINISTRATOR: self._passwords[ADMINISTRATOR]}
+        whole = definitions((), administrators=administrators)
+        for parties, limits in self._made:
+            assert self._version is not None
+            passwords = {party: self._passwords[party] for party in parties}
+            part = definitions(parties, version=self._version, limits=limits, passwords=passwords)
+            for kind in ("users", "permissions", "topic_permissions", "queues", "bindings"):
+                whole[kind] = [*_list(whole[kind]), *_list(part[kind])]
+        _write_private(self.directory / "definitions.json", json.dumps(whole))
 
     def _load_passwords(self) -> None:
         path = self.directory / "passwords.json"
@@ -276,7 +308,7 @@ class PrivateBroker:
             # RabbitMQ opens its AMQP port last, when plug-ins run and definitions are loaded.
             if _speaks_amqp(self.amqp_port):
                 try:
-                    management.version()
+                    self._version = parse_version(management.version())
                 except ManagementError:
                     pass
                 else:
@@ -349,6 +381,11 @@ def _speaks_amqp(port: int) -> bool:
             return bool(line.recv(1))
     except OSError:
         return False
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -135,6 +135,7 @@ class Verbs:
             "seconds": await self._daemon.journal.read(lambda connection: self._times.read(connection, view.job)),
             "results": str(results) if results.exists() else "",
             "transport": {"up": state.up, "detail": state.detail},
+            "disk": self._disk(),
             "now": time.time(),
         }
 
@@ -172,7 +173,7 @@ class Verbs:
         return {"rows": msgspec.to_builtins(rows), "codes": await self._daemon.parked_codes()}
 
     async def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """CPU seconds, event-loop lag, memory, transport, what the journal cost."""
+        """CPU seconds, event-loop lag, memory, transport, disk, what the journal cost."""
         del request
         state = self._daemon.transport_state
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -185,7 +186,16 @@ class Verbs:
             "workers": list(self._daemon.worker_processes),
             "transport": {"up": state.up, "detail": state.detail},
             "journal": await self._daemon.cost(),
+            "disk": self._disk(),
         }
+
+    def _disk(self) -> dict[str, Any]:
+        trouble = self._daemon.disk.trouble
+        if not trouble:
+            return {"ok": True, "detail": ""}
+        directory = self._party.data_directory
+        advice = f"make room in {directory}: nothing is lost, and the daemon goes on by itself"
+        return {"ok": False, "detail": f"cannot write ({trouble}); {advice}"}
 
 
 def read_results(directory: Path) -> tuple[bytes, bytes]:

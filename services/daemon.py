@@ -23,6 +23,7 @@ from services.blobs import BlobStore
 from services.crash import CrashHook, no_crash
 from services.data_directory import DataDirectory
 from services.desk import DaemonStopped, Desk, PartnerUnknown
+from services.disk import DiskWatch
 from services.envelopes import Envelopes
 from services.executor import Executor
 from services.job_secrets import JobSecrets
@@ -398,6 +399,11 @@ class Daemon(Desk):
     def transport_state(self) -> TransportState:
         """Whether the broker is there, and what is missing."""
         return self._transport.state
+
+    @property
+    def disk(self) -> DiskWatch:
+        """Whether a full disk holds the daemon up."""
+        return self._runner.disk
 
     @property
     def journal(self) -> Journal:

@@ -25,6 +25,7 @@ from services.transactions import (
     Transactions,
     Unit,
     Work,
+    cause_of,
     roll_back,
     settle,
     sqlite_url,
@@ -157,8 +158,8 @@ class ThreadedJournal:
                     self._transactions.commit(connection, self._waiting(unit), taken)
                 except Exception as error:
                     roll_back(connection)
-                    log.error("journal cannot commit", error=type(error).__name__)
-                    settle(taken, JournalUnavailable(f"{type(error).__name__}: nothing was committed"))
+                    log.error("journal cannot commit", error=type(error).__name__, cause=cause_of(error))
+                    settle(taken, JournalUnavailable(cause_of(error)))
                 except BaseException as error:  # a crash point: nothing may go on after it
                     with self._gate:
                         self._closed = True

@@ -4,9 +4,9 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -20,6 +20,24 @@ DRESSING: Final[tuple[structlog.typing.Processor, ...]] = (
     structlog.processors.format_exc_info,
 )
 """What every line gets, whoever reads it."""
+
+
+class _Unfailing:
+    """A stream whose failures end nothing: a daemon must outlive the full disk that its log lies on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose the text. What the stream had kept back of it is tried again with the next."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class LogBook:
@@ -48,7 +66,7 @@ def configure(book: LogBook, *, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*DRESSING, book, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,
     )
 

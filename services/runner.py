@@ -18,6 +18,7 @@ from services import chain, jobs, parking
 from services.audit.purging import Purged, purge
 from services.blobs import BlobStore
 from services.crash import CrashHook
+from services.disk import DISK_FULL, DiskWatch
 from services.job_secrets import JobSecrets
 from services.jobs import JobRecord, Status
 from services.journal import Journal, JournalUnavailable, Work
@@ -83,6 +84,7 @@ class Runner:
         self._clock = clock
         self._timing = timing
         self._crash = crash
+        self.disk = DiskWatch()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_WAITING_MAX)
         self._stuck_since = 0.0
 
@@ -105,7 +107,8 @@ class Runner:
                 batch.append(self._deliveries.get_nowait())
             try:
                 await self._take(batch)
-            except JournalUnavailable:
+            except JournalUnavailable as error:
+                self.disk.failed(str(error))
                 await self._wait_for_journal()
 
     async def _take(self, batch: Sequence[Delivery]) -> None:
@@ -167,8 +170,9 @@ class Runner:
         while True:
             try:
                 result = await self._journal.write(unit)
-            except JournalUnavailable:
+            except JournalUnavailable as error:
                 self._stuck_since = self._stuck_since or self._clock()
+                self.disk.failed(str(error))
                 await asyncio.sleep(self._timing.disk)
             else:
                 self._stuck_since = 0.0
@@ -308,7 +312,12 @@ class Runner:
             await self._journal.write(unit)
 
     async def task_ended(self, task: ReadyTask, reply: TaskReply) -> bool:
-        """Commit a task's reply as an event. False: it failed and is to be run again."""
+        """Commit a task's reply as an event. False: it failed, or found the disk full, and is to be run again."""
+        if reply.code == DISK_FULL:
+            log.error("a task finds no room on the disk", job=task.job, task=task.task, cause=reply.reason)
+            self.disk.failed(reply.reason)
+            await asyncio.sleep(self._timing.disk)
+            return False
 
         def unit(connection: Connection) -> tuple[Notices, bool]:
             notices = Notices()

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import resource
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.party import Party
 from services.retention import DIGESTS, Terms
+from services.segments import BlobError
 from services.tasks.admit import probe
 
 log = structlog.get_logger("serve")
 
 RESULT_NAMES = ("parameters.json", "history.json")
 RESULTS_PERIOD_S = 0.2
+RESULTS_RETRY_S = 2.0
 
 
 def expiry_of(contract: bytes) -> float:
@@ -96,13 +99,29 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
 
 
 async def keep_results(daemon: Daemon, directory: Path) -> None:
-    """Write the results of every job that is done to `<data directory>/results/<job>/`, until cancelled."""
+    """Write the results of every job that is done to `<data directory>/results/<job>/`, until cancelled.
+
+    What cannot be written is tried again for as long as the daemon runs.
+    """
     await daemon.started()
     while True:
+        pause_s = RESULTS_PERIOD_S
         for view in await daemon.jobs():
             if view.outcome == "done" and view.results and not (directory / view.job).exists():
-                await _write_results(daemon, view, directory / view.job)
-        await asyncio.sleep(RESULTS_PERIOD_S)
+                try:
+                    await _write_results(daemon, view, directory / view.job)
+                except (OSError, BlobError) as error:
+                    _note_unwritten(daemon, view.job, error)
+                    pause_s = RESULTS_RETRY_S
+        await asyncio.sleep(pause_s)
+
+
+def _note_unwritten(daemon: Daemon, job: str, error: OSError | BlobError) -> None:
+    cause = str(error)
+    if isinstance(error, OSError):
+        cause = error.strerror or type(error).__name__
+        daemon.disk.failed(cause)
+    log.error("results not written yet", job=job, cause=cause)
 
 
 async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:
@@ -111,7 +130,11 @@ async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None
     for name, ref in zip(RESULT_NAMES, view.results, strict=True):
         path = fresh / name
         path.touch(mode=0o600)
-        path.write_bytes(await daemon.result(view.job, ref))
+        data = await daemon.result(view.job, ref)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     fresh.rename(directory)
     log.info("results written", job=view.job)
 

@@ -188,6 +188,23 @@ def settle(taken: list[Unit], error: BaseException | None = None) -> None:
             unit.done.set_exception(error)
 
 
+def cause_of(error: Exception) -> str:
+    """Why nothing could be committed, in the words of disk or database: no statement and no value of it.
+
+    The first error counts: a full disk ends the transaction, and then there is no savepoint to go back to.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DBAPIError | OSError):
+            error = seen
+        seen = seen.__context__
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return str(error.orig)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
 def sqlite_url(path: Path) -> str:
     """The URL of a journal in a file."""
     return f"sqlite:///{path}"

@@ -24,6 +24,7 @@ from messages.identity import Identity, PublicIdentity
 from protocol.contract import LOGIC_VERSION
 from protocol.effects import EVENT_BYTES_MAX
 from services.compute import ComputeFunction, Sealing, TaskContext, TaskRefused, TaskResult
+from services.disk import DISK_FULL, NO_ROOM
 from services.job_secrets import read_secret
 from services.limits import JOB_CACHES_MAX
 from services.segments import BlobDamaged, Location, read
@@ -116,6 +117,8 @@ class Worker:
         except BlobDamaged:
             return TaskReply("refused", code="blob_damaged", reason=f"an input of {call.task} is damaged on disk")
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                return TaskReply("failed", code=DISK_FULL, reason=error.strerror or DISK_FULL)
             # Its text may hold private values: type and place have to do.
             structlog.get_logger("worker").error(
                 "task failed", job=call.job, task=call.task, error=type(error).__name__, at=_places(error)

@@ -56,6 +56,8 @@ def describe(view: dict[str, Any], rate: float) -> tuple[str, str]:
         details.append(told(view))
     elif not view.get("transport", {}).get("up", True):
         details.append(f"no broker: {view['transport']['detail']}")
+    if not view.get("disk", {}).get("ok", True):
+        details.append(f"waiting: {view['disk']['detail']}")
     return stage, "; ".join(details)
 
 

@@ -1,15 +1,18 @@
 """The private RabbitMQ: nothing of it stays, nothing of it is reachable from outside, and its absence is said."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import aio_pika
 import psutil
 import pytest
 
 from broker.private import PrivateBroker, PrivateBrokerError, ensure_installed
+from broker.topology import EXCHANGE, queue_name
 from tests.rabbitmq import running_broker
 
 NOBODY = 65534
@@ -53,6 +56,38 @@ def test_passwords_lie_in_files_of_the_owner_only_and_in_no_repr() -> None:
         assert (broker.directory / name).stat().st_mode & 0o077 == 0
     password = broker.admin_url.split(":")[2].split("@")[0]
     assert password not in repr(broker)
+
+
+def test_a_wiped_broker_comes_back_from_its_definitions_with_empty_queues() -> None:
+    with PrivateBroker(parties=["shop", "bank"]) as broker:
+        asyncio.run(publish(broker.amqp_url("shop"), b"before"))
+        broker.wipe()
+        # Only the definitions file can bring users, queues and bindings back.
+        broker.add_parties = None  # type: ignore[method-assign]
+        broker.start()
+        asyncio.run(publish(broker.amqp_url("shop"), b"after"))
+        assert asyncio.run(first_message(broker.amqp_url("bank"))) == b"after"
+
+
+QUEUE = queue_name("bulk", "bank", "shop")
+
+
+async def publish(url: str, body: bytes) -> None:
+    """Publish one persistent message; raises where no queue takes it."""
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+        exchange = await channel.get_exchange(EXCHANGE, ensure=False)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await exchange.publish(message, "from.shop.to.bank.bulk.job.link.terms", mandatory=True)
+
+
+async def first_message(url: str) -> bytes:
+    """The body of the first message in the queue."""
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(QUEUE, ensure=False)
+        async with queue.iterator() as messages:
+            return (await anext(messages)).body
 
 
 def test_a_broker_dies_with_the_process_that_started_it_however_that_ends() -> None:

@@ -1,5 +1,6 @@
 """Two parties as processes, a broker of their own, and eyes in their journals."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,13 +8,12 @@ import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
-from broker.private import PrivateBroker
+from broker.private import PROGRAMS, PrivateBroker
 from protocol.state import JobState, Phase, decode_state
 from services.control import ConsoleClient
 from services.local import (
@@ -50,8 +50,8 @@ def place_parties(directory: Path, urls: Mapping[str, str] = NOWHERE) -> dict[st
 class Town:
     """A broker, two party directories, and the processes that run at the moment."""
 
-    def __init__(self, directory: Path) -> None:
-        self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()))
+    def __init__(self, directory: Path, programs: Path = PROGRAMS) -> None:
+        self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()), programs=programs)
         self.broker.start()
         self.uplinks = {role: Uplink(self.broker.amqp_port) for role in NAMES}
         urls = {role: self.broker.amqp_url(name, port=self.uplinks[role].port) for role, name in NAMES.items()}
@@ -100,9 +100,27 @@ class Town:
         self._signal_workers(role, signal.SIGCONT)
 
     def _signal_workers(self, role: str, number: signal.Signals) -> None:
-        for child in psutil.Process(self.processes[role].pid).children(recursive=True):
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.send_signal(number)
+        for worker in self.workers(role):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.send_signal(number)
+
+    def workers(self, role: str) -> list[psutil.Process]:
+        """A party's worker processes; none while its daemon does not run."""
+        found = []
+        if role in self.processes:
+            for child in psutil.Process(self.processes[role].pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        found.append(child)
+        return found
+
+    def suspend(self, role: str) -> None:
+        """Stop the daemon itself where it is (SIGSTOP); its workers go on."""
+        self.processes[role].send_signal(signal.SIGSTOP)
+
+    def resume(self, role: str) -> None:
+        """Let a suspended daemon go on."""
+        self.processes[role].send_signal(signal.SIGCONT)
 
     def submit(self, **changes: Any) -> str:
         """Submit the job at the business."""
@@ -136,7 +154,7 @@ class Town:
         path = self.parties[role].data_directory / "journal.sqlite"
         if not path.exists():
             return []
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
             made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'counters'").fetchone()[0]
             return connection.execute(statement, values).fetchall() if made else []
 
@@ -149,6 +167,12 @@ class Town:
         """Sequences of the partner that the party's journal has applied."""
         found = self.state(role)
         return 0 if found is None else found[1]
+
+    def on_the_way(self, role: str) -> int:
+        """Messages of the job that a party has numbered and its partner has not confirmed to have."""
+        statement = "SELECT count(*) FROM outbox WHERE job = ? AND sequence > 0"
+        rows = self.query(role, statement, self.job)
+        return int(rows[0][0]) if rows else 0
 
     def in_the_middle(self, role: str) -> bool:
         """Whether the journal says: iteration 2 or later, between the first and the last chunk of link.terms, and

@@ -1,12 +1,16 @@
-"""A TCP line whose way up can be held: what a party sends stays on the line, what it receives still arrives.
+"""A TCP line that can be held on its way up, stalled both ways, and cut.
 
-When the party dies, what was held is lost with it, as on a line that was cut: the broker has the deliveries
-unacknowledged and gives them again.
+What is held or stalled stays on the line. When the party dies, what it had sent is lost with it, as on a line that
+was cut: the broker has the deliveries unacknowledged and gives them again.
 """
 
 import contextlib
 import socket
+import struct
 import threading
+
+PATIENCE_S = 0.05
+"""How long a direction waits for bytes, or to flow again, before it looks whether the line is still wanted."""
 
 
 class Uplink:
@@ -14,26 +18,43 @@ class Uplink:
 
     def __init__(self, target_port: int) -> None:
         self._target = target_port
-        self._flowing = threading.Event()
-        self._flowing.set()
+        self._up_flows, self._down_flows = threading.Event(), threading.Event()
+        self.flow()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._closed = False
+        self._lines: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hold(self) -> None:
         """From now on nothing goes up."""
-        self._flowing.clear()
+        self._up_flows.clear()
+
+    def stall(self) -> None:
+        """Become a black hole: connections stay and can be made, nothing passes."""
+        self._up_flows.clear()
+        self._down_flows.clear()
 
     def flow(self) -> None:
-        """What was held goes up, and everything after it."""
-        self._flowing.set()
+        """What was held goes on its way, and everything after it."""
+        self._up_flows.set()
+        self._down_flows.set()
+
+    def cut(self) -> int:
+        """Reset every connection; returns how many there were."""
+        lines = list(self._lines)
+        for line in lines:
+            with contextlib.suppress(OSError):
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                line.shutdown(socket.SHUT_RDWR)
+        return len(lines) // 2
 
     def close(self) -> None:
         """Take the line away."""
         self._closed = True
         self._listener.close()
-        self._flowing.set()
+        self.flow()
+        self.cut()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -47,43 +68,38 @@ class Uplink:
                 party.close()
                 continue
             gone = threading.Event()
-            threading.Thread(target=self._up, args=(party, broker, gone), daemon=True).start()
-            threading.Thread(target=self._down, args=(broker, party, gone), daemon=True).start()
+            for source, sink, flows in ((party, broker, self._up_flows), (broker, party, self._down_flows)):
+                source.settimeout(PATIENCE_S)
+                self._lines.add(source)
+                threading.Thread(target=self._carry, args=(source, sink, flows, gone), daemon=True).start()
 
-    def _up(self, party: socket.socket, broker: socket.socket, gone: threading.Event) -> None:
-        party.settimeout(0.05)
+    def _carry(self, source: socket.socket, sink: socket.socket, flows: threading.Event, gone: threading.Event) -> None:
+        """One direction of a connection; ends when either end is gone, even while nothing flows."""
         held = b""
         try:
             while not gone.is_set():
                 try:
-                    data = party.recv(65_536)
+                    data = source.recv(65_536)
                 except TimeoutError:
                     data = None
                 if data == b"":
                     break
                 held += data or b""
-                if self._flowing.is_set() and held:
-                    broker.sendall(held)
+                if flows.is_set() and held:
+                    self._send(sink, held, gone)
                     held = b""
         except OSError:
             pass
         finally:
             gone.set()
-            self._shut(party, broker)
-
-    def _down(self, broker: socket.socket, party: socket.socket, gone: threading.Event) -> None:
-        try:
-            while not gone.is_set() and (data := broker.recv(65_536)):
-                party.sendall(data)
-        except OSError:
-            pass
-        finally:
-            gone.set()
-            self._shut(party, broker)
+            self._lines.discard(source)
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_RDWR)
+            source.close()
 
     @staticmethod
-    def _shut(*lines: socket.socket) -> None:
-        for line in lines:
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-            line.close()
+    def _send(sink: socket.socket, data: bytes, gone: threading.Event) -> None:
+        view = memoryview(data)
+        while view and not gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                view = view[sink.send(view) :]

@@ -326,6 +326,7 @@ def test_a_full_disk_stops_consuming_and_nothing_is_lost_when_there_is_room_agai
                 await shop.send_bulk(JOB, "link.terms", os.urandom(9000), 2 + number, chunk=number, chunks=8)
                 await shop.publish(JOB, "job.cancel", os.urandom(5000))
             await house.until(lambda: "paused" in bank.transport_state.detail)
+            assert bank.disk.trouble == "database or disk is full"
             await bank.journal.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count=1000000"))
             await house.applied(bank, 9)
             await house.until(lambda: "cross.term" in shop.kinds())

@@ -52,6 +52,13 @@ def stumble(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     raise ZeroDivisionError("secret value 42")
 
 
+def hoard(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Keep something on disk, as the release ledger does; a test says on which."""
+    with (context.data_directory / "hoard").open("wb") as file:
+        file.write(b"kept")
+    return TaskResult({"sum": 0})
+
+
 def note(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Write down which job ran, to see the order."""
     with (context.data_directory / "order").open("a") as file:
@@ -75,6 +82,7 @@ def spin(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
 
 
 FUNCTIONS = {
+    "hoard": hoard,
     "make": make,
     "answer": answer,
     "add": add,
