@@ -48,6 +48,10 @@ _OF_KIND: Final[dict[str, tuple[type, ...]]] = {
 }
 _UNREADABLE: Final = frozenset({"seal_broken", "message_oversized", "message_malformed", "credit_exceeded"})
 """Codes with which the engine ends a job for a message that never became an event."""
+_OWN_WORD: Final = frozenset({"secret_missing", "partner_frozen"})
+"""Codes with which the engine ends a job for what is in no entry: a lost file, or a word of the partner."""
+_UNDONE: Final = frozenset({"effect_impossible", "logic_unknown"})
+"""Codes with which the engine undoes a step that the machine itself would take."""
 
 
 class Differs(Exception):
@@ -179,8 +183,11 @@ class _Replayer:
             return
         self._silent(entry.position)
         if entry.kind == chain.FAULT:
-            raise Differs(entry.position, "a fault that no entry before it leads to")
+            self._alone(entry)
+            return
         fault = after if after is not None and after.kind == chain.FAULT else None
+        if fault is not None and _fault(fault)[0] in _OWN_WORD:
+            fault = None
         if self._finish is not None:
             self._late(entry)
             return
@@ -285,28 +292,39 @@ class _Replayer:
     def _unreadable(self, entry: Entry, fault: Entry | None) -> None:
         if entry.kind != chain.RECEIVED or fault is None:
             raise Differs(entry.position, f"a {entry.kind} entry without an event while the job ran")
-        code, reason = _fault(fault)
+        code, _, _ = _fault(fault)
         self._judged = fault.position
         if code not in _UNREADABLE:
             raise Differs(fault.position, f"the job failed with {code}, which no unreadable message leads to")
-        self._failed(code, reason)
+        self._failed(fault)
+
+    def _alone(self, fault: Entry) -> None:
+        """A fault that is not the end of a step."""
+        code, _, _ = _fault(fault)
+        if code not in _OWN_WORD or self._finish is not None:
+            raise Differs(fault.position, f"the job failed with {code}, which no entry before it leads to")
+        self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
+        self._bulk.clear()
+        self._failed(fault)
 
     def _faulted(self, entry: Entry, event: AnyEvent, fault: Entry) -> None:
         """The journal says that this step was undone: it must fail here, too, or ask for what cannot be done."""
-        code, reason = _fault(fault)
+        code, _, _ = _fault(fault)
         self._judged = fault.position
         try:
             self._step(entry, event)
         except Differs:
-            self._failed(code, reason)
+            self._failed(fault)
             return
-        if code not in ("effect_impossible", "logic_unknown"):
+        if code not in _UNDONE:
             raise Differs(fault.position, f"the job failed with {code}, but the machine takes the event before it")
         self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
-        self._failed(code, reason)
+        self._failed(fault)
 
-    def _failed(self, code: str, reason: str) -> None:
-        self._said.append(schemas.JobFailed(reason_code=code, reason=reason))
+    def _failed(self, fault: Entry) -> None:
+        code, reason, told = _fault(fault)
+        if told:
+            self._said.append(schemas.JobFailed(reason_code=code, reason=told))
         self._finish = Finish(outcome="failed", reason_code=code, reason=reason)
 
     # -- what was sent --------------------------------------------------------------------------------------
@@ -404,10 +422,11 @@ def _plain_digest(entry: Entry) -> bytes:
         raise Differs(entry.position, "the recorded digest of a sent message cannot be read") from None
 
 
-def _fault(entry: Entry) -> tuple[str, str]:
+def _fault(entry: Entry) -> tuple[str, str, str]:
+    """(code, reason, what the partner was told) of an entry that the engine made."""
     try:
         found = msgspec.msgpack.decode(entry.event, type=dict[str, str])
-        return found["code"], found["reason"]
+        return found["code"], found["reason"], found.get("told", found["reason"])
     except (*UNREADABLE, KeyError):
         raise Differs(entry.position, "the reason of a fault cannot be read") from None
 

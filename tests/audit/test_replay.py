@@ -199,7 +199,7 @@ def engine_fault(code: str, *, message: str, keep_event: bool) -> Callable[[list
         from messages import codec, schemas
 
         last = first(entries, chain.RECEIVED, message)
-        failed = schemas.JobFailed(reason_code=code, reason="as the engine says")
+        failed = schemas.JobFailed(reason_code=code, reason="as it tells")
         said = first(entries, chain.SENT, "job.propose")
         header = msgspec.structs.replace(read_header(said.header), kind="job.failed")
         body = jobs.SentBody(plain_sha256=hashlib.sha256(codec.encode(failed)).digest(), bytes=1)
@@ -210,7 +210,7 @@ def engine_fault(code: str, *, message: str, keep_event: bool) -> Callable[[list
             digest=bytes(32),
             head=bytes(32),
             salt=bytes(16),
-            event=msgspec.msgpack.encode({"code": code, "reason": "as the engine says"}),
+            event=msgspec.msgpack.encode({"code": code, "reason": "as the engine says", "told": "as it tells"}),
         )
         sent = msgspec.structs.replace(
             said,
@@ -228,6 +228,7 @@ def engine_fault(code: str, *, message: str, keep_event: bool) -> Callable[[list
         ("seal_broken", False, ""),
         ("made_up", False, "made_up, which no unreadable message leads to"),
         ("effect_impossible", True, ""),
+        ("secret_missing", True, ""),
         ("machine_fault", True, "but the machine takes the event before it"),
     ],
 )
@@ -245,4 +246,4 @@ def test_a_job_that_the_engine_ended_replays_if_it_had_reason_to(
     found = replay(path)
     assert named in found.difference
     assert bool(named) != found.same
-    assert bool(found.notes) == (code == "effect_impossible")
+    assert bool(found.notes) == (code in ("effect_impossible", "secret_missing"))
