@@ -33,7 +33,10 @@ class _Line:
     """One job's way to its partner.
 
     Attributes:
-        cursor: highest sequence published.
+        cursor: the message after this sequence is the next to be published.
+        reached: highest sequence published.
+        missing_up_to: what was missing of the partner's answer goes up to this sequence; 0: nothing was.
+        asked_up_to: `reached` when the open question was put: the answer tells nothing of what was published since.
         receipted: highest sequence that the partner has.
         asked: a question is open; the next receipt that is a message of its own answers it.
         wait: seconds of silence until the next question.
@@ -48,6 +51,9 @@ class _Line:
     receipted: int
     wait: float
     quiet_since: float
+    reached: int = 0
+    missing_up_to: int = 0
+    asked_up_to: int = 0
     asked: bool = False
     ask_now: bool = False
     refused: str = ""
@@ -131,9 +137,9 @@ class Relay:
             line.wait = self._jittered(self._timing.silence_first)
         if answered and line.asked:
             line.asked = False
-            if line.cursor > line.receipted:
+            if line.asked_up_to > line.receipted:
                 # Something is missing and goes out again: the next silence is a new one.
-                line.cursor = line.receipted
+                line.cursor, line.missing_up_to = line.receipted, line.asked_up_to
                 line.wait = self._jittered(self._timing.silence_first)
         line.cursor = max(line.cursor, line.receipted)
         line.wake.set()
@@ -180,6 +186,7 @@ class Relay:
             receipted=receipted,
             wait=self._jittered(self._timing.silence_first),
             quiet_since=asyncio.get_running_loop().time(),
+            reached=cursor,
         )
         self._lines[job] = line
         if self._group is not None:
@@ -195,6 +202,8 @@ class Relay:
             line.wake.clear()
             if line.ask_now:
                 await self._ask(line)
+            if line.missing_up_to and line.cursor >= line.missing_up_to:
+                line.cursor, line.missing_up_to = line.reached, 0
             message, outstanding = await self._journal.read(
                 lambda connection: outbox.next_after(connection, line.job, line.cursor)
             )
@@ -223,7 +232,7 @@ class Relay:
         await self._transport.connected()
         sent, held = await self._journal.read(lambda connection: _sent(connection, line.job))
         line.ask_now = False
-        line.asked = True
+        line.asked, line.asked_up_to = True, line.reached
         self.counts.questions += 1
         await self.say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
         if held:
@@ -247,6 +256,7 @@ class Relay:
         self._crash("relay.after_publish")
         self._note(line, message)
         line.cursor = max(line.cursor, message.sequence)
+        line.reached = max(line.reached, line.cursor)
         line.quiet_since = max(line.quiet_since, asyncio.get_running_loop().time())
 
     def _note(self, line: _Line, message: Outgoing) -> None:
