@@ -313,7 +313,7 @@ class Stepper:
 
         `reason` stays here where there is a text to be `told` instead.
         """
-        code = self._fault(connection, record, code, reason)
+        code = self._fault(connection, record, code, reason, told)
         message = schemas.JobFailed(reason_code=code, reason=(told or reason)[:_REASON_MAX])
         self._outbox.send(connection, record, message, self._clock(), notices)
         ending = Finish(outcome="failed", reason_code=code, reason=reason[:_REASON_MAX])
@@ -323,12 +323,13 @@ class Stepper:
         """The partner has frozen the job: it takes nothing more, so end ours and send nothing more."""
         if record.running:
             reason = f"{record.partner} cannot go on with this job ({code}) and has frozen it"
-            code = self._fault(connection, record, "partner_frozen", reason)
+            code = self._fault(connection, record, chain.PARTNER_FROZEN, reason)
             self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
         self._outbox.drop_all(connection, record, notices)
 
-    def _fault(self, connection: Connection, record: JobRecord, code: str, reason: str) -> str:
+    def _fault(self, connection: Connection, record: JobRecord, code: str, reason: str, told: str = "") -> str:
         """Append the engine's own decision to the chain; returns the code as it may travel."""
+        texts = {"reason": reason[:_REASON_MAX], **({"told": told[:_REASON_MAX]} if told else {})}
         code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
         jobs.append_entry(
             connection,
@@ -336,7 +337,7 @@ class Stepper:
             chain.FAULT,
             self._clock(),
             salt=self._entropy(chain.SALT_BYTES),
-            event=msgspec.msgpack.encode({"code": code, "reason": reason[:_REASON_MAX]}),
+            event=msgspec.msgpack.encode({"code": code, **texts}),
         )
         return code
 

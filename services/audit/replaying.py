@@ -179,8 +179,9 @@ class _Replayer:
             return
         self._silent(entry.position)
         if entry.kind == chain.FAULT:
-            raise Differs(entry.position, "a fault that no entry before it leads to")
-        fault = after if after is not None and after.kind == chain.FAULT else None
+            self._own_word(entry)
+            return
+        fault = after if after is not None and after.kind == chain.FAULT and not _is_own_word(after) else None
         if self._finish is not None:
             self._late(entry)
             return
@@ -285,28 +286,38 @@ class _Replayer:
     def _unreadable(self, entry: Entry, fault: Entry | None) -> None:
         if entry.kind != chain.RECEIVED or fault is None:
             raise Differs(entry.position, f"a {entry.kind} entry without an event while the job ran")
-        code, reason = _fault(fault)
+        code, reason, told = _fault(fault)
         self._judged = fault.position
         if code not in _UNREADABLE:
             raise Differs(fault.position, f"the job failed with {code}, which no unreadable message leads to")
-        self._failed(code, reason)
+        self._failed(code, reason, told)
+
+    def _own_word(self, fault: Entry) -> None:
+        """The engine ended the job for a reason outside of its events: a lost secret, a partner that froze it."""
+        code, reason, told = _fault(fault)
+        if code not in chain.OWN_WORD or self._finish is not None:
+            raise Differs(fault.position, "a fault that no entry before it leads to")
+        self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
+        self._failed(code, reason, told)
+        if code == chain.PARTNER_FROZEN:
+            self._said.clear()  # the partner takes nothing more
 
     def _faulted(self, entry: Entry, event: AnyEvent, fault: Entry) -> None:
         """The journal says that this step was undone: it must fail here, too, or ask for what cannot be done."""
-        code, reason = _fault(fault)
+        code, reason, told = _fault(fault)
         self._judged = fault.position
         try:
             self._step(entry, event)
         except Differs:
-            self._failed(code, reason)
+            self._failed(code, reason, told)
             return
         if code not in ("effect_impossible", "logic_unknown"):
             raise Differs(fault.position, f"the job failed with {code}, but the machine takes the event before it")
         self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
-        self._failed(code, reason)
+        self._failed(code, reason, told)
 
-    def _failed(self, code: str, reason: str) -> None:
-        self._said.append(schemas.JobFailed(reason_code=code, reason=reason))
+    def _failed(self, code: str, reason: str, told: str) -> None:
+        self._said.append(schemas.JobFailed(reason_code=code, reason=told))
         self._finish = Finish(outcome="failed", reason_code=code, reason=reason)
 
     # -- what was sent --------------------------------------------------------------------------------------
@@ -404,10 +415,15 @@ def _plain_digest(entry: Entry) -> bytes:
         raise Differs(entry.position, "the recorded digest of a sent message cannot be read") from None
 
 
-def _fault(entry: Entry) -> tuple[str, str]:
+def _is_own_word(fault: Entry) -> bool:
+    return _fault(fault)[0] in chain.OWN_WORD
+
+
+def _fault(entry: Entry) -> tuple[str, str, str]:
+    """Code, reason, and what the partner was told of it."""
     try:
         found = msgspec.msgpack.decode(entry.event, type=dict[str, str])
-        return found["code"], found["reason"]
+        return found["code"], found["reason"], found.get("told", found["reason"])
     except (*UNREADABLE, KeyError):
         raise Differs(entry.position, "the reason of a fault cannot be read") from None
 
