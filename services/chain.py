@@ -19,6 +19,11 @@ DECIDED: Final = "decided"
 DEADLINE: Final = "deadline"
 FAULT: Final = "fault"
 
+SECRET_MISSING: Final = "secret_missing"  # noqa: S105 - a reason code
+PARTNER_FROZEN: Final = "partner_frozen"
+OWN_WORD: Final = frozenset({SECRET_MISSING, PARTNER_FROZEN})
+"""Codes of faults that no entry of the chain leads to: the engine found out by other means."""
+
 
 def genesis(job: str, party: str) -> bytes:
     """The head of an empty chain."""

@@ -134,7 +134,8 @@ class Desk:
     async def waits(self, job: str = "") -> dict[str, Waiting]:
         """What each job (or this one) waits for, of those that wait."""
         known = await self._journal.read(lambda connection: facts(connection, job))
-        return waits(known, self._transport.state, self._relay.refusals, self._runner.stuck_since)
+        stuck = self._runner.disk.trouble or ("no commit yet" if self._runner.stuck_since else "")
+        return waits(known, self._transport.state, self._relay.refusals, stuck)
 
     async def wait(self, job: str) -> JobView:
         """Wait until a job has ended or is frozen. Raises JobUnknown, DaemonStopped."""

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
+from services import chain
 from services.blobs import BlobStore
 from services.job_secrets import JobSecrets
 from services.journal import Journal, JournalUnavailable
@@ -86,5 +87,5 @@ class Starting:
         lost = self._secrets.lost(record.job for record in found.records if record.running)
         for job in lost:
             reason = f"its secret {self._secrets.path(job)} is missing: {_RESTORED}"
-            await self._runner.fail(job, "secret_missing", reason, told="this party has lost its secret of the job")
+            await self._runner.fail(job, chain.SECRET_MISSING, reason, told="this party has lost its secret of the job")
         return await self._journal.write(lambda connection: recover(connection, self._blobs)) if lost else found

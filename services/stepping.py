@@ -324,7 +324,7 @@ class Stepper:
         """The partner has frozen the job: it takes nothing more, so end ours and send nothing more."""
         if record.running:
             reason = f"{record.partner} cannot go on with this job ({code}) and has frozen it"
-            code = self._fault(connection, record, "partner_frozen", reason, "")
+            code = self._fault(connection, record, chain.PARTNER_FROZEN, reason, "")
             self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
         self._outbox.drop_all(connection, record, notices)
 

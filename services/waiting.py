@@ -109,14 +109,14 @@ def facts(connection: Connection, job: str = "") -> list[Facts]:
     ]
 
 
-def waiting(known: Facts, transport: TransportState, *, refused: str, stuck_since: float) -> Waiting | None:
+def waiting(known: Facts, transport: TransportState, *, refused: str, stuck: str) -> Waiting | None:
     """What a job waits for; None for one that is over and whose partner knows it.
 
     Args:
         known: from `facts`.
         transport: its present state.
         refused: why the broker does not take the job's next message; empty if it does.
-        stuck_since: since when the journal cannot commit; 0 if it can.
+        stuck: why nothing can be written here; empty if it can.
 
     """
 
@@ -129,8 +129,8 @@ def waiting(known: Facts, transport: TransportState, *, refused: str, stuck_sinc
             return None
         ended = "the job is over here; " + (untold if transport.up else f"{untold}; {transport.detail}")
         return answer(known.partner, Why.PARTNER_UNTOLD, ended)
-    if stuck_since:
-        return answer("journal", Why.JOURNAL_STUCK, "nothing can be committed: is there room on the disk?")
+    if stuck:
+        return answer("journal", Why.JOURNAL_STUCK, f"it cannot write ({stuck}): is there room on the disk?")
     if known.works:
         return answer("own work", Why.OWN_WORK, f"{known.tasks} tasks to compute here")
     if not transport.up:
@@ -143,11 +143,8 @@ def waiting(known: Facts, transport: TransportState, *, refused: str, stuck_sinc
 
 
 def waits(
-    known: Sequence[Facts], transport: TransportState, refusals: dict[str, str], stuck_since: float
+    known: Sequence[Facts], transport: TransportState, refusals: dict[str, str], stuck: str
 ) -> dict[str, Waiting]:
     """`waiting` of each job that waits, by its identifier."""
-    found = {
-        item.job: waiting(item, transport, refused=refusals.get(item.job, ""), stuck_since=stuck_since)
-        for item in known
-    }
+    found = {item.job: waiting(item, transport, refused=refusals.get(item.job, ""), stuck=stuck) for item in known}
     return {job: item for job, item in found.items() if item is not None}

@@ -9,12 +9,15 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import create_engine, text
+
+from tests.parties import until
 
 USER: Final = "warren"
 DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -55,9 +58,31 @@ def running_server() -> str:
             subprocess.run([place / program, *arguments], cwd=where, check=True, stdout=log, stderr=log, **who)
 
     run("initdb", "-D", "data", "-U", USER, "-A", "trust", "--no-sync")
-    options = f"-k {where} -c listen_addresses= -c fsync=off"
-    run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
-    atexit.register(run, "pg_ctl", "-D", "data", "-m", "immediate", "stop")
+    server = subprocess.Popen(
+        # Tests that are killed leave no server behind.
+        [
+            "setpriv",
+            "--pdeathsig",
+            "QUIT",
+            place / "postgres",
+            "-D",
+            "data",
+            "-k",
+            where,
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ],
+        cwd=where,
+        stdout=subprocess.DEVNULL,
+        stderr=(where / "log").open("ab"),
+        **who,
+    )
+    atexit.register(server.wait)
+    atexit.register(server.send_signal, signal.SIGQUIT)
+    ready = [place / "pg_isready", "-q", "-h", where]
+    until(lambda: subprocess.run(ready, check=False).returncode == 0, "PostgreSQL starts")
     return str(where)
 
 

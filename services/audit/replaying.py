@@ -48,7 +48,6 @@ _OF_KIND: Final[dict[str, tuple[type, ...]]] = {
 }
 _UNREADABLE: Final = frozenset({"seal_broken", "message_oversized", "message_malformed", "credit_exceeded"})
 """Codes with which the engine ends a job for a message that never became an event."""
-_OWN_WORD: Final = frozenset({"secret_missing", "partner_frozen"})
 """Codes with which the engine ends a job for what is in no entry: a lost file, or a word of the partner."""
 _UNDONE: Final = frozenset({"effect_impossible", "logic_unknown"})
 """Codes with which the engine undoes a step that the machine itself would take."""
@@ -186,7 +185,7 @@ class _Replayer:
             self._alone(entry)
             return
         fault = after if after is not None and after.kind == chain.FAULT else None
-        if fault is not None and _fault(fault)[0] in _OWN_WORD:
+        if fault is not None and _fault(fault)[0] in chain.OWN_WORD:
             fault = None
         if self._finish is not None:
             self._late(entry)
@@ -301,7 +300,7 @@ class _Replayer:
     def _alone(self, fault: Entry) -> None:
         """A fault that is not the end of a step."""
         code, _, _ = _fault(fault)
-        if code not in _OWN_WORD or self._finish is not None:
+        if code not in chain.OWN_WORD or self._finish is not None:
             raise Differs(fault.position, f"the job failed with {code}, which no entry before it leads to")
         self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
         self._bulk.clear()

@@ -52,12 +52,12 @@ def describe(view: dict[str, Any], rate: float) -> tuple[str, str]:
         left = (total - done) / rate
         details.append(f"{rate:,.0f} rows/s, {left:.0f} s left")
     waiting = view.get("waiting")
-    if waiting and waiting["why"] != "own_work":
+    if not view.get("disk", {}).get("ok", True):
+        details.append(f"waiting: {view['disk']['detail']}")
+    elif waiting and waiting["why"] != "own_work":
         details.append(told(view))
     elif not view.get("transport", {}).get("up", True):
         details.append(f"no broker: {view['transport']['detail']}")
-    if not view.get("disk", {}).get("ok", True):
-        details.append(f"waiting: {view['disk']['detail']}")
     return stage, "; ".join(details)
 
 

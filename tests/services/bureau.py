@@ -68,6 +68,7 @@ class Bureau:
     directory: Path
     now: float = 1_800_000_000.0
     job: str = ""
+    accept_restored: bool = False
     parties: dict[str, Party] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class Bureau:
             functions="tests.services.gates",
             settings=party.settings,
             expiry_of=expiry_of,
+            accept_restored=self.accept_restored,
             timing=house.TIMING,
             surroundings=Surroundings(clock=lambda: self.now),
         )

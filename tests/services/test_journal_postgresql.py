@@ -54,7 +54,7 @@ def test_a_daemon_whose_session_was_lost_writes_nothing_while_another_one_has_th
         await first.write(_add("a"))
         with pytest.raises(JournalTaken):
             second.open()
-        postgres.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name", name=database)
+        postgres.do("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :n", n=database)
         second.open()
         await second.write(_add("b"))
         for _ in range(3):

@@ -220,6 +220,23 @@ def test_an_answer_brings_what_is_missing_and_only_that(town):
     house.run(story)
 
 
+def test_an_answer_does_not_bring_again_what_was_published_since_the_question(town):
+    async def story():
+        async with shop_and_stranger(town()) as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=10, size=100))
+            await house.until(lambda: "receipt.request" in bank.kinds())
+            await bank.say(JOB, ACCEPT, 1)
+            await house.until(lambda: bank.kinds().count("link.terms") == 10)
+            # The answer was given when the bank had the proposal and nothing else yet.
+            before = len(bank.heard)
+            await bank.say(JOB, schemas.Receipt(applied=1, credit=16), 0)
+            await house.until(lambda: "receipt.request" in bank.kinds()[before:])
+            assert set(bank.kinds()[before:]) <= {"receipt", "receipt.request", "receipt.held"}
+            assert shop.relay_counts.bulk_published_again == 0
+
+    house.run(story)
+
+
 def test_a_broker_that_loses_everything_it_held_costs_time_and_no_data(tmp_path):
     async def story():
         plan = toy.Plan(chunks=6, size=500)
