@@ -20,6 +20,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from protocol.effects import BlobRef
 from services import retention
 from services.crash import CrashHook, no_crash
+from services.data_directory import sync_directory
 from services.journal_schema import blobs
 from services.limits import SEGMENT_BYTES_MAX
 from services.segments import BlobMissing, Location
@@ -185,7 +186,7 @@ class BlobStore:
                 self._abandon(segment)
                 raise
         for folder in list(self._new_entries):
-            _sync_directory(folder)
+            sync_directory(folder)
             self._new_entries.discard(folder)
         self._crash("blob.synced")
 
@@ -232,11 +233,3 @@ class BlobStore:
             os.close(segment.file)
         self._open.clear()
         self._unsynced.clear()
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -61,3 +61,12 @@ class DataDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in a directory durable: what was made, renamed or deleted there. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from services.data_directory import sync_directory
+
 SECRET_BYTES: Final = 32
 
 
@@ -36,7 +38,7 @@ class JobSecrets:
         finally:
             os.close(file)
         fresh.rename(self.path(job))
-        self._sync()
+        sync_directory(self._directory)
 
     def lost(self, running: Iterable[str]) -> list[str]:
         """Which of these jobs have no secret, in their order."""
@@ -45,22 +47,15 @@ class JobSecrets:
     def erase(self, job: str) -> None:
         """Erase the secret of a job; there may be none."""
         self.path(job).unlink(missing_ok=True)
-        self._sync()
+        sync_directory(self._directory)
 
     def sweep(self, running: Collection[str]) -> int:
         """Erase every secret whose job does not run; returns how many there were. At start."""
         stray = [path for path in sorted(self._directory.iterdir()) if path.name not in running]
         for path in stray:
             path.unlink()
-        self._sync()
+        sync_directory(self._directory)
         return len(stray)
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_secret(path: Path) -> bytes:

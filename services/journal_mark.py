@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
+from services.data_directory import sync_directory
 from services.journal import Journal
 from services.journal_schema import meta
 
@@ -155,7 +156,7 @@ class JournalMark:
             os.close(file)
         fresh.rename(self._path)
         if durable:
-            _sync_directory(self._path.parent)
+            sync_directory(self._path.parent)
 
 
 def _read(connection: Connection) -> Mark | None:
@@ -164,11 +165,3 @@ def _read(connection: Connection) -> Mark | None:
     if _INSTANCE not in values:
         return None
     return Mark(instance=values[_INSTANCE], generation=int(values[_GENERATION]))
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,17 +12,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import numpy as np
 from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
 from learning.links import residual_bound
-from messages.identity import Identity
 from paillier.budget import bit_budget
-from protocol.contract import JobContract, encode_contract, job_id
 from protocol.machines import ROLES
-from protocol.state import BUSINESS, PROVIDER, decode_state
+from protocol.state import decode_state
 from services import jobs
 from services.crash import Crash
 from services.daemon import Daemon, DaemonConfig
@@ -32,82 +29,17 @@ from services.limits import Timing
 from services.serve import expiry_of
 from services.snapshot import pack_snapshot
 from services.surroundings import Surroundings
-from services.tables import Table
 from services.transactions import Transactions, sqlite_url
+from tests.simulation.agreement import BEGAN, JOB, KEY_BITS, MARKS, PARTNER, ROWS, contract, identity, tables
 from tests.simulation.invariants import Spoken, Watcher
 from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
 from tests.simulation.schedule import Disaster, Schedule
 
-ROWS: Final = 60
-ITERATIONS: Final = 3
-KEY_BITS: Final = 512
-NAMES: Final = {BUSINESS: "bank", PROVIDER: "bureau"}
-PARTNER: Final = {"bank": "bureau", "bureau": "bank"}
-MARKS: Final = ("small_sample", "insecure")
 SLOTS: Final = 2
 TIMING: Final = Timing(watch=20.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
 REST_S: Final = 2.0
 REST_S_MAX: Final = 600.0
-BEGAN: Final = 1_700_000_000.0
-
-
-@functools.cache
-def identity(name: str) -> Identity:
-    """The same keys in every run, so that a seed means the same everywhere."""
-    sizes = {"sign": 32, "receive_x25519": 32, "receive_mlkem768": 64}
-    return Identity(name, {key: hashlib.shake_256(f"{name}/{key}".encode()).digest(n) for key, n in sizes.items()})
-
-
-@functools.cache
-def tables() -> dict[str, Table]:
-    """Rows of numbers that say something about the label; each party has them in its own order."""
-    chance = np.random.default_rng(11)
-    values = chance.normal(size=(ROWS, 6))
-    label = (values.sum(axis=1) + chance.logistic(size=ROWS) > 0).astype(float)
-    names = [f"person-{number:03d}" for number in range(ROWS)]
-    order = chance.permutation(ROWS)
-    return {
-        "bank": Table(names, ("income", "age", "balance"), values[:, :3], label),
-        "bureau": Table([names[row] for row in order], ("limit", "loans", "delays"), values[order, 3:], None),
-    }
-
-
-@functools.cache
-def contract() -> bytes:
-    """What the two agree on."""
-    return encode_contract(
-        JobContract(
-            protocol_version=1,
-            logic_version=1,
-            leakage_version=1,
-            nonce=b"simulate",
-            business="bank",
-            provider="bureau",
-            business_key=identity("bank").public.digest(),
-            provider_key=identity("bureau").public.digest(),
-            business_dataset="loans",
-            provider_dataset="people",
-            data_digest=bytes(32),
-            schema_digest=bytes(32),
-            business_rows=ROWS,
-            business_columns=3,
-            task="logistic",
-            l2=1e-2,
-            max_iterations=ITERATIONS,
-            tolerance=1e-6,
-            key_bits=KEY_BITS,
-            label_bound=1.0,
-            psi_quota=10_000,
-            marks=MARKS,
-            align_chunk_items=32,
-            chunk_rows_max=28,
-            expires_at=int(BEGAN) + 10**6,
-        )
-    )
-
-
-JOB: Final = job_id(contract())
 
 
 @dataclass(frozen=True)
