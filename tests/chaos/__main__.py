@@ -27,7 +27,8 @@ from tests.endurance.town import Town
 PROGRAMS_VARIABLE: Final = "WARREN_RABBITMQ"
 """Directories of further `rabbitmq-server` programs, like those of PATH."""
 
-out = Console(highlight=False, soft_wrap=True)
+WIDTH_MIN: Final = 120
+out = Console(highlight=False, soft_wrap=True, width=max(WIDTH_MIN, Console().width))
 
 
 def programs() -> list[Path]:
