@@ -87,6 +87,7 @@ def make_party(
     declare: bool,
     noise_seed: str,
     workers: int = 1,
+    retention: tuple[str, ...] = ("digests",),
 ) -> Path:
     """Write identity, policy and party.toml of one party; returns the path of party.toml."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,8 +95,8 @@ def make_party(
     write_private(directory / "identity" / f"{name}.private.json", identity.to_bytes())
     (directory / f"{name}.public.json").write_text(identity.public.to_json(), encoding="utf-8")
     (directory / "peers").mkdir(exist_ok=True)
-    listed = ", ".join(f'"{mark}"' for mark in marks)
-    (directory / "policy.toml").write_text(f"marks = [{listed}]\n", encoding="utf-8")
+    policy = f"marks = {_listed(marks)}\nretention = {_listed(retention)}\n"
+    (directory / "policy.toml").write_text(policy, encoding="utf-8")
     source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
     label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""
     text = (
@@ -108,6 +109,10 @@ def make_party(
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"[{', '.join(map(_quoted, words))}]"
 
 
 def _quoted(text: str) -> str:

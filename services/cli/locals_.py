@@ -51,7 +51,7 @@ def _quiet() -> None:
 
 @contextmanager
 def _parties(
-    directory: Path, tables: LocalTables, broker: str, marks: tuple[str, ...], noise_seed: str
+    directory: Path, tables: LocalTables, broker: str, job: dict[str, Any], noise_seed: str
 ) -> Iterator[tuple[Path, Path]]:
     """Two parties with their daemons running: embedded, on a private RabbitMQ, or on a broker by URL."""
     with ExitStack() as stack:
@@ -68,7 +68,8 @@ def _parties(
                 name,
                 tables,
                 broker=urls[role],
-                marks=marks,
+                marks=tuple(job.get("marks", ())),
+                retention=(job.get("retention", "digests"),),
                 declare=declare,
                 noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
             )
@@ -79,18 +80,41 @@ def _parties(
         yield first, second
 
 
+@contextmanager
+def _place(keep: Path | None) -> Iterator[Path]:
+    """Where the parties live: for the job only, or in a new directory of the caller's. Raises ConfigError."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="warren-") as name:
+            yield Path(name)
+        return
+    if keep.exists() and any(keep.iterdir()):
+        raise ConfigError(f"--keep {keep}: there is something already; name a new directory")
+    keep.mkdir(parents=True, exist_ok=True, mode=0o700)
+    yield keep.resolve()
+
+
 def train(
-    tables: LocalTables, job: dict[str, Any], *, broker: str, noise_seed: str = "", show_progress: bool = True
+    tables: LocalTables,
+    job: dict[str, Any],
+    *,
+    broker: str,
+    noise_seed: str = "",
+    show_progress: bool = True,
+    place: Path | None = None,
 ) -> LocalResult:
-    """Run one job between two fresh parties on this machine. Raises LocalError, TableError, ConfigError."""
+    """Run one job between two fresh parties on this machine, in `place` if it is to be kept.
+
+    Raises LocalError, TableError, ConfigError.
+    """
     _quiet()
     read_table(
         tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]
     )  # before anything is started: a bad file is the commonest mistake
     read_table(tables.provider, identifier=tables.identifier)
     fields = {"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}
-    with tempfile.TemporaryDirectory(prefix="warren-") as name, ExitStack() as stack:
-        parties = stack.enter_context(_parties(Path(name), tables, broker, tuple(job.get("marks", ())), noise_seed))
+    with ExitStack() as stack:
+        directory = place or stack.enter_context(_place(None))
+        parties = stack.enter_context(_parties(directory, tables, broker, job, noise_seed))
         watch = stack.enter_context(ProgressView()) if show_progress else None
         return run_job(parties, fields, watch)
 
@@ -176,6 +200,9 @@ def demo(
     rows: Annotated[str, typer.Option(help="How many rows, or all.")] = "4000",
     broker: Annotated[str, typer.Option(help="embedded or rabbitmq.")] = "embedded",
     out_directory: Annotated[Path, typer.Option("--out", help="Where results and plots go.")] = Path("out/demo"),
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep both parties with all that an audit needs, in this new directory.")
+    ] = None,
 ) -> int:
     """Train on the credit-default example and compare with the model of the joined table.
 
@@ -184,14 +211,21 @@ def demo(
     """
     if rows != "all" and not rows.isdigit():
         raise ConfigError(f"--rows {rows}: a number of rows, or all")
-    with tempfile.TemporaryDirectory(prefix="warren-demo-") as name:
-        tables = example_tables(Path(name), rows)
+    job = {**DEMO_JOB, "retention": "full" if keep else "digests"}
+    with _place(keep) as place:
+        tables = example_tables(place, rows)
         out.print(f"Two parties, {rows} rows of default_credit (UCI, CC BY 4.0), transport: {broker}\n")
-        result = train(tables, DEMO_JOB, broker=broker, noise_seed=DEMO_SEED)
-        finished = _finished(tables, DEMO_JOB, result, broker)
+        result = train(tables, job, broker=broker, noise_seed=DEMO_SEED, place=place)
+        finished = _finished(tables, job, result, broker)
     report.write_outputs(out_directory, finished)
     summary.show(finished, out)
     out.print(f"\nEach party's own target parameters, history and plots are in {out_directory}/")
+    if keep:
+        out.print(f"\nWhat each party keeps of job {result.job} is in {keep}/. To run its tasks again (docs/audit.md):")
+        for role in NAMES:
+            party, file = keep / role / "party.toml", keep / f"{role}.audit"
+            out.print(f"  warren audit export {result.job} --for auditor --party {party} --out {file}", soft_wrap=True)
+            out.print(f"  warren audit replay --execute {file} --party {party}", soft_wrap=True)
     return DONE if report.json_object(finished)["converged"] else FAILED
 
 
