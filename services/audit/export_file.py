@@ -29,19 +29,26 @@ Audience = Literal["partner", "auditor"]
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that nobody vouches for: its own errors, Python's for text, and for deep nesting."""
 
+_SAID_MAX: Final = 2000
 _LENGTH: Final = struct.Struct(">I")
 _DOMAIN: Final = b"warren export signature 1\x00"
 _Place = Annotated[int, Meta(ge=0, le=2**48)]
 _Text = Annotated[str, Meta(max_length=4096)]
 
 
+def printable(text: str) -> str:
+    """A text with words of a file in it, fit for a terminal and a log."""
+    cut = text if len(text) <= _SAID_MAX else f"{text[:_SAID_MAX]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
 class ExportError(ValueError):
     """A file that cannot be read as an export. `offset`: the byte at which the unreadable frame begins."""
 
     def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"byte {offset}: {reason}")
         self.offset = offset
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(f"byte {offset}: {self.reason}")
 
 
 class Frame(

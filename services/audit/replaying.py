@@ -35,7 +35,17 @@ from protocol.effects import (
 )
 from protocol.machines import LogicUnknown, role_of
 from services import chain, jobs
-from services.audit.export_file import AUDITOR, UNREADABLE, Ending, Entry, ExportError, ExportReader, Opening, Seal
+from services.audit.export_file import (
+    AUDITOR,
+    UNREADABLE,
+    Ending,
+    Entry,
+    ExportError,
+    ExportReader,
+    Opening,
+    Seal,
+    printable,
+)
 from services.jobs import SentBody
 from services.limits import TASKS_PER_JOB_MAX
 from services.roles import Role
@@ -56,7 +66,7 @@ class Differs(Exception):
     """The first place where record and machine part."""
 
     def __init__(self, position: int, text: str) -> None:
-        super().__init__(f"entry {position}: {text}" if position else text)
+        super().__init__(printable(f"entry {position}: {text}" if position else text))
         self.position = position
         self.text = text
 
@@ -344,7 +354,7 @@ class _Replayer:
             )
         if not entry.event:
             self._note("the digest of some control messages was not recorded: only their kinds were compared")
-        elif _plain_digest(entry) != hashlib.sha256(codec.encode(message)).digest():
+        elif _plain_digest(entry) != hashlib.sha256(_encoded(entry, message)).digest():
             raise Differs(
                 entry.position, f"{kind} (sequence {header.sequence}) was sent with other content than the machine's"
             )
@@ -411,6 +421,14 @@ def _header(entry: Entry) -> Header:
         return read_header(entry.header)
     except ValueError:
         raise Differs(entry.position, f"the header of a {entry.kind} message cannot be read") from None
+
+
+def _encoded(entry: Entry, message: schemas.Message) -> bytes:
+    """What the machine says, in bytes. Its words are made of recorded outputs, which may be anything."""
+    try:
+        return codec.encode(message)
+    except codec.CodecError as error:
+        raise Differs(entry.position, f"the machine says what is no message: {error}") from None
 
 
 def _plain_digest(entry: Entry) -> bytes:

@@ -23,6 +23,7 @@ from services.audit.export_file import (
     ExportReader,
     Opening,
     Seal,
+    printable,
     signature_holds,
 )
 
@@ -46,7 +47,7 @@ class Finding:
         message = f", {self.kind}" if self.kind else ""
         message += f" sequence {self.sequence}" if self.sequence else ""
         message += f" of {self.party}" if self.party else ""
-        return f"{where}{message}: {self.text}"
+        return printable(f"{where}{message}: {self.text}")
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ INPUT_SECONDS_MAX: Final = 20
 SHARE_MIN: Final = 0.95
 KEPT_FILES_MAX: Final = 30
 KEPT_BYTES_MAX: Final = 50_000
-"""Of one target; what its lines and branches need is kept in any case."""
+"""Of one target; what lines and branches need is kept in any case where the target is held to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,14 @@ def folders_of(name: str) -> tuple[Path, ...]:
 
 def keep(name: str) -> None:
     """Replace a target's corpus in git by the inputs that its lines and branches need, and some of the merged ones."""
-    needed = list(map(Path, measure(name)["needed"]))  # type: ignore[call-overload]
-    contents, size = dict.fromkeys(path.read_bytes() for path in needed), 0
-    size = sum(map(len, contents))
-    for path in merged(name):
+    report = measure(name)
+    needed = list(map(Path, report["needed"]))  # type: ignore[call-overload]
+    contents: dict[bytes, None] = {}
+    size = 0
+    for path in [*needed, *merged(name)]:
         data = path.read_bytes()
-        if data not in contents and len(contents) < KEPT_FILES_MAX and size + len(data) <= KEPT_BYTES_MAX:
+        fits = len(contents) < KEPT_FILES_MAX and size + len(data) <= KEPT_BYTES_MAX
+        if data not in contents and (fits or (report["held"] and path in needed)):
             contents[data] = None
             size += len(data)
     shutil.rmtree(CORPUS / name, ignore_errors=True)
