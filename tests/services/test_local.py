@@ -131,3 +131,11 @@ def test_tables_without_a_common_identifier_are_refused(
     table.with_columns(("other-" + pl.col("id")).alias("id")).write_csv(found.provider)
     assert run(local_arguments(found, "--small-sample", "--release-noise", "0"), monkeypatch) == FAILED
     assert "0 identifiers in common" in capsys.readouterr().err
+
+
+def test_a_directory_with_something_in_it_is_not_kept_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").touch()
+    assert run(["demo", "--keep", str(tmp_path)], monkeypatch) == BAD_INPUT
+    assert "name a new directory" in capsys.readouterr().err
