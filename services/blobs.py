@@ -32,7 +32,7 @@ _THIS: Final = (blobs.c.job == bindparam("this_job"), blobs.c.sha256 == bindpara
 _ADD: Final = (
     update(blobs).where(*_THIS).values(refs=blobs.c.refs + bindparam("by")).returning(blobs.c.refs, blobs.c.segment)
 )
-_PUT: Final = insert(blobs)
+_PUT: Final = insert(blobs).values(refs=1 + retention.KEPT_COUNT)
 _DROP: Final = delete(blobs).where(*_THIS)
 _LOCATE: Final = select(blobs.c.segment, blobs.c.offset, blobs.c.bytes).where(*_THIS)
 _NAMED: Final = select(blobs.c.sha256).where(blobs.c.segment == bindparam("this_segment")).limit(1)
@@ -73,10 +73,9 @@ class BlobStore:
         ref = BlobRef(sha256=hashlib.sha256(data).digest(), rows=rows, bytes=len(data))
         if self._add(connection, job, ref.sha256, 1) is not None:
             return ref
-        refs = 1 + retention.keeps_all(connection, job)
         segment, offset = self._append(job, stream, data)
-        place = {"segment": segment, "offset": offset, "bytes": len(data), "refs": refs}
-        connection.execute(_PUT, {"job": job, "sha256": ref.sha256, **place})
+        place = {"segment": segment, "offset": offset, "bytes": len(data)}
+        connection.execute(_PUT, {"job": job, "this_job": job, "sha256": ref.sha256, **place})
         return ref
 
     def refer(self, connection: Connection, job: str, sha256: bytes) -> None:

@@ -83,6 +83,7 @@ _COUNT: Final = (
     .values(value=counters.c.value + bindparam("by"))
 )
 _COUNT_FIRST: Final = insert(counters)
+_COUNTED: Final = select(counters.c.name).where(counters.c.job == bindparam("this_job"))
 
 
 def load(connection: Connection, job: str) -> JobRecord | None:
@@ -103,8 +104,16 @@ def create(connection: Connection, record: JobRecord) -> None:
 def save(connection: Connection, record: JobRecord) -> None:
     """Write a record back, and what was counted on the way."""
     connection.execute(_SAVE, {"this_job": record.job, **_values(record)})
-    for name, by in record.counts.items():
-        count(connection, record.job, name, by)
+    if not record.counts:
+        return
+    # One statement for all that are there already, as they nearly always are.
+    counted = [{"this_job": record.job, "this_name": name, "by": by} for name, by in record.counts.items()]
+    if connection.execute(_COUNT, counted).rowcount < len(counted):
+        known = set(connection.scalars(_COUNTED, {"this_job": record.job}))
+        new = [
+            {"job": record.job, "name": name, "value": by} for name, by in record.counts.items() if name not in known
+        ]
+        connection.execute(_COUNT_FIRST, new)
     record.counts.clear()
 
 

@@ -27,6 +27,9 @@ LATE_MESSAGES_MAX: Final = 1_000
 JOBS_PER_PARTNER_MAX: Final = 64
 """Running jobs that one partner may have proposed to this party."""
 
+SIGN_PERIOD_S: Final = 1.0
+"""Seconds within which a partner's signs are noted once."""
+
 TASKS_PER_JOB_MAX: Final = 100_000
 """Compute tasks of one job that wait for the executor."""
 

@@ -25,6 +25,7 @@ from services.limits import (
     HOLD_AHEAD,
     JOBS_PER_PARTNER_MAX,
     LATE_MESSAGES_MAX,
+    SIGN_PERIOD_S,
 )
 from services.notices import Notices, Question
 from services.outbox import Outbox, ReceiptAhead
@@ -63,6 +64,8 @@ class Receiving:
         self._answering_role = answering_role
         self._expiry_of = expiry_of
         self._clock = clock
+        # Survives a rollback: then the next sign is noted a second later, and nothing depends on it.
+        self._heard: dict[str, float] = {}
 
     def take(self, connection: Connection, delivery: Delivery) -> Notices:
         """Take one delivery; after the commit it may be acknowledged, whatever it was."""
@@ -80,7 +83,7 @@ class Receiving:
                 header=error.header_bytes or b"",
             )
             return notices
-        note_sign(connection, envelope.header.sender, self._clock())
+        self._note_sign(connection, envelope.header.sender)
         refusal = (
             self._unsequenced(connection, envelope, notices)
             if envelope.header.kind in schemas.UNSEQUENCED
@@ -89,6 +92,13 @@ class Receiving:
         if refusal:
             self._park(connection, delivery, envelope, refusal)
         return notices
+
+    def _note_sign(self, connection: Connection, sender: str) -> None:
+        """Remember when a partner was last heard of, to the second: a row for every delivery would cost too much."""
+        now = self._clock()
+        if not 0.0 <= now - self._heard.get(sender, -SIGN_PERIOD_S) < SIGN_PERIOD_S:
+            note_sign(connection, sender, now)
+            self._heard[sender] = now
 
     def _park(self, connection: Connection, delivery: Delivery, envelope: Envelope, code: str) -> None:
         parking.park(

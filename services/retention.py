@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from services.journal_schema import contracts
 
@@ -14,6 +14,14 @@ FULL: Final = "full"
 _NOTE: Final = insert(contracts)
 _WHOLE: Final = (contracts.c.retention == FULL, contracts.c.purged_at == 0.0)
 _KEPT: Final = select(contracts.c.job).where(contracts.c.job == bindparam("this_job"), *_WHOLE)
+
+KEPT_COUNT: Final = (
+    select(func.count())
+    .select_from(contracts)
+    .where(contracts.c.job == bindparam("this_job"), *_WHOLE)
+    .scalar_subquery()
+)
+"""1 for a job of which everything is kept, else 0: inside a statement that has `this_job`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,7 @@ Tell = Callable[[Notices], None]
 
 # Built once: to put a statement together costs more than to run it.
 _TASK: Final = (tasks_table.c.job == bindparam("this_job"), tasks_table.c.task == bindparam("this_task"))
-_STARTED: Final = select(tasks_table.c.started).where(*_TASK)
-_START: Final = update(tasks_table).where(*_TASK).values(started=True)
+_START: Final = update(tasks_table).where(*_TASK, tasks_table.c.started.is_(False)).values(started=True)
 _FAILURES: Final = select(tasks_table.c.failures).where(*_TASK)
 _FAILED: Final = update(tasks_table).where(*_TASK).values(failures=tasks_table.c.failures + 1)
 _ENDED: Final = delete(tasks_table).where(*_TASK)
@@ -300,12 +299,10 @@ class Runner:
         """Note that a task is being run; a second time is counted."""
 
         def unit(connection: Connection) -> None:
-            started = connection.scalar(_STARTED, _which(task))
-            if started:
-                jobs.count(connection, task.job, "tasks_run_again")
-            elif started is not None:
-                connection.execute(_START, _which(task))
+            if connection.execute(_START, _which(task)).rowcount:
                 jobs.count(connection, task.job, "tasks_run")
+            elif connection.scalar(_FAILURES, _which(task)) is not None:
+                jobs.count(connection, task.job, "tasks_run_again")
 
         # Only a statistic: the reply is committed whether this was or not.
         with suppress(JournalUnavailable):

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from messages import schemas
 from protocol.effects import (
@@ -50,10 +50,15 @@ _TOLD: Final = f"{_INTERNAL}; its log says more"
 # Built once: to put a statement together costs more than to run it.
 _OF_JOB: Final = tasks.c.job == bindparam("this_job")
 _WAITING: Final = select(func.count()).select_from(tasks).where(_OF_JOB)
-_KNOWN: Final = select(tasks.c.id).where(_OF_JOB, tasks.c.task == bindparam("this_task"))
 _ADD: Final = insert(tasks)
-_PROGRESS: Final = select(progress).where(progress.c.job == bindparam("this_job"))
-_NOTE: Final = update(progress).where(progress.c.job == bindparam("this_job"))
+_SAME_PLACE: Final = and_(
+    progress.c.stage == bindparam("this_stage"), progress.c.waits_for == bindparam("this_waits_for")
+)
+_NOTE: Final = (
+    update(progress)
+    .where(progress.c.job == bindparam("this_job"))
+    .values(since=case((_SAME_PLACE, progress.c.since), else_=bindparam("now")))
+)
 
 
 class _Impossible(Exception):
@@ -206,8 +211,6 @@ class Stepper:
         waiting = connection.scalar(_WAITING, {"this_job": record.job})
         if (waiting or 0) >= TASKS_PER_JOB_MAX:
             raise _Impossible(f"more than {TASKS_PER_JOB_MAX} tasks wait")
-        if connection.scalar(_KNOWN, {"this_job": record.job, "this_task": effect.task}) is not None:
-            raise _Impossible(f"task {effect.task} is waiting already")
         for ref in effect.inputs:
             self._blobs.refer(connection, record.job, ref.sha256)
         row = {
@@ -220,7 +223,10 @@ class Stepper:
             "started": False,
             "failures": 0,
         }
-        added = connection.execute(_ADD, row)
+        try:
+            added = connection.execute(_ADD, row)
+        except IntegrityError:
+            raise _Impossible(f"task {effect.task} is waiting already") from None
         assert added.inserted_primary_key is not None
         notices.tasks.append(
             ReadyTask(
@@ -252,13 +258,10 @@ class Stepper:
             "total": effect.total,
             "waits_for": effect.waits_for,
         }
-        row = connection.execute(_PROGRESS, {"this_job": record.job}).first()
-        if row is None:
-            connection.execute(insert(progress), {"job": record.job, "since": self._clock(), **values})
-            return
-        if (row.stage, row.waits_for) != (effect.stage, effect.waits_for):
-            values["since"] = self._clock()
-        connection.execute(_NOTE, {"this_job": record.job, **values})
+        now = self._clock()
+        place = {"this_stage": effect.stage, "this_waits_for": effect.waits_for, "now": now}
+        if connection.execute(_NOTE, {"this_job": record.job, **place, **values}).rowcount == 0:
+            connection.execute(insert(progress), {"job": record.job, "since": now, **values})
 
     # -- endings --------------------------------------------------------------------------------------------
 

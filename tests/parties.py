@@ -49,6 +49,7 @@ def make_parties(
     names: Mapping[str, str] = NAMES,
     urls: Mapping[str, str] = NOWHERE,
     noise_seed: str = "",
+    retention: tuple[str, ...] = ("digests",),
 ) -> dict[str, Path]:
     """party.toml, by role, of two parties that know each other; with `noise_seed` each gets one of its own."""
     paths = {
@@ -61,6 +62,7 @@ def make_parties(
             marks=marks,
             declare=False,
             noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
+            retention=retention,
         )
         for role in NAMES
     }

@@ -89,9 +89,7 @@ def record(
 ) -> Recorded:
     """Run a job to its end, whatever it is; `meddle` gets the business's console and the job when it has begun."""
     directory.mkdir(parents=True, exist_ok=True)
-    paths = make_parties(directory, write_tables(directory, rows, task), marks=MARKS)
-    with (paths[PROVIDER].parent / "policy.toml").open("a") as file:
-        file.write(f"retention = {list(allowed)}\n")
+    paths = make_parties(directory, write_tables(directory, rows, task), marks=MARKS, retention=allowed)
     with (
         embedded((paths[BUSINESS], paths[PROVIDER])),
         connect(load_party(paths[BUSINESS])) as business,

@@ -36,7 +36,7 @@ from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
 from tests.simulation.schedule import Disaster, Schedule
 
 SLOTS: Final = 2
-TIMING: Final = Timing(watch=20.0, lag=60.0, silence_last=120.0)
+TIMING: Final = Timing(watch=60.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
 REST_S: Final = 2.0
 REST_S_MAX: Final = 600.0
