@@ -15,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Not empty when the kernel is not there although it could be: `make setup` tries again.
 UNBUILT := $(shell [ -n "$$WARREN_NO_COMPILER" ] || ls kernel/_native* >/dev/null 2>&1 || ! command -v $${CC:-cc} >/dev/null 2>&1 || echo unbuilt)
 
-.PHONY: unbuilt setup setup-dev demo test test-no-compiler sanitize timing-check check format diagrams bench sim chaos soak fuzz lock clean
+.PHONY: unbuilt setup setup-dev demo test test-suite test-no-compiler sanitize timing-check check format diagrams bench sim chaos soak fuzz lock clean
 
 setup: $(VENV)/.run        ## what is needed to run; with a C compiler, the fast kernel too
 setup-dev: $(VENV)/.dev    ## and to test
@@ -37,15 +37,17 @@ demo: setup                ## the main job on real data: make demo [ROWS=all] [B
 	$(BIN)/warren demo --rows $(ROWS) --broker $(BROKER) --out out/demo-$(BROKER)
 
 test: check                ## linters, types, layers, and every test on a private RabbitMQ, with the kernel and without
+	$(MAKE) --jobs 2 --output-sync=target test-suite test-no-compiler sanitize timing-check
+
+test-suite: setup-dev
 	$(BIN)/python -m pytest
-	$(MAKE) sanitize timing-check test-no-compiler
 
 test-no-compiler: setup-dev  ## every test, in an unpacked source archive, installed where no compiler is found
 	rm -rf $(BARE)
 	$(BIN)/python -m hatchling build -t sdist -d $(BARE)
 	tar -xzf $(BARE)/*.tar.gz -C $(BARE) --strip-components=1
 	WARREN_NO_COMPILER=1 $(MAKE) -C $(BARE) setup-dev
-	cd $(BARE) && WARREN_NO_COMPILER=1 $(BIN)/python -m pytest
+	cd $(BARE) && SEEDS=40 WARREN_NO_COMPILER=1 $(BIN)/python -m pytest
 
 sanitize: setup-dev        ## the kernel's tests on a build that stops at a wrong address or undefined behaviour
 	$(BIN)/python -m kernel.build_native --sanitize address,undefined --out .sanitize
