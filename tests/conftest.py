@@ -1,6 +1,9 @@
-"""Where no kernel was built, its tests are not there: taken out of the run, not skipped in it."""
+"""What holds for every test: kernel tests go where no kernel was built (taken out, not skipped), logging stays as it was."""
+
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from kernel import library
 
@@ -15,3 +18,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in set(absent)]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands choose what is logged for their whole process, which here is every other test's as well."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)

@@ -62,7 +62,8 @@ class Aim:
         plain = self.plaintexts(keyring.budget_of(facts), owner.public.modulus)[first : first + rows]
         vector = owner.encrypt(plain, keyring.stream(context, "aimed", arguments["chunk"]))
         message = schemas.FeaturesEncrypted(first_row=first, rows=rows, ciphertexts=vector.to_bytes())
-        return TaskResult({}, ((seal_chunk(context, message, arguments["chunk"], arguments["chunks"]), rows),))
+        sealed = seal_chunk(context, message, arguments["chunk"], arguments["chunks"])
+        return TaskResult(sealed.proof, ((sealed.body, rows),))
 
     def read(self, seen: Transcript, plaintext: int, around: int = 0) -> Labels:
         """The labels from the reply's plaintext: what is known of it taken away, bits looked up.
