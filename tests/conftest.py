@@ -1,4 +1,4 @@
-"""What holds for every test: kernel tests go where no kernel was built (taken out, not skipped), logging stays as it was."""
+"""For every test: without a kernel its tests are taken out of the run, not skipped; logging stays as it was."""
 
 from collections.abc import Iterator
 
