@@ -56,10 +56,14 @@ def labels_read(reader: PublicKeyReader, numbers: Sequence[mpz], residuals: tupl
             plain = reader.reencrypted(number, residuals)
         if plain in residuals:
             found[i] = residuals.index(plain)
-    for i, j, difference in reader.quotients(numbers):
-        step = residuals[0] - residuals[1]
-        if found[i] is None and difference in (step, -step):
+    pairs, step = list(reader.quotients(numbers)), residuals[0] - residuals[1]
+    for i, j, difference in pairs:
+        if difference in (step, -step):
             found[i], found[j] = int(difference < 0), int(difference > 0)
+    # What equals a known label is known: there and back along the rows.
+    for i, j, difference in (*pairs, *reversed(pairs)):
+        if difference == 0:
+            found[i] = found[j] = found[j] if found[i] is None else found[i]
     for i, j, total in reader.inverses(numbers):
         if total in (2 * residuals[0], 2 * residuals[1]):
             found[i] = found[j] = int(total < 0)
@@ -109,11 +113,11 @@ def test_the_same_reader_finds_every_label_where_blinding_is_bad(recorded: Recor
         for row, label in enumerate(recorded.labels.tolist())
     ]
     found = labels_read(PublicKeyReader(public.n), numbers, residuals)
-    # Where all that is known is which rows differ, those that never met their opposite stay unread.
+    # With seven factors in turn, rows that meet no other label's stay unread.
     readable = [label for label in found if label is not None]
     wrong = sum(one != other for one, other in zip(found, recorded.labels.tolist(), strict=True) if one is not None)
     assert wrong == 0
-    assert len(readable) == ROWS if blinding in ("none", "small") else len(readable) > ROWS // 3
+    assert len(readable) > ROWS // 2 if blinding == "counted" else len(readable) == ROWS
 
 
 def test_a_fixed_point_number_of_phe_is_read_the_same_way_when_it_is_not_obfuscated(recorded: Recorded) -> None:
