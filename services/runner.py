@@ -107,7 +107,7 @@ class Runner:
             try:
                 await self._take(batch)
             except JournalUnavailable as error:
-                self.disk.failed(str(error))
+                self._note_stuck(error)
                 await self._wait_for_journal()
 
     async def _take(self, batch: Sequence[Delivery]) -> None:
@@ -158,11 +158,14 @@ class Runner:
         log.error("stopped consuming: the journal cannot commit")
         while not self._deliveries.empty():
             self._deliveries.get_nowait()
-        self._stuck_since = self._stuck_since or self._clock()
         await asyncio.sleep(self._timing.disk)
         await self._write_patiently(lambda connection: jobs.count(connection, "", "journal_stops"))
         self._transport.resume()
         log.info("consuming again")
+
+    def _note_stuck(self, error: JournalUnavailable) -> None:
+        self._stuck_since = self._stuck_since or self._clock()
+        self.disk.failed(str(error))
 
     async def _write_patiently(self, unit: Work[T]) -> T:
         """Commit what must not be lost, however long the disk has no room for it."""
@@ -170,8 +173,7 @@ class Runner:
             try:
                 result = await self._journal.write(unit)
             except JournalUnavailable as error:
-                self._stuck_since = self._stuck_since or self._clock()
-                self.disk.failed(str(error))
+                self._note_stuck(error)
                 await asyncio.sleep(self._timing.disk)
             else:
                 self._stuck_since = 0.0

@@ -42,9 +42,8 @@ class Schedule:
     points: tuple[Strike, ...] = field(default=())
     down_s: float = 1.0
 
-    def strikes(self, who: str, point: str, nth: int, crashes: int) -> bool:
+    def strikes(self, who: str, point: str, nth: int) -> bool:
         """Whether the party dies here. Counting goes on over its deaths."""
-        del crashes
         return Strike(who, point, nth) in self.points
 
     @property

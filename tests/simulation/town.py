@@ -104,7 +104,7 @@ class _Party:
         if self.dead:
             raise Crash(point)
         self.passed[point] = self.passed.get(point, 0) + 1
-        if self.town.schedule.strikes(self.name, point, self.passed[point], self.crashes):
+        if self.town.schedule.strikes(self.name, point, self.passed[point]):
             self.dead = True
             self.crashes += 1
             raise Crash(point)
