@@ -4,6 +4,7 @@ The order of events is chosen by a seeded generator: whatever a transport and an
 rules (order per sender kept, results in any order), some seed does.
 """
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -58,8 +59,6 @@ class Side:
 
     def store(self, data: bytes, rows: int) -> BlobRef:
         """Keep bytes as a blob."""
-        import hashlib
-
         key = hashlib.sha256(data).digest()
         self.blobs[key] = data
         self.references[key] = self.references.get(key, 0) + 1
@@ -70,6 +69,21 @@ class Side:
         self.references[ref.sha256] -= 1
         if not self.references[ref.sha256]:
             del self.references[ref.sha256], self.blobs[ref.sha256]
+
+
+def two_sides(directory: Path, settings: dict[str, Any], label: str) -> list[Side]:
+    """A business and a provider with fresh identities; their job secrets derive from `label`."""
+    return [
+        Side(
+            name=name,
+            role=role,
+            identity=Identity.generate(name),
+            directory=directory / role,
+            settings=settings,
+            secret=hashlib.sha256(f"{label}/{role}".encode()).digest(),
+        )
+        for name, role in (("business-a", "business"), ("provider-a", "provider"))
+    ]
 
 
 class Pair:

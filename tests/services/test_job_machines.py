@@ -1,19 +1,17 @@
 """Both machines with their real compute functions: a whole job in one process, in any order of events."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from messages.identity import Identity
 from protocol.contract import encode_contract, job_id
 from protocol.state import Phase
 from services.snapshot import pack_snapshot
 from services.tables import Table
 from tests.protocol.test_contract import contract
-from tests.services.pair import Pair, Side
+from tests.services.pair import Pair, two_sides
 
 ROWS, MARKS = 120, ("insecure", "small_sample")
 
@@ -59,17 +57,7 @@ def stage(directory: Path, seed: int, *, shuffle: bool = False, **changes: Any) 
         "datasets": {"customers": {"source": str(source), "id": "id"}},
         "noise_seed": "",
     }
-    sides = [
-        Side(
-            name=name,
-            role=role,
-            identity=Identity.generate(name),
-            directory=directory / role,
-            settings=settings,
-            secret=hashlib.sha256(f"{seed}/{role}".encode()).digest(),
-        )
-        for name, role in (("business-a", "business"), ("provider-a", "provider"))
-    ]
+    sides = two_sides(directory, settings, str(seed))
     agreed = contract(
         business_key=sides[0].identity.public.digest(),
         provider_key=sides[1].identity.public.digest(),

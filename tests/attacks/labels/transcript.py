@@ -4,7 +4,6 @@ A `Transcript` has what that party has: every message it received, opened, its o
 keys and secret. Attacks read nothing else. `Recorded.labels` is for the judge alone.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
-from messages.identity import Identity
 from paillier import packing
 from paillier.budget import BitBudget
 from paillier.keys import PrivateKey, PublicKey
@@ -32,7 +30,7 @@ from services.tasks.features import matrix_of
 from tests.parties import EXAMPLES
 from tests.protocol.test_contract import contract
 from tests.services import pair as pairs
-from tests.services.pair import Pair, Side
+from tests.services.pair import Pair, Side, two_sides
 
 M = TypeVar("M", bound=schemas.Message)
 Cheats = Mapping[str, Callable[[TaskContext, dict[str, Any], tuple[bytes, ...]], TaskResult]]
@@ -176,17 +174,7 @@ def _submit(directory: Path, business: Table, provider: Table, seed: int, change
         "datasets": {"customers": {"source": str(source), "id": "id"}},
         "noise_seed": "",
     }
-    sides = [
-        Side(
-            name=name,
-            role=role,
-            identity=Identity.generate(name),
-            directory=directory / role,
-            settings=settings,
-            secret=hashlib.sha256(f"{directory.name}/{seed}/{role}".encode()).digest(),
-        )
-        for name, role in (("business-a", "business"), ("provider-a", "provider"))
-    ]
+    sides = two_sides(directory, settings, f"{directory.name}/{seed}")
     fields = {
         "business_key": sides[0].identity.public.digest(),
         "provider_key": sides[1].identity.public.digest(),
