@@ -41,6 +41,10 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
+LATER_FIELDS: Final[frozenset[str]] = frozenset()
+"""Fields that came after the first contracts: left out of the bytes where they have their default, so that a
+contract from before them keeps its bytes, its digest and its job."""
+
 
 class ContractError(ValueError):
     """A contract that nobody may sign; `code` is the reason code, the text says what to change."""
@@ -95,8 +99,13 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def encode_contract(contract: JobContract) -> bytes:
-    """The contract's one and only byte form: a msgpack map in field order."""
-    return msgspec.msgpack.encode(contract)
+    """The contract's one and only byte form: a msgpack map in field order, later fields where they say something."""
+    said = {
+        field.name: getattr(contract, field.name)
+        for field in msgspec.structs.fields(contract)
+        if field.name not in LATER_FIELDS or getattr(contract, field.name) != field.default
+    }
+    return msgspec.msgpack.encode(said)
 
 
 def decode_contract(data: bytes) -> JobContract:
