@@ -3,6 +3,8 @@
 A machine is a pure function `step(state, event) -> (state, effects)`. Events are facts that the journal
 recorded; effects are wishes that the runner carries out in the same transaction. Neither holds anything of
 the length of the data: bulk is named by `BlobRef`.
+
+A job has one or several partners. Where an event or effect names one, `""` is the job's first partner.
 """
 
 from typing import Annotated, Final
@@ -37,19 +39,21 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
 
 
 class ControlReceived(Event, frozen=True, kw_only=True, tag="control"):
-    """A control message of the partner, opened; `message` is its encoded plaintext (see `messages.codec`)."""
+    """A control message of the partner `sender`, opened; `message` is its encoded plaintext (see `messages.codec`)."""
 
     kind: str
     message: bytes
+    sender: str = ""
 
 
 class BulkReceived(Event, frozen=True, kw_only=True, tag="bulk"):
-    """A bulk chunk of the partner, still sealed, now in the blob store."""
+    """A bulk chunk of the partner `sender`, still sealed, now in the blob store."""
 
     kind: str
     chunk: int
     chunks: int
     body: BlobRef
+    sender: str = ""
 
 
 class Computed(Event, frozen=True, kw_only=True, tag="computed"):
@@ -88,25 +92,28 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Send(Effect, frozen=True, kw_only=True, tag="send"):
-    """Send a control message to the partner: sealed and put into the outbox in this transaction."""
+    """Send a control message to the partner `recipient`: sealed and put into the outbox in this transaction."""
 
     message: schemas.Message
+    recipient: str = ""
 
 
 class SendBulk(Effect, frozen=True, kw_only=True, tag="send_bulk"):
-    """Send a chunk whose sealed body a compute task stored. Gets its sequence when there is credit."""
+    """Send `recipient` a chunk whose body a compute task sealed to it. Gets its sequence when there is credit."""
 
     kind: str
     chunk: int
     chunks: int
     body: BlobRef
+    recipient: str = ""
 
 
 class Compute(Effect, frozen=True, kw_only=True, tag="compute"):
     """Run `function` in the executor. `arguments` is a msgpack map; `task` is unique within the job.
 
-    `sends_bulk` tasks are started only while the job's unreceipted bulk fits one window, so that a
-    partner or broker that is away costs bounded disk.
+    `partner` is the one whose keys the task seals to or opens from. `sends_bulk` tasks are started only while
+    the bulk without a receipt of that partner fits one window, so that a partner or broker that is away costs
+    bounded disk, and the other partners nothing.
     """
 
     task: str
@@ -114,12 +121,14 @@ class Compute(Effect, frozen=True, kw_only=True, tag="compute"):
     arguments: bytes
     inputs: tuple[BlobRef, ...] = ()
     sends_bulk: bool = False
+    partner: str = ""
 
 
 class Consumed(Effect, frozen=True, kw_only=True, tag="consumed"):
-    """One bulk chunk of the partner is used up: its credit goes back, its blob may be deleted."""
+    """One bulk chunk of the partner `sender` is used up: its credit goes back, its blob may be deleted."""
 
     body: BlobRef
+    sender: str = ""
 
 
 class Release(Effect, frozen=True, kw_only=True, tag="release"):

@@ -22,12 +22,11 @@ from protocol.effects import (
     Expired,
     Finish,
     RemoteProtocolError,
-    Send,
     Started,
     UnexpectedEventError,
 )
 from protocol.state import BUSINESS, PROVIDER, TERMINAL, JobState, Phase, decode_state, encode_state
-from protocol.steps import Outcome, change, fail, message_of
+from protocol.steps import Outcome, change, fail, message_of, tell_all
 from protocol.table import label_of, row_of
 
 Handler = Callable[[JobState, Any], Outcome]
@@ -144,15 +143,15 @@ def _control(state: JobState, label: str, message: schemas.Message) -> Outcome:
 def _cancelled(state: JobState, reason: str, *, tell: bool) -> Outcome:
     who = state.me if tell else state.partner
     finish = Finish(outcome="cancelled", reason_code="cancelled", reason=f"cancelled by {who}: {reason}")
-    effects = (Send(message=schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
+    effects = (*tell_all(state, schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
     return change(state, phase=Phase.CANCELLED), effects
 
 
 def _expired(state: JobState) -> Outcome:
     reason = "the contract expired before the job was done"
-    send = Send(message=schemas.JobFailed(reason_code="expired", reason=reason))
+    told = tell_all(state, schemas.JobFailed(reason_code="expired", reason=reason))
     return change(state, phase=Phase.EXPIRED), (
-        send,
+        *told,
         Finish(outcome="expired", reason_code="expired", reason=reason),
     )
 
@@ -163,9 +162,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     logic_version: int = LOGIC_VERSION
 
-    def initial(self, job: str, me: str, partner: str) -> JobState:
-        """The state before the first event."""
-        return JobState(role=self.name, job=job, me=me, partner=partner)
+    def initial(self, job: str, me: str, partners: tuple[str, ...]) -> JobState:
+        """The state before the first event. `partners`: in the contract's order, the business first."""
+        return JobState(role=self.name, job=job, me=me, partner=partners[0], partners=partners)
 
     def step(self, state: JobState, event: AnyEvent) -> Outcome:
         """See `step`."""

@@ -141,12 +141,13 @@ class IterationFacts(Record, frozen=True, kw_only=True):
 
 
 class JobState(Record, frozen=True, kw_only=True):
-    """One job at one party."""
+    """One job at one party. `partners`: all, in the order of the contract, the business first; `partner`: the first."""
 
     role: str
     job: str
     me: str
     partner: str
+    partners: tuple[str, ...] = ()
     phase: Phase = Phase.NEW
     contract: bytes = b""
     snapshot: BlobRef | None = None

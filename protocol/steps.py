@@ -118,13 +118,18 @@ def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, wait
     )
 
 
-def fail(state: JobState, code: str, reason: str, *, tell: bool = True, told: str = "") -> Outcome:
-    """End the job as failed and, unless the partner said so itself, tell the partner.
+def tell_all(state: JobState, message: schemas.Message) -> tuple[Send, ...]:
+    """The same message to every partner."""
+    return tuple(Send(message=message, recipient=partner) for partner in state.partners)
 
-    `reason` stays here: it may name a file or a column. `told` is what the partner reads instead.
+
+def fail(state: JobState, code: str, reason: str, *, tell: bool = True, told: str = "") -> Outcome:
+    """End the job as failed and, unless a partner said so itself, tell the partners.
+
+    `reason` stays here: it may name a file or a column. `told` is what the partners read instead.
     """
     message = schemas.JobFailed(reason_code=code, reason=(told or reason)[:2000])
-    effects: tuple[AnyEffect, ...] = (Send(message=message),) if tell else ()
+    effects: tuple[AnyEffect, ...] = tell_all(state, message) if tell else ()
     return (
         change(state, phase=Phase.FAILED),
         (*effects, Finish(outcome="failed", reason_code=code, reason=reason)),

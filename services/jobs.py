@@ -198,7 +198,7 @@ def state_of(connection: Connection, record: JobRecord, role: Role, party: str) 
 
 def fold(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
     """Fold the job's events through the machine. Effects are ignored: they were carried out at their time."""
-    state = role.initial(record.job, party, record.partner)
+    state = role.initial(record.job, party, (record.partner,))
     rows = connection.scalars(
         select(events.c.event)
         .where(events.c.job == record.job, events.c.kind.not_in((chain.FAULT, chain.SENT)))

@@ -334,7 +334,7 @@ class Receiving:
                 event = self._bulk_event(record, message, header)
             else:
                 _, plain = self._envelopes.read(header, message.body)
-                event = ControlReceived(kind=header.kind, message=plain)
+                event = ControlReceived(kind=header.kind, message=plain, sender=header.sender)
         except Unreadable as error:
             self._entry(connection, record, message)
             self._stepper.fail(connection, record, error.code, error.reason, notices)
@@ -362,6 +362,7 @@ class Receiving:
             chunk=header.chunk,
             chunks=header.chunks,
             body=BlobRef(sha256=message.sha256, rows=0, bytes=message.size),
+            sender=header.sender,
         )
 
     def _late(self, connection: Connection, record: JobRecord, message: Waiting) -> None:

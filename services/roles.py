@@ -12,8 +12,8 @@ class Role(Protocol):
     def logic_version(self) -> int:
         """Version of the machine's rules; a stored state of another version is folded again from its events."""
 
-    def initial(self, job: str, me: str, partner: str) -> Any:
-        """The state before the first event."""
+    def initial(self, job: str, me: str, partners: tuple[str, ...]) -> Any:
+        """The state before the first event. `partners`: one or several, in the order of the contract."""
 
     def step(self, state: Any, event: AnyEvent) -> tuple[Any, tuple[AnyEffect, ...]]:
         """Apply one event.

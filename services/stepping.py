@@ -120,7 +120,7 @@ class Stepper:
             logic_version=machine.logic_version,
             created_at=now,
             updated_at=now,
-            state=machine.encode(machine.initial(job, self._party, partner)),
+            state=machine.encode(machine.initial(job, self._party, (partner,))),
             state_tag=jobs.state_tag(machine),
             expires_at=expires_at,
         )

@@ -154,7 +154,7 @@ class _Replayer:
         self._role = role
         self._on_task, self._on_arrival, self._on_start = on_task, on_arrival, on_start
         opening = reader.opening
-        self._state: Any = role.initial(opening.job, opening.party, opening.partner)
+        self._state: Any = role.initial(opening.job, opening.party, (opening.partner,))
         self._said: deque[schemas.Message] = deque()
         self._bulk: deque[SendBulk] = deque()
         self._tasks: dict[str, Compute] = {}

@@ -18,7 +18,7 @@ ENDINGS = {"compute_failed", "cancel", "expired", "control:job.cancel", "control
 
 def state_in(role: str, phase: Phase) -> JobState:
     """A state of a job in some phase."""
-    return JobState(role=role, job="job-1", me="me", partner="partner", phase=phase)
+    return JobState(role=role, job="job-1", me="me", partner="partner", partners=("partner",), phase=phase)
 
 
 def test_every_row_of_the_table_has_a_handler_and_every_handler_a_row() -> None:
@@ -78,7 +78,7 @@ def test_what_comes_after_the_end_changes_nothing(phase: Phase, role: str) -> No
 
 def test_a_state_survives_its_bytes() -> None:
     for role in ROLES.values():
-        state = role.initial("job-1", "me", "partner")
+        state = role.initial("job-1", "me", ("partner",))
         assert role.decode(role.encode(state)) == state
 
 

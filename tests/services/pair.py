@@ -98,7 +98,7 @@ class Pair:
     def start(self, job: str, contract: bytes, snapshot: bytes, rows: int) -> None:
         """Submit the job at the business."""
         for side, other in (self.sides, self.sides[::-1]):
-            side.state = ROLES[side.role].initial(job, side.name, other.name)
+            side.state = ROLES[side.role].initial(job, side.name, (other.name,))
         business = self.sides[0]
         ref = business.store(snapshot, rows)
         self._apply(business, Started(contract=contract, blobs=(ref,), facts=b""))

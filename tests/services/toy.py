@@ -83,8 +83,8 @@ class Toy:
     def __init__(self, role: str) -> None:
         self._role = role
 
-    def initial(self, job: str, me: str, partner: str) -> State:
-        return State(role=self._role, job=job, partner=partner)
+    def initial(self, job: str, me: str, partners: tuple[str, ...]) -> State:
+        return State(role=self._role, job=job, partner=partners[0])
 
     def encode(self, state: State) -> bytes:
         return msgspec.msgpack.encode(state)
