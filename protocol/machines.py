@@ -15,6 +15,7 @@ from messages.codec import CodecError
 from protocol import aligning, business, coding, iterating, provider
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
+    AnyEffect,
     AnyEvent,
     CancelDecided,
     ComputeFailed,
@@ -143,7 +144,9 @@ def _control(state: JobState, label: str, message: schemas.Message) -> Outcome:
 def _cancelled(state: JobState, reason: str, *, tell: bool) -> Outcome:
     who = state.me if tell else state.partner
     finish = Finish(outcome="cancelled", reason_code="cancelled", reason=f"cancelled by {who}: {reason}")
-    effects = (*tell_all(state, schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
+    effects: tuple[AnyEffect, ...] = (
+        (*tell_all(state, schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
+    )
     return change(state, phase=Phase.CANCELLED), effects
 
 
