@@ -42,7 +42,7 @@ async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_sign
     async with asyncio.TaskGroup() as group:
         beside = [
             group.create_task(serve_console()),
-            group.create_task(keep_results(daemon, party.data_directory / "results")),
+            group.create_task(keep_results(party, daemon)),
         ]
         try:
             await daemon.run(handle_signals=handle_signals)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import links, metrics
-from learning.history import TargetParameters
 from services import reference
+from services.models.version import target_of
 from services.plots import plot_convergence, plot_roc
 from services.product_count import Products, products_per_row
 from services.tables import Table
@@ -79,7 +79,7 @@ class Finished:
     def scores(self) -> Vector:
         """The joint model's score of every common row, on the grid of training."""
         business, provider, _ = self.joined
-        return _parameters(self.of_business).scores(business) + _parameters(self.of_provider).scores(provider)
+        return target_of(self.of_business).scores(business) + target_of(self.of_provider).scores(provider)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -117,16 +117,6 @@ class Comparison:
 
 def _columns(table: Table, names: Iterable[str]) -> Vector:
     return table.values[:, [table.columns.index(name) for name in names]]
-
-
-def _parameters(file: dict[str, Any]) -> TargetParameters:
-    grid = [file["grid"][name] for name in file["coefficients"]]
-    return TargetParameters(
-        constant=file.get("intercept", 0.0),
-        coefficients=tuple(file["coefficients"].values()),
-        centres=tuple(step["centre"] for step in grid),
-        scales=tuple(step["step"] for step in grid),
-    )
 
 
 def compare(finished: Finished) -> Comparison:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 import resource
+import time
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from services import __version__
 from services.back_ends import back_ends
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
+from services.models.keeping import version_of
+from services.models.store import ModelStore
 from services.party import Party
 from services.retention import DIGESTS, Terms
 from services.segments import BlobError
@@ -98,18 +101,22 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
     return Daemon(config, transport)
 
 
-async def keep_results(daemon: Daemon, directory: Path) -> None:
-    """Write the results of every job that is done to `<data directory>/results/<job>/`, until cancelled.
+async def keep_results(party: Party, daemon: Daemon) -> None:
+    """Keep the model of every job that is done, and write its results to `<data directory>/results/<job>/`.
 
-    What cannot be written is tried again for as long as the daemon runs.
+    Until cancelled; what cannot be written is tried again for as long as the daemon runs.
     """
+    directory, models = party.data_directory / "results", ModelStore(party.data_directory)
     await daemon.started()
     while True:
         pause_s = RESULTS_PERIOD_S
         for view in await daemon.jobs():
-            if view.outcome == "done" and view.results and not (directory / view.job).exists():
+            if view.outcome == "done" and view.results:
                 try:
-                    await _write_results(daemon, view, directory / view.job)
+                    if not models.has(view.job):
+                        await _keep_model(party, daemon, view, models)
+                    if not (directory / view.job).exists():
+                        await _write_results(daemon, view, directory / view.job)
                 except (OSError, BlobError) as error:
                     _note_unwritten(daemon, view.job, error)
                     pause_s = RESULTS_RETRY_S
@@ -122,6 +129,15 @@ def _note_unwritten(daemon: Daemon, job: str, error: OSError | BlobError) -> Non
         cause = error.strerror or type(error).__name__
         daemon.disk.failed(cause)
     log.error("results not written yet", job=job, cause=cause)
+
+
+async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: ModelStore) -> None:
+    parameters, history = [await daemon.result(view.job, ref) for ref in view.results[: len(RESULT_NAMES)]]
+    version = await daemon.journal.read(
+        lambda connection: version_of(connection, party.file.name, view.job, parameters, history, time.time())
+    )
+    if version is not None and await asyncio.to_thread(models.add, version):
+        log.info("model kept", job=view.job)
 
 
 async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:

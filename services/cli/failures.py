@@ -22,6 +22,8 @@ from services.journal import JournalError
 from services.journal_lock import JournalTaken
 from services.journal_mark import JournalRestored
 from services.local import LocalError
+from services.models.store import ModelRetired, ModelUnknown
+from services.models.version import ModelDamaged
 from services.party import ConfigError
 from services.plain_text import plain
 from services.tables import TableError
@@ -56,7 +58,7 @@ def exit_code_of(error: Exception) -> int | None:
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT
-        case AuditError() | ExportError():
+        case AuditError() | ExportError() | ModelUnknown() | ModelRetired() | ModelDamaged():
             return BAD_INPUT
         case FileExistsError() | FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             return BAD_INPUT if error.filename else None

@@ -1,0 +1,127 @@
+"""`warren models ...`: what this party keeps of the models that it helped to train. No daemon is needed."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.models.export import part_of
+from services.models.store import Kept, ModelStore
+from services.party import load_party
+from services.plain_text import plain
+
+app = typer.Typer(help="Models of this party: list, show, export, retire.", no_args_is_help=True)
+out = Console(highlight=False, soft_wrap=True)
+
+PARTY = Path("party.toml")
+PartyOption = Annotated[Path, typer.Option("--party", "-p", help="party.toml of the party whose models they are.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
+Model = Annotated[str, typer.Argument(metavar="ID", help="The model: the identifier of the job that trained it.")]
+
+
+def _store(party: Path) -> ModelStore:
+    return ModelStore(load_party(party).data_directory)
+
+
+def facts_of(kept: Kept) -> dict[str, Any]:
+    """A model for people and programs; no parameter is among it."""
+    version, terms = kept.version, kept.version.terms
+    document = version.document
+    return {
+        "model": version.model,
+        "party": version.party,
+        "role": version.role,
+        "business": terms.business,
+        "provider": terms.provider,
+        "task": version.task,
+        "rows": version.rows,
+        "columns": len(version.columns),
+        "iterations": document["iterations"],
+        "converged": document["converged"],
+        "metrics": version.metrics,
+        "status": "retired" if kept.retirement else "in use",
+        "retired_at": kept.retirement.at if kept.retirement else None,
+        "retired_because": kept.retirement.reason if kept.retirement else "",
+        "created_at": version.created_at,
+        "contract_digest": version.contract_digest.hex(),
+        "data_digest": version.data_digest.hex(),
+        "schema_digest": version.schema_digest.hex(),
+        "software_version": version.software_version,
+        "logic_version": version.logic_version,
+        "journal": {"first": 1, "last": version.length, "head": version.head.hex()},
+    }
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("_at"):
+        return f"{_time(value)} UTC"
+    if key == "journal":
+        return f"entries {value['first']} to {value['last']}, head {value['head'][:16]}"
+    return str(value)
+
+
+@app.command(name="list")
+def list_(party: PartyOption = PARTY, as_json: Json = False) -> None:
+    """All models of this party, oldest first."""
+    found = [facts_of(kept) for kept in _store(party).all()]
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    table = Table("model", "role", "task", "rows", "columns", "made", "status", box=None)
+    for facts in found:
+        cells = [facts[key] for key in ("model", "role", "task", "rows", "columns")]
+        table.add_row(*(plain(cell) for cell in (*cells, _time(facts["created_at"]), facts["status"])))
+    out.print(table)
+
+
+@app.command()
+def show(model: Model, party: PartyOption = PARTY, as_json: Json = False) -> None:
+    """One model: what it was trained on, by what, and where the journal has it. No parameter is shown."""
+    facts = facts_of(_store(party).get(model))
+    if as_json:
+        out.print_json(json.dumps(facts))
+        return
+    table = Table(box=None, show_header=False)
+    for key, value in facts.items():
+        if value not in ("", None, {}):
+            table.add_row(key.replace("_", " "), plain(_shown(key, value)))
+    out.print(table)
+
+
+@app.command()
+def export(
+    model: Model,
+    party: PartyOption = PARTY,
+    file: Annotated[Path | None, typer.Option("--out", help="Where it goes; by default it is printed.")] = None,
+) -> None:
+    """This party's part as JSON (docs/schemas/model-part.json): its own coefficients and grid, nothing else."""
+    text = part_of(_store(party).get(model).version)
+    if file is None:
+        print(text.decode(), end="")  # noqa: T201
+        return
+    with file.open("xb") as target:
+        target.write(text)
+    out.print(plain(f"{file}: the part of {model} that is this party's; it holds its coefficients and column names"))
+
+
+@app.command()
+def retire(
+    model: Model,
+    party: PartyOption = PARTY,
+    reason: Annotated[str, typer.Option(help="For your own records; it does not travel.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Refuse all further scoring with a model, for good. Each party can; one is enough."""
+    retirement = _store(party).retire(model, reason)
+    if as_json:
+        out.print_json(json.dumps({"model": model, "retired_at": retirement.at, "reason": retirement.reason}))
+        return
+    out.print(plain(f"{model} is retired here since {_time(retirement.at)} UTC; no scoring job with it is accepted"))

@@ -1,0 +1,1 @@
+"""What lives on after training: each party's immutable model versions, and what is made of them."""

@@ -1,0 +1,49 @@
+"""A party's own part of a model for other programs: JSON by a published schema (docs/schemas/model-part.json)."""
+
+from typing import Any, Final
+
+import msgspec
+
+from services.models.version import ModelVersion
+
+PART_FORMAT: Final = "warren-model-part-1"
+
+
+def part_of(version: ModelVersion) -> bytes:
+    """The part as JSON bytes.
+
+    A score is `constant + sum_j coefficient_j (round((x_j - centre_j) / step_j) step_j + centre_j)`; the scores of all
+    parties are added, and the inverse of `link` makes the prediction of the sum.
+    """
+    terms = version.terms
+    part: dict[str, Any] = {
+        "format": PART_FORMAT,
+        "model": version.model,
+        "party": version.party,
+        "role": version.role,
+        "business": terms.business,
+        "provider": terms.provider,
+        "task": version.task,
+        "link": LINKS[version.task],
+        "rows": version.rows,
+        "l2": version.document["l2"],
+        "contract_digest": version.contract_digest.hex(),
+        "schema_digest": version.schema_digest.hex(),
+        "software_version": version.software_version,
+        "constant": version.targets[0].constant,
+        "columns": [
+            {"name": name, "coefficient": coefficient, "centre": centre, "step": step}
+            for name, coefficient, centre, step in zip(
+                version.columns,
+                version.targets[0].coefficients,
+                version.targets[0].centres,
+                version.targets[0].scales,
+                strict=True,
+            )
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(part), indent=2) + b"\n"
+
+
+LINKS: Final = {"logistic": "logit", "linear": "identity", "poisson": "log"}
+"""Task -> link function, in the words of generalised linear models."""

@@ -1,0 +1,35 @@
+"""From a job that is done to a model version: what its journal, state and results say of it."""
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from protocol.state import BUSINESS, PROVIDER, decode_state
+from services import __version__, jobs, retention
+from services.models.version import ModelVersion, make_version
+
+TRAINING_ROLES: Final = frozenset({BUSINESS, PROVIDER})
+
+
+def version_of(
+    connection: Connection, party: str, job: str, parameters: bytes, history: bytes, now: float
+) -> ModelVersion | None:
+    """The version of a job inside a reading unit of work; None for one that made no model or is not there."""
+    record, noted = jobs.load(connection, job), retention.contract_of(connection, job)
+    if record is None or noted is None or record.role not in TRAINING_ROLES:
+        return None
+    snapshot = decode_state(record.state).snapshot if record.state else None
+    return make_version(
+        model=job,
+        party=party,
+        role=record.role,
+        contract=noted[0],
+        parameters=parameters,
+        history=history,
+        data_digest=b"" if snapshot is None else snapshot.sha256,
+        software_version=__version__,
+        logic_version=record.logic_version,
+        length=record.length,
+        head=record.head,
+        created_at=now,
+    )

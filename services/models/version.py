@@ -1,0 +1,169 @@
+"""A model version: what one party keeps of a job that is done. Nothing in it was shown to anybody.
+
+The file is the SHA-256 of the rest (32 bytes), then a msgpack map. The model's identifier is the training job's, the
+same at every party; each has its own part.
+"""
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from learning.history import TargetParameters
+from messages.schemas import Digest, Name
+from protocol.contract import JobContract, contract_digest, read_contract
+
+FORMAT: Final = 1
+DIGEST_BYTES: Final = 32
+
+
+class ModelDamaged(ValueError):
+    """Bytes that are no model version, or not the one that was written."""
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One party's part of one model.
+
+    Attributes:
+        format: of this file.
+        model: the training job's identifier.
+        party, role: whose part it is, and what it was in the job.
+        contract, contract_digest: the job contract's bytes and their SHA-256.
+        targets: own parameters with the grid of training; several for several classes.
+        columns: names of the own columns, in the order of the parameters. They never leave the party.
+        parameters: `parameters.json` as the job gave it.
+        history: `history.json` as the job gave it.
+        data_digest: SHA-256 of the snapshot that the job worked on; empty when the journal no longer had it.
+        schema_digest: SHA-256 of the columns' names in order.
+        metrics: of the joint model, where the party knows any.
+        software_version, logic_version: what ran the job.
+        length, head: the party's journal entries of the job up to this version, and the head of their chain.
+        created_at: seconds since 1970, UTC.
+
+    """
+
+    format: int
+    model: Name
+    party: Name
+    role: str
+    contract: bytes
+    contract_digest: Digest
+    targets: tuple[TargetParameters, ...]
+    columns: tuple[str, ...]
+    parameters: bytes
+    history: bytes
+    data_digest: bytes
+    schema_digest: Digest
+    metrics: dict[str, float]
+    software_version: str
+    logic_version: int
+    length: int
+    head: Digest
+    created_at: float
+
+    def __repr__(self) -> str:
+        return f"ModelVersion({self.model!r} of {self.party!r})"
+
+    @property
+    def terms(self) -> JobContract:
+        """The job contract, decoded."""
+        return read_contract(self.contract)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """`parameters.json`, decoded."""
+        found: dict[str, Any] = msgspec.json.decode(self.parameters)
+        return found
+
+    @property
+    def task(self) -> str:
+        """The task of the model."""
+        return str(self.document["task"])
+
+    @property
+    def rows(self) -> int:
+        """Aligned rows that it was trained on."""
+        return int(self.document["rows"])
+
+
+def make_version(
+    *,
+    model: str,
+    party: str,
+    role: str,
+    contract: bytes,
+    parameters: bytes,
+    history: bytes,
+    data_digest: bytes,
+    software_version: str,
+    logic_version: int,
+    length: int,
+    head: bytes,
+    created_at: float,
+) -> ModelVersion:
+    """The version of a job that is done. Raises ModelDamaged when `parameters` is no parameters.json."""
+    try:
+        document = msgspec.json.decode(parameters, type=dict[str, Any])
+        columns = tuple(document["coefficients"])
+        targets = (target_of(document),)
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise ModelDamaged(f"the parameters of job {model} cannot be read: {type(error).__name__}") from None
+    return ModelVersion(
+        format=FORMAT,
+        model=model,
+        party=party,
+        role=role,
+        contract=contract,
+        contract_digest=contract_digest(contract),
+        targets=targets,
+        columns=columns,
+        parameters=parameters,
+        history=history,
+        data_digest=data_digest,
+        schema_digest=schema_digest(columns),
+        metrics={},
+        software_version=software_version,
+        logic_version=logic_version,
+        length=length,
+        head=head,
+        created_at=created_at,
+    )
+
+
+def target_of(document: dict[str, Any]) -> TargetParameters:
+    """The parameters and the grid of a parameters.json. Only the business's has an intercept."""
+    grid = [document["grid"][name] for name in document["coefficients"]]
+    return TargetParameters(
+        constant=document.get("intercept", 0.0),
+        coefficients=tuple(document["coefficients"].values()),
+        centres=tuple(step["centre"] for step in grid),
+        scales=tuple(step["step"] for step in grid),
+    )
+
+
+def schema_digest(columns: tuple[str, ...]) -> bytes:
+    """SHA-256 of columns' names in order, 32 bytes. It stays at home: names can be guessed."""
+    digest = hashlib.sha256(b"warren model schema v1\x00")
+    for name in columns:
+        digest.update(len(name.encode()).to_bytes(8, "big") + name.encode())
+    return digest.digest()
+
+
+def encode_version(version: ModelVersion) -> bytes:
+    """The file's bytes."""
+    body = msgspec.msgpack.encode(version)
+    return hashlib.sha256(body).digest() + body
+
+
+def decode_version(data: bytes) -> ModelVersion:
+    """The inverse of `encode_version`. Raises ModelDamaged."""
+    digest, body = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        raise ModelDamaged("the file is not what was written: restore it from a backup")
+    try:
+        version = msgspec.msgpack.decode(body, type=ModelVersion)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ModelDamaged("the file is of another version of Warren, or no model") from None
+    if version.format != FORMAT:
+        raise ModelDamaged(f"the file has format {version.format}, this software reads {FORMAT}")
+    return version

@@ -1,0 +1,1 @@
+"""Tests of what lives on after training."""
