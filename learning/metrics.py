@@ -5,7 +5,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from learning import characters
+
 Vector = NDArray[np.float64]
+
+
+def weighted_mean(values: Vector, weights: Vector | None = None) -> float:
+    """The mean of `values` (n,), row i counted `weights[i]` times."""
+    if weights is None:
+        return math.fsum(values.tolist()) / len(values)
+    return math.fsum((weights * values).tolist()) / math.fsum(weights.tolist())
 
 
 def _positives_and_ranks(labels: Vector, scores: Vector) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -37,10 +46,9 @@ def ks(labels: Vector, scores: Vector) -> float:
     return float(np.abs(gap).max())
 
 
-def log_loss(labels: Vector, scores: Vector) -> float:
+def log_loss(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
     """Mean negative log-likelihood of 0/1 labels."""
-    losses = np.logaddexp(0.0, scores) - labels * scores
-    return math.fsum(losses.tolist()) / len(losses)
+    return weighted_mean(np.logaddexp(0.0, scores) - labels * scores, weights)
 
 
 def accuracy(labels: Vector, scores: Vector) -> float:
@@ -48,25 +56,28 @@ def accuracy(labels: Vector, scores: Vector) -> float:
     return int(((scores > 0) == (labels == 1)).sum()) / len(labels)
 
 
-def rmse(labels: Vector, scores: Vector) -> float:
+def brier(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
+    """Mean square distance of probability and 0/1 label."""
+    return weighted_mean((characters.logistic(scores) - labels) ** 2, weights)
+
+
+def rmse(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
     """Root of the mean square error of a linear model."""
-    errors = scores - labels
-    return math.sqrt(math.fsum((errors * errors).tolist()) / len(errors))
+    return math.sqrt(weighted_mean((scores - labels) ** 2, weights))
 
 
-def r2(labels: Vector, scores: Vector) -> float:
+def r2(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
     """Share of the labels' variance that a linear model explains; NaN for constant labels."""
-    mean = math.fsum(labels.tolist()) / len(labels)
-    total = math.fsum(((labels - mean) ** 2).tolist())
-    return 1.0 - math.fsum(((labels - scores) ** 2).tolist()) / total if total > 0 else math.nan
+    total = weighted_mean((labels - weighted_mean(labels, weights)) ** 2, weights)
+    return 1.0 - weighted_mean((labels - scores) ** 2, weights) / total if total > 0 else math.nan
 
 
-def poisson_deviance(labels: Vector, scores: Vector) -> float:
+def poisson_deviance(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
     """Mean deviance of counts under rates exp(score)."""
     rates = np.exp(scores)
     safe = np.where(labels > 0, labels, 1.0)
     terms = np.where(labels > 0, labels * (np.log(safe) - scores), 0.0) - (labels - rates)
-    return 2.0 * math.fsum(terms.tolist()) / len(terms)
+    return 2.0 * weighted_mean(terms, weights)
 
 
 def evaluate(task: str, labels: Vector, scores: Vector) -> dict[str, float]:

@@ -1,7 +1,9 @@
-"""Plots for people: how a job converged, and how well a logistic model separates."""
+"""Plots for people: how a job converged, how well a model ranks and how well it is calibrated."""
 
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -10,9 +12,17 @@ from numpy.typing import NDArray
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from learning import ranking
+from learning.evaluation import Evaluation
+
+T = TypeVar("T")
+
 BUSINESS_COLOUR, PROVIDER_COLOUR, QUIET = "#1f5a99", "#c8641b", "#888888"
+PART_COLOURS = (BUSINESS_COLOUR, PROVIDER_COLOUR, "#3d8b5f")
 
 
 def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) -> None:
@@ -51,25 +61,109 @@ def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) 
     plt.close(figure)
 
 
-def plot_roc(path: Path, labels: NDArray[np.float64], scores: NDArray[np.float64], metrics: dict[str, float]) -> None:
-    """ROC curve on the training rows, with the point of the KS statistic."""
-    order = np.argsort(-scores, kind="stable")
-    ordered, positive = scores[order], labels[order] > 0
-    last_of_ties = np.append(np.diff(ordered) != 0, True)
-    hits = np.concatenate([[0.0], np.cumsum(positive)[last_of_ties] / max(1, positive.sum())])
-    alarms = np.concatenate([[0.0], np.cumsum(~positive)[last_of_ties] / max(1, (~positive).sum())])
-    best = int(np.argmax(hits - alarms))
-    figure, axes = plt.subplots(figsize=(5.5, 5.5))
-    axes.plot(alarms, hits, color=BUSINESS_COLOUR, label=f"joint model, AUC {metrics['auc']:.4f}")
-    axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="chance")
-    gap = hits[best] - alarms[best]
-    axes.plot([alarms[best]] * 2, [alarms[best], hits[best]], color=PROVIDER_COLOUR, label=f"KS {gap:.4f}")
-    axes.set_xlabel("false positive rate")
-    axes.set_ylabel("true positive rate")
-    axes.set_aspect("equal")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    axes.set_title("Receiver operating characteristic, training rows")
+Part = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Labels (n,) and scores (n,) of the rows of a part."""
+
+
+def _finish(figure: Figure, path: Path, *every: Axes) -> None:
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _coloured(parts: Mapping[str, T]) -> Iterator[tuple[str, T, str]]:
+    """(name, content, colour) of every part."""
+    for (name, content), colour in zip(parts.items(), itertools.cycle(PART_COLOURS), strict=False):
+        yield name, content, colour
+
+
+def plot_roc(path: Path, parts: Mapping[str, Part]) -> None:
+    """ROC curve of every part that has both classes, with the point of the KS statistic."""
+    figure, axes = plt.subplots(figsize=(5.5, 5.5))
+    for name, (labels, scores), colour in _coloured(parts):
+        ranked = ranking.ranking(labels, scores)
+        alarms, hits = ranking.roc(ranked)
+        gap, at = ranking.ks_point(ranked)
+        if not np.isfinite(gap):
+            continue
+        axes.plot(alarms, hits, color=colour, label=f"{name}: AUC {ranking.area(ranked):.4f}")
+        best = int((ranked.thresholds >= at).sum())
+        ends = sorted((float(alarms[best]), float(hits[best])))
+        axes.plot([alarms[best]] * 2, ends, color=colour, linestyle=":", label=f"KS {gap:.4f}")
+    axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="chance")
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title("Receiver operating characteristic")
+    _finish(figure, path, axes)
+
+
+def plot_ks(path: Path, parts: Mapping[str, Part]) -> None:
+    """Share of each class at or above a score, by the share of rows: where the curves are furthest apart is KS."""
+    figure, every = plt.subplots(1, len(parts), figsize=(4.6 * len(parts) + 0.6, 4.4), squeeze=False, sharey=True)
+    for axes, (name, (labels, scores)) in zip(every[0], parts.items(), strict=True):
+        ranked = ranking.ranking(labels, scores)
+        alarms, hits = ranking.roc(ranked)
+        share = np.concatenate([[0.0], ranked.rows / ranked.rows[-1]])
+        axes.plot(share, hits, color=BUSINESS_COLOUR, label="label 1")
+        axes.plot(share, alarms, color=PROVIDER_COLOUR, label="label 0")
+        gap, at = ranking.ks_point(ranked)
+        if np.isfinite(gap):
+            best = int((ranked.thresholds >= at).sum())
+            ends = sorted((float(alarms[best]), float(hits[best])))
+            axes.plot([share[best]] * 2, ends, color=QUIET, label=f"KS {gap:.4f} at score {at:.3f}")
+        axes.set_xlabel("share of rows, highest scores first")
+        axes.set_title(name)
+        axes.legend(frameon=False, loc="lower right")
+    every[0][0].set_ylabel("share of the class")
+    _finish(figure, path, *every[0])
+
+
+def plot_lift(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Gain (share of the positives found) and lift, by the share of rows taken from the highest scores down."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.4))
+    for name, evaluation, colour in _coloured(evaluations):
+        share = [row.share for row in evaluation.lift]
+        left.plot([0.0, *share], [0.0, *(row.gain for row in evaluation.lift)], "o-", color=colour, label=name)
+        right.plot(share, [row.cumulative_lift for row in evaluation.lift], "o-", color=colour, label=name)
+    left.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="chance")
+    right.axhline(1.0, color=QUIET, linestyle="--", linewidth=1)
+    left.set_ylabel("gain: share of the sum of labels")
+    right.set_ylabel("cumulative lift")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("share of rows, highest scores first")
+        axes.set_xlim(0, 1.02)
+        axes.grid(alpha=0.25)
+    left.legend(frameon=False, loc="lower right")
+    figure.suptitle("Gain and lift")
+    _finish(figure, path, left, right)
+
+
+def plot_calibration(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Mean label against mean prediction in quantile bins of the predictions; on the diagonal both agree."""
+    figure, axes = plt.subplots(figsize=(5.5, 5.5))
+    values: list[float] = []
+    for name, evaluation, colour in _coloured(evaluations):
+        expected = [row.expected for row in evaluation.calibration]
+        observed = [row.observed for row in evaluation.calibration]
+        test = evaluation.hosmer_lemeshow
+        note = ""
+        if test is not None and np.isfinite(test.p):
+            note = ": Hosmer-Lemeshow p " + (f"{test.p:.3f}" if test.p >= 0.001 else "< 0.001")
+        axes.plot(expected, observed, "o-", color=colour, label=f"{name}{note}")
+        values += [*expected, *observed]
+    margin = 0.04 * (max(values) - min(values) or 1.0)
+    ends = [min(values) - margin, max(values) + margin]
+    axes.plot(ends, ends, color=QUIET, linestyle="--", linewidth=1)
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.set_aspect("equal")
+    axes.set_xlabel("expected: mean prediction of a bin")
+    axes.set_ylabel("observed: mean label of a bin")
+    axes.legend(frameon=False, loc="upper left")
+    axes.set_title("Calibration")
+    _finish(figure, path, axes)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import links, metrics
-from services import reference
+from learning import evaluation, links, metrics
+from services import evaluation_files, reference
 from services.models.version import target_of
-from services.plots import plot_convergence, plot_roc
+from services.plots import plot_convergence
 from services.product_count import Products, products_per_row
 from services.tables import Table
 
@@ -85,6 +85,17 @@ class Finished:
     def metrics(self) -> dict[str, float]:
         """The task's metrics of the joint model on the training rows."""
         return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores)
+
+    @cached_property
+    def evaluations(self) -> dict[str, evaluation.Evaluation]:
+        """All figures of the joint model by part of the rows."""
+        own = self.of_business["task"]
+        return evaluation.by_part(own, self.joined[2], self.scores, self.parts)
+
+    @cached_property
+    def parts(self) -> dict[str, NDArray[np.int64]]:
+        """The common rows of every part: all of them are for training."""
+        return {evaluation.TRAINING: np.arange(len(self.joined[2]))}
 
     @property
     def ciphertexts_per_row(self) -> int:
@@ -167,7 +178,7 @@ def json_object(finished: Finished) -> dict[str, Any]:
 
 
 def write_outputs(directory: Path, finished: Finished) -> None:
-    """Per party parameters.json and history.json; for people convergence.png and, for logistic, roc.png."""
+    """Per party parameters.json and history.json; for both the evaluation (`evaluation_files`) and convergence.png."""
     for who, parameters in (
         ("business", finished.parameters_business),
         ("provider", finished.parameters_provider),
@@ -176,5 +187,6 @@ def write_outputs(directory: Path, finished: Finished) -> None:
         (directory / who / "parameters.json").write_bytes(parameters)
         (directory / who / "history.json").write_bytes(finished.history)
     plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
-    if finished.of_business["task"] == "logistic":
-        plot_roc(directory / "roc.png", finished.joined[2], finished.scores, finished.metrics)
+    label, scores = finished.joined[2], finished.scores
+    curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}
+    evaluation_files.write(directory, finished.evaluations, curves)

@@ -207,7 +207,8 @@ def test_files_are_the_parties_own_bytes_and_plots_fit_the_task(task: str, tmp_p
     for who in ("business", "provider"):
         assert (out / who / "history.json").read_bytes() == job.history
     plots = {path.name for path in out.glob("*.png") if path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")}
-    assert plots == ({"convergence.png", "roc.png"} if task == "logistic" else {"convergence.png"})
+    both = {"convergence.png", "lift.png", "calibration.png"}
+    assert plots == (both | {"roc.png", "ks.png"} if task == "logistic" else both)
 
 
 @pytest.mark.parametrize("entries", [(0.0, 0.0), (0.0, 1e-3)])
