@@ -27,12 +27,13 @@ from services.disk import DiskWatch
 from services.envelopes import Envelopes
 from services.executor import Executor
 from services.job_secrets import JobSecrets
-from services.jobs import Status
+from services.jobs import JobRecord, Status
 from services.journal import Journal, JournalUnavailable, sqlite_url
 from services.journal_lock import shown
 from services.journal_mark import JournalMark
 from services.lag import LagMeter
 from services.limits import QUESTIONS_WAITING_MAX, Timing
+from services.lines import Line
 from services.notices import Notices, Question, ReadyTask
 from services.outbox import Outbox
 from services.receiving import Receiving
@@ -42,7 +43,7 @@ from services.roles import Role
 from services.runner import JobExists, JobOver, JobUnknown, Runner
 from services.segments import BlobMissing, Location
 from services.starting import Starting
-from services.stepping import Stepper
+from services.stepping import Stepper, one_partner
 from services.surroundings import Surroundings
 from services.worker import Setup
 
@@ -75,6 +76,7 @@ class DaemonConfig:
         journal_url: SQLAlchemy URL; empty: SQLite in the data directory.
         expiry_of: the expiry in a contract's bytes, seconds since 1970, 0 for none; must not raise.
         terms_of: what a contract says of retention and rules; must not raise.
+        parties_of: all parties of a contract, the one that proposes it first; see `Stepper`. Must not raise.
         earlier_roles: the machines of former rules, by logic version and role.
         answer_probe: answers `peer.probe`; None: probes stay unanswered.
         accept_restored: start on a journal that does not fit its data directory, and freeze the jobs that run.
@@ -95,6 +97,7 @@ class DaemonConfig:
     journal_url: str = field(default="", repr=False)
     expiry_of: Callable[[bytes], float] = no_expiry
     terms_of: Callable[[bytes], retention.Terms] = retention.no_terms
+    parties_of: Callable[[bytes], tuple[str, ...]] = one_partner
     earlier_roles: Mapping[int, Mapping[str, Role]] = field(default_factory=dict)
     answer_probe: Prober | None = None
     accept_restored: bool = False
@@ -134,6 +137,7 @@ class Daemon(Desk):
             around.clock,
             around.entropy,
             terms_of=config.terms_of,
+            parties_of=config.parties_of,
             earlier=config.earlier_roles,
         )
         receiving = Receiving(
@@ -177,7 +181,7 @@ class Daemon(Desk):
             broken=runner.freeze,
             crash=config.crash,
         )
-        super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of)
+        super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of, stepper.partners_of)
         self._executor = self._make_executor(config)
         self.lag = LagMeter(config.timing.lag)
         self._stop = asyncio.Event()
@@ -272,14 +276,8 @@ class Daemon(Desk):
         for task in found.tasks:
             self._executor.put(task)
         for record in found.records:
-            if record.status == Status.FROZEN.value:
-                self._relay.frozen(record.job, record.partner, record.reason_code)
-                continue
-            if record.running:
-                self._executor.unreceipted(record.job, record.unreceipted_bytes)
-            if record.running or record.job in found.sending:
-                # Also where nothing waits to be sent: the answer says whether this journal has lost anything.
-                self._relay.resume(record.job, record.partner, sent=record.sent, receipted=record.receipted)
+            for line in record.lines.values():
+                self._resume(record, line, sending=(record.job, line.partner) in found.sending)
         log.info(
             "recovered",
             jobs=len(kept),
@@ -287,6 +285,18 @@ class Daemon(Desk):
             outboxes=len(found.sending),
             segments_removed=found.segments_removed,
         )
+
+    def _resume(self, record: JobRecord, line: Line, *, sending: bool) -> None:
+        if line.partner not in self._config.peers:
+            log.warning("a partner of a job is no peer any more", job=record.job, partner=line.partner)
+        elif record.status == Status.FROZEN.value:
+            self._relay.frozen(record.job, line.partner, record.reason_code)
+        else:
+            if record.running:
+                self._executor.unreceipted(record.job, line.partner, line.unreceipted_bytes)
+            if record.running or sending:
+                # Also where nothing waits to be sent: the answer says whether this journal has lost anything.
+                self._relay.resume(record.job, line.partner, sent=line.sent, receipted=line.receipted)
 
     async def _watch(self) -> None:
         seen = self._transport.state.changes
@@ -306,14 +316,14 @@ class Daemon(Desk):
 
     def _tell(self, notices: Notices) -> None:
         """Act on what a committed unit reported."""
-        for job, (partner, receipted) in notices.outbox.items():
+        for (job, partner), receipted in notices.outbox.items():
             self._relay.wake(job, partner, receipted)
-        for job, applied in notices.receipted.items():
-            self._relay.receipted(job, applied, answered=job in notices.answered)
+        for (job, partner), applied in notices.receipted.items():
+            self._relay.receipted(job, partner, applied, answered=(job, partner) in notices.answered)
         for (job, partner), asked in notices.receipts.items():
             self._relay.owe(job, partner, asked=asked)
-        for job, size in notices.unreceipted.items():
-            self._executor.unreceipted(job, size)
+        for (job, partner), size in notices.unreceipted.items():
+            self._executor.unreceipted(job, partner, size)
         for task in notices.tasks:
             self._executor.put(task)
         self._tell_of_ends(notices)

@@ -49,6 +49,7 @@ class Desk:
         envelopes: Envelopes,
         transport: Transport,
         expiry_of: Callable[[bytes], float],
+        partners_of: Callable[[bytes, str], tuple[str, ...]],
     ) -> None:
         self._journal = journal
         self._runner = runner
@@ -57,6 +58,7 @@ class Desk:
         self._envelopes = envelopes
         self._transport = transport
         self._expiry_of = expiry_of
+        self._partners_of = partners_of
         self._endings: dict[str, asyncio.Event] = {}
         self._answers: dict[str, asyncio.Future[schemas.PeerAnswer]] = {}
         self._over = False
@@ -92,6 +94,8 @@ class Desk:
     ) -> None:
         """Start a job: the machine of `role` gets `Started(contract, refs of blobs, facts)`.
 
+        `partner`: the first one; the contract names the others.
+
         Raises:
             PartnerUnknown: no such peer.
             JobExists: the identifier was used before.
@@ -99,8 +103,9 @@ class Desk:
             JournalUnavailable: nothing happened.
 
         """
-        if partner not in self._envelopes.peers:
-            raise PartnerUnknown(f"{partner} is no peer of {self._envelopes.party}")
+        for name in self._partners_of(contract, partner):
+            if name not in self._envelopes.peers:
+                raise PartnerUnknown(f"{name} is no peer of {self._envelopes.party}")
         check_name(job, "job")
         await self._runner.submit(
             job,

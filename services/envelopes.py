@@ -84,6 +84,8 @@ class Envelopes:
     ) -> Written:
         """Encode, seal and sign a control message. Raises Unsendable."""
         kind = codec.kind_of(message)
+        if recipient not in self._peers:
+            raise Unsendable(f"{kind} is for {recipient}, who is no peer of {self.party}")
         try:
             plain = codec.encode(message)
         except codec.CodecError as error:

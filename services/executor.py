@@ -7,7 +7,7 @@ leaves the others alone. Tasks come from the journal and go back to it: the exec
 import asyncio
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -37,19 +37,27 @@ Locate = Callable[[ReadyTask], Awaitable[tuple[Location, ...]]]
 
 @dataclass(slots=True)
 class _Queue:
-    """What the executor knows of one job. `promised`: sends_bulk tasks under way, one chunk each."""
+    """What the executor knows of one job. `promised`: sends_bulk tasks under way, one chunk each.
+
+    Both windows are kept for each partner. With one for all, chunks that a slow partner has not taken would hold
+    up what the others wait for, and the slow one may wait for just them: a deadlock. As it is, a task waits for
+    nothing but the partner that its chunk is for, and that one's receipts depend on no chunk after it.
+    """
 
     tasks: deque[ReadyTask] = field(default_factory=deque)
-    unreceipted: int = 0
-    promised: int = 0
+    unreceipted: dict[str, int] = field(default_factory=dict)
+    promised: Counter[str] = field(default_factory=Counter)
 
     def next(self) -> ReadyTask | None:
-        full = self.unreceipted + self.promised * BULK_BODY_BYTES_MAX >= BULK_WINDOW_BYTES
         for place, task in enumerate(self.tasks):
-            if not (full and task.sends_bulk):
+            if not (task.sends_bulk and self._full(task.partner)):
                 del self.tasks[place]
                 return task
         return None
+
+    def _full(self, partner: str) -> bool:
+        promised = self.promised[partner] * BULK_BODY_BYTES_MAX
+        return self.unreceipted.get(partner, 0) + promised >= BULK_WINDOW_BYTES
 
 
 class Slot(Protocol):
@@ -185,9 +193,9 @@ class Executor:
         self._queue(task.job).tasks.append(task)
         self._alarm.set()
 
-    def unreceipted(self, job: str, size: int) -> None:
-        """Bytes of bulk of a job that the partner has not confirmed to have."""
-        self._queue(job).unreceipted = size
+    def unreceipted(self, job: str, partner: str, size: int) -> None:
+        """Bytes of bulk of a job that a partner has not confirmed to have."""
+        self._queue(job).unreceipted[partner] = size
         self._alarm.set()
 
     def drop(self, job: str) -> None:
@@ -257,7 +265,7 @@ class Executor:
                 self._turn.rotate(-1)
                 task = self._queues[job].next()
                 if task is not None:
-                    self._queues[job].promised += task.sends_bulk
+                    self._queues[job].promised[task.partner] += task.sends_bulk
                     return task
             self._alarm.clear()
             await self._alarm.wait()
@@ -275,5 +283,5 @@ class Executor:
     def _settled(self, task: ReadyTask) -> None:
         queue = self._queues.get(task.job)
         if queue is not None:
-            queue.promised -= task.sends_bulk
+            queue.promised[task.partner] -= task.sends_bulk
             self._alarm.set()

@@ -1,4 +1,4 @@
-"""The partner's messages of a job: which sequences are known, and which wait for their turn."""
+"""The partners' messages of a job: which sequences are known, and which wait for their turn."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -15,7 +15,11 @@ _KNOWN: Final = select(inbox.c.digest).where(
     inbox.c.sequence == bindparam("this_sequence"),
 )
 _RECORD: Final = insert(inbox)
-_HELD: Final = (held.c.job == bindparam("this_job"), held.c.sequence == bindparam("this_sequence"))
+_HELD: Final = (
+    held.c.job == bindparam("this_job"),
+    held.c.sender == bindparam("this_sender"),
+    held.c.sequence == bindparam("this_sequence"),
+)
 _TAKE: Final = select(held).where(*_HELD)
 _TAKEN: Final = delete(held).where(*_HELD)
 
@@ -50,11 +54,12 @@ def record(connection: Connection, job: str, sender: str, sequence: int, header:
     connection.execute(_RECORD, {"job": job, "sender": sender, "sequence": sequence, "digest": digest_of(header)})
 
 
-def hold(connection: Connection, job: str, message: Waiting) -> None:
+def hold(connection: Connection, job: str, sender: str, message: Waiting) -> None:
     """Keep a message for its turn."""
     connection.execute(
         insert(held).values(
             job=job,
+            sender=sender,
             sequence=message.sequence,
             bulk=message.bulk,
             header=message.header,
@@ -66,9 +71,9 @@ def hold(connection: Connection, job: str, message: Waiting) -> None:
     )
 
 
-def take(connection: Connection, job: str, sequence: int) -> Waiting | None:
+def take(connection: Connection, job: str, sender: str, sequence: int) -> Waiting | None:
     """Remove and return the message of `sequence`, if it is held back."""
-    which = {"this_job": job, "this_sequence": sequence}
+    which = {"this_job": job, "this_sender": sender, "this_sequence": sequence}
     row = connection.execute(_TAKE, which).first()
     if row is None:
         return None
@@ -84,7 +89,7 @@ def take(connection: Connection, job: str, sequence: int) -> Waiting | None:
     )
 
 
-def bulk_held(connection: Connection, job: str) -> int:
-    """How many bulk messages of a job are held back."""
-    where = (held.c.job == job, held.c.bulk.is_(True))
+def bulk_held(connection: Connection, job: str, sender: str) -> int:
+    """How many bulk messages of a sender in a job are held back."""
+    where = (held.c.job == job, held.c.sender == sender, held.c.bulk.is_(True))
     return connection.scalar(select(func.count()).select_from(held).where(*where)) or 0

@@ -9,12 +9,13 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from protocol.effects import AnyEvent, BlobRef
-from services import chain
+from services import chain, lines
 from services.journal_schema import counters, events, jobs, progress
-from services.limits import CREDIT_WINDOW
+from services.journal_schema import lines as lines_table
+from services.lines import Line, Values
 from services.roles import Role
 
-STATE_SCHEMA: Final = 1
+STATE_SCHEMA: Final = 2
 
 
 class Status(StrEnum):
@@ -27,7 +28,7 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class JobRecord:
-    """One job at this party. See `journal_schema.jobs` for the counters."""
+    """One job at this party. `partner`: the first one; `lines`: of each partner, in the order of the contract."""
 
     job: str
     role: str
@@ -44,16 +45,9 @@ class JobRecord:
     reason: str = ""
     results: bytes = field(default=b"", repr=False)
     length: int = 0
-    applied: int = 0
-    sent: int = 0
-    receipted: int = 0
-    bulk_received: int = 0
-    bulk_consumed: int = 0
-    bulk_sent: int = 0
-    credit: int = CREDIT_WINDOW
-    unreceipted_bytes: int = 0
-    late: int = 0
     expires_at: float = 0.0
+    lines: dict[str, Line] = field(default_factory=dict)
+    stored: dict[str, Values] = field(default_factory=dict, repr=False)
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, by: int = 1) -> None:
@@ -66,15 +60,25 @@ class JobRecord:
         return self.status == Status.RUNNING.value
 
     @property
-    def credit_given(self) -> int:
-        """The highest ordinal of the partner's bulk messages that it may send."""
-        return self.bulk_consumed + CREDIT_WINDOW
+    def partners(self) -> tuple[str, ...]:
+        """All partners, the first one first."""
+        return tuple(self.lines)
+
+    def line(self, partner: str) -> Line:
+        """The line of a partner; "" is the first. Raises KeyError for one that is no party of the job."""
+        return self.lines[partner or self.partner]
 
 
-_FIELDS: Final = tuple(item.name for item in dataclasses.fields(JobRecord) if item.name != "counts")
+_NOT_IN_ROW: Final = frozenset({"lines", "stored", "counts"})
+_FIELDS: Final = tuple(item.name for item in dataclasses.fields(JobRecord) if item.name not in _NOT_IN_ROW)
 
 # Built once: to put a statement together costs more than to run it.
-_LOAD: Final = select(*(jobs.c[name] for name in _FIELDS)).where(jobs.c.job == bindparam("this_job"))
+_LOAD: Final = (
+    select(*(jobs.c[name] for name in _FIELDS), *(lines_table.c[name] for name in lines.FIELDS))
+    .join(lines_table, lines_table.c.job == jobs.c.job)
+    .where(jobs.c.job == bindparam("this_job"))
+    .order_by(lines_table.c.place)
+)
 _SAVE: Final = update(jobs).where(jobs.c.job == bindparam("this_job"))
 _APPEND: Final = insert(events)
 _COUNT: Final = (
@@ -88,8 +92,15 @@ _COUNTED: Final = select(counters.c.name).where(counters.c.job == bindparam("thi
 
 def load(connection: Connection, job: str) -> JobRecord | None:
     """The record of a job, or None."""
-    row = connection.execute(_LOAD, {"this_job": job}).first()
-    return None if row is None else JobRecord(**dict(zip(_FIELDS, row, strict=True)))
+    rows = connection.execute(_LOAD, {"this_job": job}).all()
+    if not rows:
+        return None
+    record = JobRecord(**dict(zip(_FIELDS, rows[0], strict=False)))
+    for row in rows:
+        values = tuple(row[len(_FIELDS) :])
+        line = Line(*values)
+        record.lines[line.partner], record.stored[line.partner] = line, values
+    return record
 
 
 def _values(record: JobRecord) -> dict[str, Any]:
@@ -99,11 +110,18 @@ def _values(record: JobRecord) -> dict[str, Any]:
 def create(connection: Connection, record: JobRecord) -> None:
     """Insert a new job."""
     connection.execute(insert(jobs), _values(record))
+    lines.create(connection, record.job, list(record.lines.values()))
+    record.stored = {name: lines.values_of(line) for name, line in record.lines.items()}
 
 
 def save(connection: Connection, record: JobRecord) -> None:
     """Write a record back, and what was counted on the way."""
     connection.execute(_SAVE, {"this_job": record.job, **_values(record)})
+    for name, line in record.lines.items():
+        values = lines.values_of(line)
+        if values != record.stored[name]:
+            lines.save(connection, record.job, line)
+            record.stored[name] = values
     if not record.counts:
         return
     # One statement for all that are there already, as they nearly always are.
@@ -121,12 +139,16 @@ def restore(record: JobRecord, earlier: JobRecord) -> None:
     """Undo what was done to `record` since `earlier` was copied from it: goes with a savepoint's rollback."""
     for name in _FIELDS:
         setattr(record, name, getattr(earlier, name))
+    for name, line in record.lines.items():
+        # In place: whoever has the line in hand goes on with it.
+        lines.restore(line, lines.values_of(earlier.lines[name]))
     record.counts = earlier.counts
 
 
 def copy(record: JobRecord) -> JobRecord:
     """A record to `restore` from."""
-    return dataclasses.replace(record, counts=dict(record.counts))
+    copies = {name: dataclasses.replace(line) for name, line in record.lines.items()}
+    return dataclasses.replace(record, lines=copies, counts=dict(record.counts))
 
 
 def append_entry(
@@ -198,7 +220,7 @@ def state_of(connection: Connection, record: JobRecord, role: Role, party: str) 
 
 def fold(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
     """Fold the job's events through the machine. Effects are ignored: they were carried out at their time."""
-    state = role.initial(record.job, party, (record.partner,))
+    state = role.initial(record.job, party, record.partners)
     rows = connection.scalars(
         select(events.c.event)
         .where(events.c.job == record.job, events.c.kind.not_in((chain.FAULT, chain.SENT)))
@@ -250,11 +272,15 @@ class ProgressView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job for people. `updated_at` is the commit time of its last event."""
+    """A job for people. `updated_at` is the commit time of its last event.
+
+    `applied`, `sent` and `receipted` count the messages of all partners together.
+    """
 
     job: str
     role: str
     partner: str
+    partners: tuple[str, ...]
     status: str
     outcome: str
     reason_code: str
@@ -293,6 +319,7 @@ def view(connection: Connection, job: str) -> JobView | None:
         job=record.job,
         role=record.role,
         partner=record.partner,
+        partners=record.partners,
         status=record.status,
         outcome=record.outcome,
         reason_code=record.reason_code,
@@ -300,9 +327,9 @@ def view(connection: Connection, job: str) -> JobView | None:
         results=decode_refs(record.results),
         head=record.head.hex(),
         length=record.length,
-        applied=record.applied,
-        sent=record.sent,
-        receipted=record.receipted,
+        applied=sum(line.applied for line in record.lines.values()),
+        sent=sum(line.sent for line in record.lines.values()),
+        receipted=sum(line.receipted for line in record.lines.values()),
         created_at=record.created_at,
         updated_at=record.updated_at,
         expires_at=record.expires_at,
@@ -323,6 +350,6 @@ def entries(connection: Connection) -> int:
 
 
 def running_jobs_of(connection: Connection, partner: str, role: str) -> int:
-    """How many jobs with `partner` in which this party has `role` are running."""
+    """How many jobs that `partner` proposed, and in which this party has `role`, are running."""
     where = (jobs.c.partner == partner, jobs.c.role == role, jobs.c.status == Status.RUNNING.value)
     return connection.scalar(select(func.count()).select_from(jobs).where(*where)) or 0

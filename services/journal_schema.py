@@ -19,7 +19,8 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2: jobs with several partners (`lines`)."""
 
 metadata = MetaData()
 
@@ -46,6 +47,18 @@ jobs = Table(
     Column("logic_version", Integer, nullable=False),
     Column("length", Integer, nullable=False),
     Column("head", LargeBinary, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+"""One row a job. `partner`: the first one, who proposed the job or to whom it was submitted."""
+
+lines = Table(
+    "lines",
+    metadata,
+    Column("job", String(40), primary_key=True),
+    Column("partner", String(40), primary_key=True),
+    Column("place", Integer, nullable=False),
     Column("applied", Integer, nullable=False),
     Column("sent", Integer, nullable=False),
     Column("receipted", Integer, nullable=False),
@@ -55,12 +68,9 @@ jobs = Table(
     Column("credit", Integer, nullable=False),
     Column("unreceipted_bytes", Integer, nullable=False),
     Column("late", Integer, nullable=False),
-    Column("expires_at", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("updated_at", Float, nullable=False),
 )
-"""One row a job. `applied`, `bulk_received`, `bulk_consumed` count the partner's messages; `sent`,
-`receipted`, `bulk_sent`, `credit` our own."""
+"""One row a job and partner, `place` being the partner's in the contract, from 0 on. `applied`, `bulk_received`,
+`bulk_consumed`, `late` count the partner's messages; `sent`, `receipted`, `bulk_sent`, `credit` our own."""
 
 events = Table(
     "events",
@@ -110,6 +120,7 @@ held = Table(
     "held",
     metadata,
     Column("job", String(40), primary_key=True),
+    Column("sender", String(40), primary_key=True),
     Column("sequence", Integer, primary_key=True, autoincrement=False),
     Column("bulk", Boolean, nullable=False),
     Column("header", LargeBinary, nullable=False),
@@ -125,6 +136,7 @@ outbox = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("job", String(40), nullable=False),
+    Column("recipient", String(40), nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("bulk", Boolean, nullable=False),
     Column("kind", String(40), nullable=False),
@@ -135,7 +147,7 @@ outbox = Table(
     Column("body", LargeBinary, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
     Column("bytes", Integer, nullable=False),
-    Index("outbox_order", "job", "sequence"),
+    Index("outbox_order", "job", "recipient", "sequence"),
 )
 """Messages without a receipt. Sequence 0: bulk that waits for credit, in the order of `id`."""
 
@@ -149,6 +161,7 @@ tasks = Table(
     Column("arguments", LargeBinary, nullable=False),
     Column("inputs", LargeBinary, nullable=False),
     Column("sends_bulk", Boolean, nullable=False),
+    Column("partner", String(40), nullable=False),
     Column("started", Boolean, nullable=False),
     Column("failures", Integer, nullable=False),
     Index("tasks_name", "job", "task", unique=True),
@@ -176,7 +189,7 @@ progress = Table(
     Column("iterations", Integer, nullable=False),
     Column("done", Integer, nullable=False),
     Column("total", Integer, nullable=False),
-    Column("waits_for", String(40), nullable=False),
+    Column("waits_for", String(400), nullable=False),
     Column("since", Float, nullable=False),
 )
 """For people: where a job stands and, if it waits, for whom and since when."""

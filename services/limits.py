@@ -10,7 +10,7 @@ BULK_BODY_BYTES_MAX: Final = 2**20
 """A sealed bulk body at most: throughput of RabbitMQ saturates here, more only costs latency and memory."""
 
 BULK_WINDOW_BYTES: Final = CREDIT_WINDOW * BULK_BODY_BYTES_MAX
-"""Unreceipted bulk of one job from which on no task is started that would make more of it."""
+"""Bulk of one job without a receipt of one partner, from which on no task is started that would make more for it."""
 
 CONTROL_BODY_BYTES_MAX: Final = 65_536 + 4_096
 """A sealed control body at most: an event and what the seal adds."""
@@ -26,6 +26,9 @@ LATE_MESSAGES_MAX: Final = 1_000
 
 JOBS_PER_PARTNER_MAX: Final = 64
 """Running jobs that one partner may have proposed to this party."""
+
+PARTNERS_PER_JOB_MAX: Final = 8
+"""Partners of one job: its business and seven fellow providers, or eight providers."""
 
 SIGN_PERIOD_S: Final = 1.0
 """Seconds within which a partner's signs are noted once."""

@@ -8,7 +8,7 @@ from protocol.effects import BlobRef
 
 @dataclass(frozen=True, slots=True)
 class ReadyTask:
-    """A committed compute task. `order` is its place in the journal."""
+    """A committed compute task. `order` is its place in the journal; `partner`: whom it seals to or opens from."""
 
     order: int
     job: str
@@ -35,12 +35,12 @@ class Notices:
     """Collected inside a unit of work, acted upon after COMMIT, lost in a crash without harm.
 
     Attributes:
-        outbox: jobs whose outbox has something new, with partner and highest sequence receipted before.
-        receipts: jobs that owe the partner a receipt; True when it was asked for.
-        receipted: jobs of which a receipt came, with `applied`.
+        outbox: jobs and partners for whom the outbox has something new, with highest sequence receipted before.
+        receipts: jobs and partners to whom a receipt is owed; True when it was asked for.
+        receipted: jobs and partners of whom a receipt came, with `applied`.
         answered: those of them whose receipt was a message of its own (and may answer a question).
         tasks: new compute tasks.
-        unreceipted: bytes of bulk without a receipt, where they changed.
+        unreceipted: bytes of bulk without a receipt of a job and partner, where they changed.
         ended: jobs that need no executor any more: finished or frozen.
         silenced: jobs of which nothing may be sent any more: frozen.
         frozen: job and partner that is to be told that the job is frozen, with the reason code.
@@ -48,12 +48,12 @@ class Notices:
 
     """
 
-    outbox: dict[str, tuple[str, int]] = field(default_factory=dict)
+    outbox: dict[tuple[str, str], int] = field(default_factory=dict)
     receipts: dict[tuple[str, str], bool] = field(default_factory=dict)
-    receipted: dict[str, int] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
+    receipted: dict[tuple[str, str], int] = field(default_factory=dict)
+    answered: set[tuple[str, str]] = field(default_factory=set)
     tasks: list[ReadyTask] = field(default_factory=list)
-    unreceipted: dict[str, int] = field(default_factory=dict)
+    unreceipted: dict[tuple[str, str], int] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     silenced: list[str] = field(default_factory=list)
     frozen: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class Notices:
 
     def merge(self, other: "Notices") -> None:
         """Take over what a part of the unit collected, once that part is sure to stand."""
-        for job, seen in other.outbox.items():
-            self.outbox.setdefault(job, seen)
+        for line, seen in other.outbox.items():
+            self.outbox.setdefault(line, seen)
         for (job, partner), asked in other.receipts.items():
             self.owe(job, partner, asked=asked)
         self.receipted.update(other.receipted)

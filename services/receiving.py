@@ -27,6 +27,7 @@ from services.limits import (
     LATE_MESSAGES_MAX,
     SIGN_PERIOD_S,
 )
+from services.lines import Line
 from services.notices import Notices, Question
 from services.outbox import Outbox, ReceiptAhead
 from services.stepping import Stepper
@@ -127,27 +128,30 @@ class Receiving:
         record = jobs.load(connection, header.job)
         if record is None:
             return self._of_no_job(header, message, notices)
-        if record.partner != header.sender:
+        line = record.lines.get(header.sender)
+        if line is None:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
-            return self._frozen(record, notices)
-        return self._about(connection, record, message, notices)
+            return self._frozen(record, line, notices)
+        return self._about(connection, record, line, message, notices)
 
-    def _about(self, connection: Connection, record: JobRecord, message: schemas.Message, notices: Notices) -> str:
+    def _about(
+        self, connection: Connection, record: JobRecord, line: Line, message: schemas.Message, notices: Notices
+    ) -> str:
         """An unsequenced message about a job that is not frozen."""
         refusal = ""
         match message:
             case schemas.JobFrozen():
-                self._stepper.desert(connection, record, message.reason_code, notices)
+                self._stepper.desert(connection, record, line, message.reason_code, notices)
             case schemas.ReceiptRequest():
-                notices.owe(record.job, record.partner, asked=True)
+                notices.owe(record.job, line.partner, asked=True)
                 return ""
             case schemas.ReceiptHeld():
-                refusal = self._given(record, message.receipted, notices)
+                refusal = self._given(record, line, message.receipted, notices)
             case schemas.Receipt():
-                credit = min(message.credit, record.bulk_sent + CREDIT_WINDOW)
-                refusal = self._receipted(connection, record, message.applied, credit, notices)
-                notices.answered.add(record.job)
+                credit = min(message.credit, line.bulk_sent + CREDIT_WINDOW)
+                refusal = self._receipted(connection, record, line, message.applied, credit, notices)
+                notices.answered.add((record.job, line.partner))
         jobs.save(connection, record)
         return refusal
 
@@ -165,25 +169,27 @@ class Receiving:
         return ""
 
     @staticmethod
-    def _frozen(record: JobRecord, notices: Notices) -> str:
+    def _frozen(record: JobRecord, line: Line, notices: Notices) -> str:
         """A message of a job that is frozen: the answer is that it is."""
-        notices.frozen[record.job, record.partner] = record.reason_code
+        notices.frozen[record.job, line.partner] = record.reason_code
         return "job_frozen"
 
-    def _given(self, record: JobRecord, receipted: int, notices: Notices) -> str:
+    def _given(self, record: JobRecord, line: Line, receipted: int, notices: Notices) -> str:
         """Check that we have all the messages that the partner holds our receipts for."""
-        if receipted <= record.applied:
+        if receipted <= line.applied:
             return ""
         reason = (
-            f"{record.partner} has our receipts for {receipted} messages of job {record.job}, this journal has "
-            f"{record.applied}: the journal is an old copy; the job is frozen and must not be continued"
+            f"{line.partner} has our receipts for {receipted} messages of job {record.job}, this journal has "
+            f"{line.applied}: the journal is an old copy; the job is frozen and must not be continued"
         )
         self._stepper.freeze(record, "receipt_lost", reason, notices)
         return "receipt_lost"
 
-    def _receipted(self, connection: Connection, record: JobRecord, applied: int, credit: int, notices: Notices) -> str:
+    def _receipted(
+        self, connection: Connection, record: JobRecord, line: Line, applied: int, credit: int, notices: Notices
+    ) -> str:
         try:
-            self._outbox.take_receipt(connection, record, applied, credit, self._clock(), notices)
+            self._outbox.take_receipt(connection, record, line, applied, credit, self._clock(), notices)
         except ReceiptAhead as error:
             self._stepper.freeze(record, "receipt_ahead", str(error), notices)
             return "receipt_ahead"
@@ -203,11 +209,12 @@ class Receiving:
             record, refusal = self._open_job(connection, envelope)
             if record is None:
                 return refusal
-        if record.partner != header.sender:
+        line = record.lines.get(header.sender)
+        if line is None:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
-            return self._frozen(record, notices)
-        refusal = self._in_turn(connection, record, envelope, notices)
+            return self._frozen(record, line, notices)
+        refusal = self._in_turn(connection, record, line, envelope, notices)
         jobs.save(connection, record)
         return refusal
 
@@ -236,31 +243,33 @@ class Receiving:
         )
         return record, ""
 
-    def _in_turn(self, connection: Connection, record: JobRecord, envelope: Envelope, notices: Notices) -> str:
+    def _in_turn(
+        self, connection: Connection, record: JobRecord, line: Line, envelope: Envelope, notices: Notices
+    ) -> str:
         header = envelope.header
-        refusal = self._receipted(connection, record, header.received, 0, notices)
+        refusal = self._receipted(connection, record, line, header.received, 0, notices)
         if refusal:
             return refusal
-        if header.sequence <= record.applied + HOLD_AHEAD:
+        if header.sequence <= line.applied + HOLD_AHEAD:
             found = inbox.known(connection, record.job, header.sender, header.sequence)
             if found is not None:
                 return self._repeated(record, envelope, found, notices)
-        if header.sequence > record.applied + 1:
-            return self._ahead(connection, record, envelope)
-        if not record.running and record.late >= LATE_MESSAGES_MAX:
+        if header.sequence > line.applied + 1:
+            return self._ahead(connection, record, line, envelope)
+        if not record.running and line.late >= LATE_MESSAGES_MAX:
             return "job_finished"
         inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
         bulk = header.kind in schemas.BULK
         if bulk and record.running:
             self._blobs.put(connection, record.job, header.kind, envelope.body)
         self._count(record, len(envelope.body))
-        self._apply(connection, record, self._waiting(envelope), header, notices)
+        self._apply(connection, record, line, self._waiting(envelope), header, notices)
         while True:
-            waiting = inbox.take(connection, record.job, record.applied + 1)
+            waiting = inbox.take(connection, record.job, line.partner, line.applied + 1)
             if waiting is None:
                 break
-            self._apply(connection, record, waiting, read_header(waiting.header), notices)
-        notices.owe(record.job, record.partner)
+            self._apply(connection, record, line, waiting, read_header(waiting.header), notices)
+        notices.owe(record.job, line.partner)
         return ""
 
     def _repeated(
@@ -273,22 +282,22 @@ class Receiving:
         if found != inbox.digest_of(envelope.header_bytes):
             return "sequence_conflict"
         record.count("duplicates")
-        notices.owe(record.job, record.partner)
+        notices.owe(record.job, envelope.header.sender)
         return ""
 
-    def _ahead(self, connection: Connection, record: JobRecord, envelope: Envelope) -> str:
+    def _ahead(self, connection: Connection, record: JobRecord, line: Line, envelope: Envelope) -> str:
         """Hold a message back for its turn, as far as there is room; otherwise it comes again."""
         header = envelope.header
         bulk = header.kind in schemas.BULK
-        unconsumed = record.bulk_received - record.bulk_consumed
-        full = bulk and unconsumed + inbox.bulk_held(connection, record.job) >= CREDIT_WINDOW
-        if full or not record.running or header.sequence >= record.applied + HOLD_AHEAD:
+        unconsumed = line.bulk_received - line.bulk_consumed
+        full = bulk and unconsumed + inbox.bulk_held(connection, record.job, line.partner) >= CREDIT_WINDOW
+        if full or not record.running or header.sequence >= line.applied + HOLD_AHEAD:
             record.count("dropped_ahead")
             return ""
         inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
         if bulk:
             self._blobs.put(connection, record.job, header.kind, envelope.body)
-        inbox.hold(connection, record.job, self._waiting(envelope))
+        inbox.hold(connection, record.job, line.partner, self._waiting(envelope))
         record.count("held_back")
         self._count(record, len(envelope.body))
         return ""
@@ -316,22 +325,23 @@ class Receiving:
         self,
         connection: Connection,
         record: JobRecord,
+        line: Line,
         message: Waiting,
         header: Header,
         notices: Notices,
     ) -> None:
         """Apply the message whose turn it is."""
-        record.applied += 1
-        record.bulk_received += message.bulk
+        line.applied += 1
+        line.bulk_received += message.bulk
         if not record.running:
-            self._late(connection, record, message)
+            self._late(connection, record, line, message)
             return
         if not message.bulk and retention.keeps_all(connection, record.job):
             self._blobs.put(connection, record.job, "control", message.body)
         event: BulkReceived | ControlReceived
         try:
             if message.bulk:
-                event = self._bulk_event(record, message, header)
+                event = self._bulk_event(line, message, header)
             else:
                 _, plain = self._envelopes.read(header, message.body)
                 event = ControlReceived(kind=header.kind, message=plain, sender=header.sender)
@@ -350,12 +360,12 @@ class Receiving:
         )
 
     @staticmethod
-    def _bulk_event(record: JobRecord, message: Waiting, header: Header) -> BulkReceived:
-        if record.bulk_received > record.credit_given:
+    def _bulk_event(line: Line, message: Waiting, header: Header) -> BulkReceived:
+        if line.bulk_received > line.credit_given:
             raise Unreadable(
                 "credit_exceeded",
-                f"{header.kind} chunk {header.chunk} from {header.sender} is bulk message {record.bulk_received}, "
-                f"credit was given up to {record.credit_given}",
+                f"{header.kind} chunk {header.chunk} from {header.sender} is bulk message {line.bulk_received}, "
+                f"credit was given up to {line.credit_given}",
             )
         return BulkReceived(
             kind=header.kind,
@@ -365,10 +375,10 @@ class Receiving:
             sender=header.sender,
         )
 
-    def _late(self, connection: Connection, record: JobRecord, message: Waiting) -> None:
+    def _late(self, connection: Connection, record: JobRecord, line: Line, message: Waiting) -> None:
         """The job is over here: the message is recorded and receipted, and nothing else happens."""
-        record.late += 1
-        record.bulk_consumed = record.bulk_received
+        line.late += 1
+        line.bulk_consumed = line.bulk_received
         record.count("late")
         self._entry(connection, record, message)
 

@@ -14,11 +14,11 @@ from services.notices import ReadyTask
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`sending`: jobs with messages that have no receipt. `tasks`: of running jobs, in their order."""
+    """`sending`: jobs and partners with messages that have no receipt. `tasks`: of running jobs, in their order."""
 
     records: tuple[JobRecord, ...]
     tasks: tuple[ReadyTask, ...]
-    sending: frozenset[str]
+    sending: frozenset[tuple[str, str]]
     segments_removed: int
 
 
@@ -32,7 +32,7 @@ def recover(connection: Connection, blobs: BlobStore) -> Found:
         ReadyTask(
             order=row.id,
             job=row.job,
-            partner=running[row.job].partner,
+            partner=row.partner,
             task=row.task,
             function=row.function,
             arguments=row.arguments,
@@ -43,5 +43,5 @@ def recover(connection: Connection, blobs: BlobStore) -> Found:
         for row in rows
         if row.job in running
     )
-    sending = frozenset(outbox.jobs_with_outbox(connection))
+    sending = frozenset(outbox.lines_with_outbox(connection))
     return Found(records, tasks, sending, blobs.recover(connection))

@@ -1,4 +1,4 @@
-"""The relay: publishes each job's outbox in order, sends receipts, and asks after silence.
+"""The relay: publishes each job's outbox in order for each partner, sends receipts, and asks after silence.
 
 Its cursor is memory: after a restart it asks the partner what it has and sends the rest. Silence never makes
 it send bulk again by itself; only an answer does. Nothing here is an event of a job.
@@ -30,7 +30,7 @@ log = structlog.get_logger("relay")
 
 @dataclass(slots=True)
 class _Line:
-    """One job's way to its partner.
+    """One job's way to one partner.
 
     Attributes:
         cursor: the message after this sequence is the next to be published.
@@ -58,6 +58,11 @@ class _Line:
     ask_now: bool = False
     refused: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Job and partner."""
+        return self.job, self.partner
 
 
 @dataclass(slots=True)
@@ -95,13 +100,13 @@ class Relay:
         self._chance = chance
         self._broken = broken
         self._crash = crash
-        self._lines: dict[str, _Line] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._highest: dict[str, int] = {}
+        self._highest: dict[tuple[str, str], int] = {}
         self._owed: dict[tuple[str, str], bool] = {}
         self._owing = asyncio.Event()
-        self._said: dict[str, tuple[int, int]] = {}
+        self._said: dict[tuple[str, str], tuple[int, int]] = {}
         self._frozen: dict[tuple[str, str], str] = {}
         self._freezing = asyncio.Event()
         self.counts = RelayCounts()
@@ -114,8 +119,8 @@ class Relay:
     # -- called by the daemon, on the loop ------------------------------------------------------------------
 
     def wake(self, job: str, partner: str, receipted: int) -> None:
-        """The outbox of a job has something new."""
-        line = self._lines.get(job)
+        """The outbox of a job has something new for a partner."""
+        line = self._lines.get((job, partner))
         if line is None:
             line = self._open(job, partner, cursor=receipted, receipted=receipted)
         line.wake.set()
@@ -125,9 +130,9 @@ class Relay:
         line = self._open(job, partner, cursor=sent, receipted=receipted)
         line.ask_now = True
 
-    def receipted(self, job: str, applied: int, *, answered: bool) -> None:
+    def receipted(self, job: str, partner: str, applied: int, *, answered: bool) -> None:
         """A receipt came (`answered`: as a message of its own)."""
-        line = self._lines.get(job)
+        line = self._lines.get((job, partner))
         if line is None:
             return
         if applied > line.receipted or answered:
@@ -162,10 +167,11 @@ class Relay:
 
     def drop(self, job: str) -> None:
         """Say nothing more of a job."""
-        self._lines.pop(job, None)
-        task = self._tasks.pop(job, None)
-        if task is not None:
-            task.cancel()
+        for key in [key for key in self._lines if key[0] == job]:
+            del self._lines[key]
+            task = self._tasks.pop(key, None)
+            if task is not None:
+                task.cancel()
 
     # -- running --------------------------------------------------------------------------------------------
 
@@ -174,7 +180,7 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for line in self._lines.values():
-                self._tasks[line.job] = group.create_task(self._serve(line))
+                self._tasks[line.key] = group.create_task(self._serve(line))
             group.create_task(self._send_receipts())
             group.create_task(self._say_frozen())
 
@@ -188,9 +194,9 @@ class Relay:
             quiet_since=asyncio.get_running_loop().time(),
             reached=cursor,
         )
-        self._lines[job] = line
+        self._lines[line.key] = line
         if self._group is not None:
-            self._tasks[job] = self._group.create_task(self._serve(line))
+            self._tasks[line.key] = self._group.create_task(self._serve(line))
         return line
 
     def _jittered(self, seconds: float) -> float:
@@ -205,15 +211,15 @@ class Relay:
             if line.missing_up_to and line.cursor >= line.missing_up_to:
                 line.cursor, line.missing_up_to = line.reached, 0
             message, outstanding = await self._journal.read(
-                lambda connection: outbox.next_after(connection, line.job, line.cursor)
+                lambda connection: outbox.next_after(connection, line.job, line.partner, line.cursor)
             )
             if message is not None:
                 await self._publish_message(line, message)
                 continue
             if not outstanding and not line.wake.is_set():
                 # Nothing awaits between the check and here, so no wake-up can be lost.
-                del self._lines[line.job]
-                self._tasks.pop(line.job, None)
+                del self._lines[line.key]
+                self._tasks.pop(line.key, None)
                 return
             await self._listen(line)
 
@@ -230,7 +236,7 @@ class Relay:
 
     async def _ask(self, line: _Line) -> None:
         await self._transport.connected()
-        sent, held = await self._journal.read(lambda connection: _sent(connection, line.job))
+        sent, held = await self._journal.read(lambda connection: _sent(connection, line.job, line.partner))
         line.ask_now = False
         line.asked, line.asked_up_to = True, line.reached
         self.counts.questions += 1
@@ -242,7 +248,7 @@ class Relay:
         try:
             data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
         except BlobDamaged as error:
-            if not await self._journal.read(lambda connection: outbox.contains(connection, line.job, message.sequence)):
+            if not await self._journal.read(functools.partial(_contains, line=line, sequence=message.sequence)):
                 # A receipt came while the body was being read, and its segment went with it.
                 return
             await self._broken(line.job, "blob_damaged", f"message {message.sequence} cannot be sent again: {error}")
@@ -261,11 +267,11 @@ class Relay:
 
     def _note(self, line: _Line, message: Outgoing) -> None:
         self.counts.published += 1
-        if message.sequence <= self._highest.get(line.job, 0):
+        if message.sequence <= self._highest.get(line.key, 0):
             self.counts.published_again += 1
             self.counts.bulk_published_again += message.bulk
         else:
-            self._highest[line.job] = message.sequence
+            self._highest[line.key] = message.sequence
 
     def _assembled(self, connection: Connection, job: str, message: Outgoing) -> bytes | None:
         """The stored envelope; None when a receipt has overtaken it."""
@@ -314,10 +320,10 @@ class Relay:
                 if receipt is None:
                     continue
                 state = (receipt.applied, receipt.credit)
-                if (asked or self._said.get(job) != state) and await self.say(job, partner, receipt):
+                if (asked or self._said.get((job, partner)) != state) and await self.say(job, partner, receipt):
                     # What was said of a job that is not known here would be remembered for ever.
                     if receipt.applied:
-                        self._said[job] = state
+                        self._said[job, partner] = state
                     self.counts.receipts += 1
                     if asked and held:
                         await self.say(job, partner, schemas.ReceiptHeld(receipted=held))
@@ -337,6 +343,8 @@ class Relay:
 
     async def say(self, job: str, partner: str, message: schemas.Message) -> bool:
         """Send an unsequenced message once. If it is lost, somebody will ask."""
+        if partner not in self._envelopes.peers:
+            return False
         written = self._envelopes.write(job, partner, message)
         key = self._envelopes.key(partner, codec.kind_of(message), job)
         try:
@@ -348,10 +356,15 @@ class Relay:
         return True
 
 
-def _sent(connection: Connection, job: str) -> tuple[int, int]:
-    """Highest sequence sent, and up to which the partner gave receipts."""
+def _sent(connection: Connection, job: str, partner: str) -> tuple[int, int]:
+    """Highest sequence sent to a partner, and up to which it gave receipts."""
     record = jobs.load(connection, job)
-    return (0, 0) if record is None else (record.sent, record.receipted)
+    line = None if record is None else record.lines.get(partner)
+    return (0, 0) if line is None else (line.sent, line.receipted)
+
+
+def _contains(connection: Connection, line: _Line, sequence: int) -> bool:
+    return outbox.contains(connection, line.job, line.partner, sequence)
 
 
 def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Receipt | None, int]:
@@ -359,6 +372,7 @@ def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Re
     record = jobs.load(connection, job)
     if record is None:
         return schemas.Receipt(applied=0, credit=CREDIT_WINDOW), 0
-    if record.status == jobs.Status.FROZEN.value or record.partner != partner:
+    line = record.lines.get(partner)
+    if record.status == jobs.Status.FROZEN.value or line is None:
         return None, 0
-    return schemas.Receipt(applied=record.applied, credit=record.credit_given), record.receipted
+    return schemas.Receipt(applied=line.applied, credit=line.credit_given), line.receipted

@@ -4,7 +4,7 @@ A job can fail here, a daemon cannot: whatever a machine raises ends its own job
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -33,7 +33,8 @@ from services.blobs import BlobStore
 from services.envelopes import Unsendable
 from services.jobs import JobRecord, Status
 from services.journal_schema import progress, tasks
-from services.limits import TASKS_PER_JOB_MAX
+from services.limits import PARTNERS_PER_JOB_MAX, TASKS_PER_JOB_MAX
+from services.lines import Line
 from services.notices import Notices, ReadyTask
 from services.outbox import Outbox
 from services.roles import Role
@@ -69,6 +70,16 @@ class _LogicUnknown(Exception):
     """A job whose rules this software no longer has."""
 
 
+class _PeerUnknown(Exception):
+    """A job with a party that this one has no public identity of."""
+
+
+def one_partner(contract: bytes) -> tuple[str, ...]:
+    """For machines whose jobs have two parties only."""
+    del contract
+    return ()
+
+
 class Stepper:
     """Applies events to jobs.
 
@@ -80,6 +91,8 @@ class Stepper:
         clock: seconds since 1970, for people and for the chain's commit times.
         entropy: gives so many random bytes, for the salts of the chain.
         terms_of: what a contract says of retention and rules; must not raise.
+        parties_of: all parties of a contract, the one that proposes it first; () for one that cannot be read or
+            that does not name them. Must not raise.
         earlier: the machines of former rules, by logic version and role.
 
     """
@@ -94,6 +107,7 @@ class Stepper:
         entropy: Callable[[int], bytes],
         *,
         terms_of: Callable[[bytes], retention.Terms] = retention.no_terms,
+        parties_of: Callable[[bytes], tuple[str, ...]] = one_partner,
         earlier: Mapping[int, Mapping[str, Role]] = MappingProxyType({}),
     ) -> None:
         self._party = party
@@ -103,13 +117,18 @@ class Stepper:
         self._clock = clock
         self._entropy = entropy
         self._terms_of = terms_of
+        self._parties_of = parties_of
         self._earlier = earlier
 
     def create(
         self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float, contract: bytes = b""
     ) -> JobRecord:
-        """A new job in its initial state, run by the rules that its contract names."""
+        """A new job in its initial state, run by the rules that its contract names.
+
+        `partner`: the first one, who proposed it or to whom it is submitted; the contract names the others.
+        """
         terms = self._terms_of(contract)
+        partners = self.partners_of(contract, partner)
         machine = self._role(role, terms.logic_version)
         now = self._clock()
         record = JobRecord(
@@ -120,13 +139,25 @@ class Stepper:
             logic_version=machine.logic_version,
             created_at=now,
             updated_at=now,
-            state=machine.encode(machine.initial(job, self._party, (partner,))),
+            state=machine.encode(machine.initial(job, self._party, partners)),
             state_tag=jobs.state_tag(machine),
             expires_at=expires_at,
+            lines={name: Line(name, place) for place, name in enumerate(partners)},
         )
         jobs.create(connection, record)
         retention.note(connection, job, contract, terms.retention)
         return record
+
+    def partners_of(self, contract: bytes, partner: str) -> tuple[str, ...]:
+        """All partners of a job, in the order of its contract.
+
+        A contract that does not name this party, or another first partner, is for the machine to refuse: nobody
+        but `partner` is drawn into that.
+        """
+        parties = self._parties_of(contract)
+        others = tuple(name for name in dict.fromkeys(parties) if name != self._party)
+        fits = self._party in parties and others[:1] == (partner,) and len(others) <= PARTNERS_PER_JOB_MAX
+        return others if fits else (partner,)
 
     def _role(self, name: str, logic_version: int) -> Role:
         role = self._roles[name]
@@ -176,6 +207,8 @@ class Stepper:
 
     def _step(self, connection: Connection, record: JobRecord, event: AnyEvent, notices: Notices) -> None:
         role = self._role(record.role, record.logic_version)
+        if record.length == 1:
+            self._expect_peers(record)
         state, effects = role.step(jobs.state_of(connection, record, role, self._party), event)
         record.state = role.encode(state)
         record.state_tag = jobs.state_tag(role)
@@ -190,12 +223,22 @@ class Stepper:
         if ending is not None:
             self._finish(connection, record, ending, notices)
 
+    def _expect_peers(self, record: JobRecord) -> None:
+        missing = [name for name in record.partners if not self._outbox.knows(name)]
+        if missing:
+            raise _PeerUnknown(
+                f"the contract names {', '.join(missing)}, no peer of {self._party}: add the public identity there "
+                "with `warren peer add FILE`, start the daemon anew and submit the job again"
+            )
+
     def _carry_out(self, connection: Connection, record: JobRecord, effect: AnyEffect, notices: Notices) -> None:
         match effect:
             case Send():
-                self._outbox.send(connection, record, effect.message, self._clock(), notices)
+                line = _line(record, effect.recipient)
+                self._outbox.send(connection, record, line, effect.message, self._clock(), notices)
             case SendBulk():
-                self._outbox.send_bulk(connection, record, effect, self._clock(), notices)
+                line = _line(record, effect.recipient)
+                self._outbox.send_bulk(connection, record, line, effect, self._clock(), notices)
             case Compute():
                 self._compute(connection, record, effect, notices)
             case Consumed():
@@ -208,6 +251,7 @@ class Stepper:
                 self._finish(connection, record, effect, notices)
 
     def _compute(self, connection: Connection, record: JobRecord, effect: Compute, notices: Notices) -> None:
+        partner = _line(record, effect.partner).partner
         waiting = connection.scalar(_WAITING, {"this_job": record.job})
         if (waiting or 0) >= TASKS_PER_JOB_MAX:
             raise _Impossible(f"more than {TASKS_PER_JOB_MAX} tasks wait")
@@ -220,6 +264,7 @@ class Stepper:
             "arguments": effect.arguments,
             "inputs": jobs.encode_refs(effect.inputs),
             "sends_bulk": effect.sends_bulk,
+            "partner": partner,
             "started": False,
             "failures": 0,
         }
@@ -232,7 +277,7 @@ class Stepper:
             ReadyTask(
                 order=added.inserted_primary_key[0],
                 job=record.job,
-                partner=record.partner,
+                partner=partner,
                 task=effect.task,
                 function=effect.function,
                 arguments=effect.arguments,
@@ -243,11 +288,12 @@ class Stepper:
         )
 
     def _consumed(self, connection: Connection, record: JobRecord, effect: Consumed, notices: Notices) -> None:
-        if record.bulk_consumed >= record.bulk_received:
+        line = _line(record, effect.sender)
+        if line.bulk_consumed >= line.bulk_received:
             raise _Impossible("more bulk is consumed than was received")
         self._blobs.release(connection, record.job, effect.body.sha256)
-        record.bulk_consumed += 1
-        notices.owe(record.job, record.partner)
+        line.bulk_consumed += 1
+        notices.owe(record.job, line.partner)
 
     def _progress(self, connection: Connection, record: JobRecord, effect: Progress) -> None:
         values = {
@@ -266,7 +312,7 @@ class Stepper:
     # -- endings --------------------------------------------------------------------------------------------
 
     def _finish(self, connection: Connection, record: JobRecord, effect: Finish, notices: Notices) -> None:
-        """Release everything but results and what the partner has no receipt for yet; a tombstone stays."""
+        """Release everything but results and what partners have given no receipt for yet; a tombstone stays."""
         record.status = Status.FINISHED.value
         record.outcome, record.reason_code, record.reason = effect.outcome, effect.reason_code, effect.reason
         record.results = jobs.encode_refs(effect.results)
@@ -277,10 +323,12 @@ class Stepper:
             self._blobs.locate(connection, record.job, ref.sha256)
             keep[ref.sha256] = keep.get(ref.sha256, 0) + 1
         self._blobs.retain(connection, record.job, keep)
-        record.bulk_consumed = record.bulk_received
+        for line in record.lines.values():
+            line.bulk_consumed = line.bulk_received
+            if line.applied:
+                notices.owe(record.job, line.partner)
         connection.execute(update(progress).where(progress.c.job == record.job).values(waits_for=""))
         notices.tasks = [task for task in notices.tasks if task.job != record.job]
-        notices.owe(record.job, record.partner)
         notices.ended.append(record.job)
         log.info("job ended", job=record.job, outcome=effect.outcome, reason_code=effect.reason_code or None)
 
@@ -290,6 +338,8 @@ class Stepper:
                 self.fail(connection, record, error.code, error.reason, notices)
             case _LogicUnknown():
                 self.fail(connection, record, "logic_unknown", str(error), notices)
+            case _PeerUnknown():
+                self.fail(connection, record, "peer_unknown", str(error), notices)
             case UnexpectedEventError():
                 log.error("machine met an unexpected event", job=record.job, reason=str(error))
                 self.fail(connection, record, "unexpected_event", f"{_INTERNAL}: {error}", notices, told=_TOLD)
@@ -312,40 +362,60 @@ class Stepper:
         *,
         told: str = "",
     ) -> None:
-        """End a job by the engine's own decision and tell the partner.
+        """End a job by the engine's own decision and tell every partner that can be told.
 
         `reason` stays here where there is a text to be `told` instead.
         """
-        told = (told or reason)[:_REASON_MAX]
-        code = self._fault(connection, record, code, reason, told)
+        hear = [name for name in record.partners if self._outbox.knows(name)]
+        self._end(connection, record, code, reason, (told or reason)[:_REASON_MAX], hear, notices)
+
+    def desert(self, connection: Connection, record: JobRecord, line: Line, code: str, notices: Notices) -> None:
+        """A partner has frozen the job: it takes nothing more, so end ours, tell the others and send it nothing."""
+        if record.running:
+            reason = f"{line.partner} cannot go on with this job ({code}) and has frozen it"
+            hear = [name for name in record.partners if name != line.partner and self._outbox.knows(name)]
+            told = reason if hear else ""
+            self._end(connection, record, chain.PARTNER_FROZEN, reason, told, hear, notices)
+        self._outbox.drop_all(connection, record, line, notices)
+
+    def _end(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        code: str,
+        reason: str,
+        told: str,
+        hear: Sequence[str],
+        notices: Notices,
+    ) -> None:
+        """`hear`: the partners that read `told`."""
+        code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
+        self._fault(connection, record, code, reason, told, hear)
         message = schemas.JobFailed(reason_code=code, reason=told)
-        self._outbox.send(connection, record, message, self._clock(), notices)
+        for name in hear:
+            self._outbox.send(connection, record, record.lines[name], message, self._clock(), notices)
         ending = Finish(outcome="failed", reason_code=code, reason=reason[:_REASON_MAX])
         self._finish(connection, record, ending, notices)
 
-    def desert(self, connection: Connection, record: JobRecord, code: str, notices: Notices) -> None:
-        """The partner has frozen the job: it takes nothing more, so end ours and send nothing more."""
-        if record.running:
-            reason = f"{record.partner} cannot go on with this job ({code}) and has frozen it"
-            code = self._fault(connection, record, chain.PARTNER_FROZEN, reason, "")
-            self._finish(connection, record, Finish(outcome="failed", reason_code=code, reason=reason), notices)
-        self._outbox.drop_all(connection, record, notices)
+    def _fault(
+        self, connection: Connection, record: JobRecord, code: str, reason: str, told: str, hear: Sequence[str]
+    ) -> None:
+        """Append the engine's own decision to the chain.
 
-    def _fault(self, connection: Connection, record: JobRecord, code: str, reason: str, told: str) -> str:
-        """Append the engine's own decision to the chain; returns the code as it may travel.
-
-        `told` is what the partner reads of it, empty if nothing: a replay compares it with what was sent.
+        `told` is what the partners in `hear` read of it, empty if nobody does: a replay compares it with what was
+        sent. Only where some are left out are they named.
         """
-        code = _NOT_IN_CODE.sub("_", code)[:64] or "failed"
+        said = {"code": code, "reason": reason[:_REASON_MAX], "told": told}
+        if told and (untold := [name for name in record.partners if name not in hear]):
+            said["untold"] = ",".join(untold)
         jobs.append_entry(
             connection,
             record,
             chain.FAULT,
             self._clock(),
             salt=self._entropy(chain.SALT_BYTES),
-            event=msgspec.msgpack.encode({"code": code, "reason": reason[:_REASON_MAX], "told": told}),
+            event=msgspec.msgpack.encode(said),
         )
-        return code
 
     def freeze(self, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
         """Stop a job for good: what is on disk cannot be trusted, so it says nothing more but that it is frozen."""
@@ -354,8 +424,18 @@ class Stepper:
         record.updated_at = self._clock()
         notices.ended.append(record.job)
         notices.silenced.append(record.job)
-        notices.frozen[record.job, record.partner] = code
+        for name in record.partners:
+            if self._outbox.knows(name):
+                notices.frozen[record.job, name] = code
         log.error("job frozen", job=record.job, reason=reason)
+
+
+def _line(record: JobRecord, partner: str) -> Line:
+    """The line that an effect speaks of."""
+    try:
+        return record.line(partner)
+    except KeyError:
+        raise _Impossible(f"{partner} is no party of the job") from None
 
 
 def _place(error: BaseException) -> str:

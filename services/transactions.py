@@ -128,8 +128,10 @@ class Transactions:
                 found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
                 if found is None:
                     connection.execute(insert(meta).values(key=key, value=value))
+                elif found != value and key == "party":
+                    raise JournalForeign(f"the journal is {found}'s, not {value}'s")
                 elif found != value:
-                    raise JournalForeign(f"the journal's {key} is {found}, not {value}")
+                    raise JournalForeign(other_schema(found))
 
     def connect(self, *, reader: bool = False) -> Connection:
         """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
@@ -175,6 +177,14 @@ class Transactions:
         self._reading.dispose()
         if self._lock is not None:
             self._lock.close()
+
+
+def other_schema(found: str) -> str:
+    """For the operator: a journal of another version of this software, which is left as it is."""
+    return (
+        f"the journal has schema {found}, this version of Warren writes schema {SCHEMA_VERSION}: end its jobs, export "
+        "and audit them with the version that wrote it, and let this one begin in a new data directory"
+    )
 
 
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:

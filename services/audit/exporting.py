@@ -19,6 +19,7 @@ from services.data_directory import JOURNAL
 from services.jobs import JobRecord, Status
 from services.journal_schema import SCHEMA_VERSION, events, meta, purged
 from services.party import ConfigError, Party
+from services.transactions import other_schema
 
 
 class AuditError(Exception):
@@ -47,11 +48,10 @@ def reading(party: Party) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             found = {row.key: row.value for row in connection.execute(select(meta))}
-            if (found.get("party"), found.get("schema")) != (party.file.name, str(SCHEMA_VERSION)):
-                raise AuditError(
-                    f"the journal is {found.get('party')}'s, of schema {found.get('schema')}; this is "
-                    f"{party.file.name}, schema {SCHEMA_VERSION}"
-                )
+            if found.get("party") != party.file.name:
+                raise AuditError(f"the journal is {found.get('party')}'s; this is {party.file.name}")
+            if found.get("schema") != str(SCHEMA_VERSION):
+                raise AuditError(other_schema(str(found.get("schema"))))
             yield connection
     except SQLAlchemyError as error:
         raise AuditError(f"the journal of {party.file.name} cannot be read: {type(error).__name__}") from None

@@ -58,7 +58,7 @@ _OF_KIND: Final[dict[str, tuple[type, ...]]] = {
 }
 _UNREADABLE: Final = frozenset({"seal_broken", "message_oversized", "message_malformed", "credit_exceeded"})
 """Codes with which the engine ends a job for a message that never became an event."""
-_UNDONE: Final = frozenset({"effect_impossible", "logic_unknown"})
+_UNDONE: Final = frozenset({"effect_impossible", "logic_unknown", "peer_unknown"})
 """Codes with which the engine undoes a step that the machine itself would take."""
 
 

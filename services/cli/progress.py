@@ -69,7 +69,8 @@ def told(view: dict[str, Any]) -> str:
     text = f"waiting for {waiting['waits_for']} since {ago(view['now'] - waiting['since'])}: {waiting['detail']}"
     if waiting["why"] == "own_work":
         return text
-    partner, heard = view["partner"], waiting["heard_at"]
+    away = waiting["why"] in ("partner_turn", "partner_silent", "partner_untold")
+    partner, heard = waiting["waits_for"] if away else ", ".join(view["partners"]), waiting["heard_at"]
     sign = f"last sign of {partner} {ago(view['now'] - heard)} ago" if heard else f"no sign of {partner} yet"
     return f"{text}; {sign}"
 

@@ -162,6 +162,18 @@ def test_a_journal_of_another_party_is_not_opened(tmp_path):
         ThreadedJournal(sqlite_url(tmp_path / "journal.sqlite"), "bank").open()
 
 
+def test_a_journal_of_an_older_schema_is_refused_with_what_to_do_and_left_as_it_is(tmp_path):
+    _open(tmp_path).close()
+    path = tmp_path / "journal.sqlite"
+    with sqlite3.connect(path) as old:
+        old.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+        old.execute("DROP TABLE lines")
+    with pytest.raises(JournalForeign, match=r"schema 1, .* export and audit them with the version that wrote it"):
+        ThreadedJournal(sqlite_url(path), "shop").open()
+    with sqlite3.connect(path) as old:
+        assert old.execute("SELECT count(*) FROM sqlite_master WHERE name = 'lines'").fetchone() == (0,)
+
+
 def test_a_data_directory_has_one_daemon(tmp_path):
     with DataDirectory(tmp_path / "shop"), pytest.raises(DirectoryLocked, match="shop"):
         DataDirectory(tmp_path / "shop")

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,26 +17,22 @@ from messages.seal import seal_info, unseal
 from paillier.backend import Owner
 from paillier.vector import CipherVector
 from protocol.effects import STATE_BYTES_MAX
-from protocol.grants import GRANTED
-from protocol.state import BUSINESS, PROVIDER
 from services import chain
 from services.limits import CREDIT_WINDOW, HOLD_AHEAD
 
-ROLE: Final = {"bank": BUSINESS, "bureau": PROVIDER}
 BROKEN_MAX: Final = 10
 
 _EVENTS: Final = (
     "SELECT position, kind, header, signature, salt, event, head FROM events WHERE job = ? AND position > ? "
     "ORDER BY position"
 )
-_JOB: Final = (
-    "SELECT length, head, applied, sent, receipted, bulk_received, bulk_consumed, bulk_sent, length(state), status "
-    "FROM jobs WHERE job = ?"
-)
+_JOB: Final = "SELECT length, head, length(state), status FROM jobs WHERE job = ?"
+_LINES: Final = "SELECT partner, applied, sent, receipted, bulk_received, bulk_consumed FROM lines WHERE job = ?"
+_HELD: Final = "SELECT count(*) FROM held WHERE job = ? AND sender = ?"
 
 
 Spoken = dict[str, list[tuple[int, int, bytes]]]
-"""By kind, in the order of their sequences: chunk, of how many, and the plaintext of a control message.
+"""By partner and kind, in the order of their sequences: chunk, of how many, and the plaintext of a control message.
 
 Sequences count all kinds together, and there timing shows: control waits for no credit, and of two streams that run
 at the same time either may be ahead. Within a kind nothing may differ.
@@ -44,29 +40,43 @@ at the same time either may be ahead. Within a kind nothing may differ.
 
 
 @dataclass
-class _Seen:
-    """What a party's committed journal said last, and what it gave to the broker."""
+class _SeenLine:
+    """What a party's committed journal said last of one partner, and what it gave to the broker for it."""
 
-    position: int = 0
-    head: bytes = b""
     applied: int = 0
-    over: bool = False
+    answers: int = 0
     sent: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    sent_kinds: Spoken = field(default_factory=dict)
-    received_kinds: Spoken = field(default_factory=dict)
     bodies: dict[int, Envelope] = field(default_factory=dict)
     published_at: dict[int, int] = field(default_factory=dict)
 
 
-class Watcher:
-    """Collects what is broken; never raises into the parties that it watches."""
+@dataclass
+class _Seen:
+    """What a party's committed journal said last."""
 
-    def __init__(self, identities: Mapping[str, Identity], job: str) -> None:
+    lines: dict[str, _SeenLine]
+    position: int = 0
+    head: bytes = b""
+    over: bool = False
+    sent_kinds: Spoken = field(default_factory=dict)
+    received_kinds: Spoken = field(default_factory=dict)
+
+
+class Watcher:
+    """Collects what is broken; never raises into the parties that it watches.
+
+    `grants`: the kinds that each party may see.
+    """
+
+    def __init__(self, identities: Mapping[str, Identity], job: str, grants: Mapping[str, Collection[str]]) -> None:
         self._identities = identities
         self._peers = {name: identity.public for name, identity in identities.items()}
         self._job = job
-        self._seen = {name: _Seen(head=chain.genesis(job, name)) for name in identities}
-        self._answers = dict.fromkeys(identities, 0)
+        self._grants = grants
+        self._seen = {
+            name: _Seen({other: _SeenLine() for other in identities if other != name}, head=chain.genesis(job, name))
+            for name in identities
+        }
         self._news = asyncio.Event()
         self._trace = hashlib.sha256()
         self._known: dict[bytes, Envelope | None] = {}
@@ -96,19 +106,27 @@ class Watcher:
         for row in connection.exec_driver_sql(_EVENTS, (self._job, seen.position)):
             self._entry(party, seen, row)
         self.check((job.length, job.head) == (seen.position, seen.head), f"{party}'s row and chain differ")
-        self.check(job.applied == seen.applied, f"{party} counts {job.applied} applied, its chain {seen.applied}")
-        self.check(job.sent == len(seen.sent), f"{party} counts {job.sent} sent, its chain {len(seen.sent)}")
-        partner = next(name for name in self._seen if name != party)
-        applied = self._seen[partner].applied
-        self.check(job.receipted <= applied, f"{party} has a receipt for {job.receipted}, {partner} applied {applied}")
-        window = job.bulk_received - job.bulk_consumed
-        self.check(0 <= window <= CREDIT_WINDOW, f"{party} holds {window} chunks unconsumed")
+        for row in connection.exec_driver_sql(_LINES, (self._job,)):
+            self._line(party, seen.lines[row.partner], row, connection)
         if job.status != "running" and not seen.over:
             seen.over = True
             self._news.set()
-        self.check(job[8] <= STATE_BYTES_MAX, f"{party}'s state has {job[8]} bytes")
-        waiting = connection.exec_driver_sql("SELECT count(*) FROM held WHERE job = ?", (self._job,)).scalar()
-        self.check((waiting or 0) <= HOLD_AHEAD, f"{party} holds {waiting} messages back")
+        self.check(job[2] <= STATE_BYTES_MAX, f"{party}'s state has {job[2]} bytes")
+
+    def _line(self, party: str, line: _SeenLine, row: Any, connection: Connection) -> None:
+        partner = row.partner
+        self.check(
+            row.applied == line.applied, f"{party} counts {row.applied} applied of {partner}, its chain {line.applied}"
+        )
+        self.check(
+            row.sent == len(line.sent), f"{party} counts {row.sent} sent to {partner}, its chain {len(line.sent)}"
+        )
+        applied = self._seen[partner].lines[party].applied
+        self.check(row.receipted <= applied, f"{party} has a receipt for {row.receipted}, {partner} applied {applied}")
+        window = row.bulk_received - row.bulk_consumed
+        self.check(0 <= window <= CREDIT_WINDOW, f"{party} holds {window} chunks of {partner} unconsumed")
+        waiting = connection.exec_driver_sql(_HELD, (self._job, partner)).scalar()
+        self.check((waiting or 0) <= HOLD_AHEAD, f"{party} holds {waiting} messages of {partner} back")
 
     def _entry(self, party: str, seen: _Seen, row: Any) -> None:
         self.check(row.position == seen.position + 1, f"{party}'s chain jumps to {row.position}")
@@ -122,18 +140,25 @@ class Watcher:
             return
         header = read_header(row.header)
         if row.kind == chain.RECEIVED:
+            line = seen.lines[header.sender]
             self.check(
-                header.sequence == seen.applied + 1,
-                f"{party} applied {header.kind} {header.sequence} after {seen.applied}",
+                header.sequence == line.applied + 1,
+                f"{party} applied {header.kind} {header.sequence} of {header.sender} after {line.applied}",
             )
-            self.check(header.kind in GRANTED[ROLE[party]], f"{party} has seen {header.kind}")
-            seen.applied += 1
+            self.check(header.kind in self._grants[party], f"{party} has seen {header.kind}")
+            line.applied += 1
             said = b"" if header.kind in BULK else row.event
-            seen.received_kinds.setdefault(header.kind, []).append((header.chunk, header.chunks, said))
+            where = seen.received_kinds.setdefault(f"{header.kind} of {header.sender}", [])
+            where.append((header.chunk, header.chunks, said))
         else:
-            self.check(header.sequence == len(seen.sent) + 1, f"{party} numbers {header.kind} {header.sequence}")
-            seen.sent[header.sequence] = (row.header, row.signature)
-            seen.sent_kinds.setdefault(header.kind, []).append((header.chunk, header.chunks, b""))
+            line = seen.lines[header.recipient]
+            self.check(
+                header.sequence == len(line.sent) + 1,
+                f"{party} numbers {header.kind} {header.sequence} for {header.recipient}",
+            )
+            line.sent[header.sequence] = (row.header, row.signature)
+            where = seen.sent_kinds.setdefault(f"{header.kind} for {header.recipient}", [])
+            where.append((header.chunk, header.chunks, b""))
 
     def spoken(self, party: str) -> tuple[Spoken, Spoken]:
         """What a party sent and received."""
@@ -156,7 +181,7 @@ class Watcher:
         if envelope is None:
             self.broke(f"{sender} published what {recipient} cannot take")
             return
-        header, seen = envelope.header, self._seen[sender]
+        header, seen = envelope.header, self._seen[sender].lines[recipient]
         if header.kind in UNSEQUENCED:
             return
         known = seen.sent.get(header.sequence)
@@ -170,10 +195,10 @@ class Watcher:
         if header.kind in BULK:
             last = seen.published_at.get(header.sequence)
             self.check(
-                last is None or self._answers[sender] > last,
+                last is None or seen.answers > last,
                 f"{sender} published bulk {header.sequence} again although nobody had answered",
             )
-            seen.published_at[header.sequence] = self._answers[sender]
+            seen.published_at[header.sequence] = seen.answers
 
     def _opened(self, recipient: str, body: bytes) -> Envelope | None:
         if body not in self._known:
@@ -187,7 +212,7 @@ class Watcher:
         """A delivery whose acknowledgement is looked at."""
         envelope = self._opened(party, delivery.body)
         if envelope is not None and envelope.header.kind == "receipt":
-            self._answers[party] += 1
+            self._seen[party].lines[envelope.header.sender].answers += 1
 
         async def ack() -> None:
             if envelope is not None and envelope.header.sequence:
@@ -197,25 +222,25 @@ class Watcher:
         return replace(delivery, ack=ack)
 
     def _acknowledged(self, party: str, envelope: Envelope) -> None:
-        header, seen = envelope.header, self._seen[party]
+        header = envelope.header
+        applied = self._seen[party].lines[header.sender].applied
         # What is further ahead than its turn may have been dropped: it is sent again.
         self.check(
-            header.sequence <= seen.applied or header.sequence > seen.applied + 1,
+            header.sequence <= applied or header.sequence > applied + 1,
             f"{party} acknowledged {header.kind} {header.sequence} before it was committed",
         )
 
     # -- the end ----------------------------------------------------------------------------------------------
 
     def plaintexts(self, party: str) -> dict[str, list[bytes]]:
-        """What a party said, opened: by kind, in the order of their sequences."""
+        """What a party said, opened: by kind and recipient, in the order of their sequences."""
         found: dict[str, list[bytes]] = {}
-        for _, envelope in sorted(self._seen[party].bodies.items()):
-            header = envelope.header
-            info = seal_info(
-                header.version, header.job, party, header.recipient, header.kind, header.chunk, header.chunks
-            )
-            plain = unseal(envelope.body, self._identities[header.recipient], info)
-            found.setdefault(header.kind, []).append(plain)
+        for recipient, line in self._seen[party].lines.items():
+            for _, envelope in sorted(line.bodies.items()):
+                header = envelope.header
+                info = seal_info(header.version, header.job, party, recipient, header.kind, header.chunk, header.chunks)
+                plain = unseal(envelope.body, self._identities[recipient], info)
+                found.setdefault(f"{header.kind} for {recipient}", []).append(plain)
         return found
 
     def trace(self) -> str:

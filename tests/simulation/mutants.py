@@ -16,6 +16,7 @@ from protocol.state import JobState
 from services import inbox
 from services.envelopes import Envelopes, Written
 from services.jobs import JobRecord
+from services.lines import Line
 from services.notices import Notices
 from services.outbox import Outbox, Outgoing
 from services.relay import Relay
@@ -41,10 +42,17 @@ def receipts_ignored(stack: ExitStack) -> None:
     """What the partner has is never forgotten."""
 
     def deaf(
-        self: Outbox, connection: Connection, record: JobRecord, applied: int, credit: int, at: float, notices: Notices
+        self: Outbox,
+        connection: Connection,
+        record: JobRecord,
+        line: Line,
+        applied: int,
+        credit: int,
+        at: float,
+        notices: Notices,
     ) -> bool:
         del self, connection, applied, credit, at
-        notices.receipted[record.job] = record.receipted
+        notices.receipted[record.job, line.partner] = line.receipted
         return False
 
     stack.enter_context(patch.object(Outbox, "take_receipt", deaf))
@@ -88,25 +96,24 @@ def mask_used_twice(stack: ExitStack) -> None:
 def resend_sealed_anew(stack: ExitStack) -> None:
     """A control message that goes out again is written again."""
     write, assembled = Envelopes.write, Relay._assembled
-    written: dict[tuple[str, str, int], tuple[str, schemas.Message]] = {}
-    gone: set[tuple[str, str, int]] = set()
+    written: dict[tuple[str, str, str, int], schemas.Message] = {}
+    gone: set[tuple[str, str, str, int]] = set()
 
     def remember(self: Envelopes, job: str, recipient: str, message: schemas.Message, **numbers: Any) -> Written:
-        written[self.party, job, numbers.get("sequence", 0)] = (recipient, message)
+        written[self.party, job, recipient, numbers.get("sequence", 0)] = message
         return write(self, job, recipient, message, **numbers)
 
     def again(self: Relay, connection: Connection, job: str, message: Outgoing) -> bytes | None:
-        key = (self._envelopes.party, job, message.sequence)
+        header = read_header(message.header)
+        key = (self._envelopes.party, job, header.recipient, message.sequence)
         if message.bulk or key not in gone or key not in written:
             gone.add(key)
             return assembled(self, connection, job, message)
-        recipient, body = written[key]
-        header = read_header(message.header)
         fresh = write(
             self._envelopes,
             job,
-            recipient,
-            body,
+            header.recipient,
+            written[key],
             sequence=header.sequence,
             received=header.received,
             previous=header.previous,

@@ -18,8 +18,9 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
 from learning.links import residual_bound
 from paillier.budget import bit_budget
+from protocol.grants import GRANTED
 from protocol.machines import ROLES
-from protocol.state import decode_state
+from protocol.state import BUSINESS, PROVIDER, decode_state
 from services import jobs
 from services.crash import Crash
 from services.daemon import Daemon, DaemonConfig
@@ -36,6 +37,7 @@ from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
 from tests.simulation.schedule import Disaster, Schedule
 
 SLOTS: Final = 2
+GRANTS: Final = {"bank": GRANTED[BUSINESS], "bureau": GRANTED[PROVIDER]}
 TIMING: Final = Timing(watch=60.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
 REST_S: Final = 2.0
@@ -163,7 +165,7 @@ class Town:
 
     def __init__(self, directory: Path, schedule: Schedule) -> None:
         self.directory, self.schedule = directory, schedule
-        self.watcher = Watcher({name: identity(name) for name in PARTNER}, JOB)
+        self.watcher = Watcher({name: identity(name) for name in PARTNER}, JOB, GRANTS)
         self.broker = EmbeddedBroker(tuple(PARTNER), faults=schedule.faults, observer=self.watcher.published)
         self.parties = {name: _Party(self, name) for name in PARTNER}
 
@@ -216,7 +218,7 @@ class Town:
         if name == "bureau" and owner is not None:
             budget = bit_budget(ROWS, KEY_BITS, residual_bound("logistic", 1.0))
             packed = (budget.rows_per_ciphertext - 1) * budget.row_slot + budget.share_bits + 2
-            self.watcher.check_masks(plain.get("residual.share", ()), owner, packed)
+            self.watcher.check_masks(plain.get("residual.share for bank", ()), owner, packed)
         digests = {kind: [hashlib.sha256(body).digest() for body in bodies] for kind, bodies in plain.items()}
         return replace(end, said=digests)
 

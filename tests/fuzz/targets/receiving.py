@@ -313,7 +313,7 @@ def _check_rest(connection: Connection) -> None:
     for view in jobs.views(connection):
         assert view.reason_code not in FAULTS, (view.reason_code, view.reason)
         assert check_name(view.partner) in peers()
-        assert inbox.bulk_held(connection, view.job) <= CREDIT_WINDOW
+        assert all(inbox.bulk_held(connection, view.job, name) <= CREDIT_WINDOW for name in view.partners)
         assert len(view.reason) <= 4096
         _check_chain(connection, view.job, view.head)
 
