@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import links, loop, metrics, release
-from learning.quantise import quantise
+from learning.quantise import Quantised, quantise
 from learning.reductions import column_sums
 from paillier.budget import bit_budget
 
@@ -74,6 +74,13 @@ def load(directory: Path, job: Job) -> tuple[Vector, Vector, Vector]:
 
 def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0) -> Outcome:
     """One job: two local histories, one shared loop, exact integers between them."""
+    return train(job, business, provider, labels, seed)[0]
+
+
+def train(
+    job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0
+) -> tuple[Outcome, list[Quantised], list[histories.LocalHistory]]:
+    """`run`, with what each party keeps to itself: quantised columns and history, the business's first."""
     rows = len(labels)
     noise = np.random.default_rng(seed)
     sides = [
@@ -130,7 +137,7 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
         if step.stop:
             break
     local = [histories.take_step(history, combination) for history in local]
-    return Outcome(
+    outcome = Outcome(
         iterations=iteration,
         converged=step.converged,
         reason=step.reason,
@@ -140,6 +147,7 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
         business=histories.target(local[0]),
         provider=histories.target(local[1]),
     )
+    return outcome, sides, local
 
 
 def joined_parameters(outcome: Outcome) -> Vector:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 PIVOT_MIN = 1e-12
+ROUNDING = 1e-9
 
 
 def cholesky(matrix: Matrix) -> Matrix:
@@ -26,6 +27,29 @@ def cholesky(matrix: Matrix) -> Matrix:
         lower[i, i] = math.sqrt(max(float(work[i, i]), float(floor[i])))
         lower[i + 1 :, i] = work[i + 1 :, i] / lower[i, i]
         below = lower[i + 1 :, i]
+        work[i + 1 :, i + 1 :] -= below[:, None] * below[None, :]
+    return lower
+
+
+def bounded_cholesky(matrix: Matrix, floor: Matrix, lift: float = 1.0) -> Matrix:
+    """Lower factor of a symmetric `matrix` (d, d) that noise may have made indefinite, with bounded entries.
+
+    A pivot is raised where it is below its `floor` (d,) > 0 or so small that an entry of its column would be larger
+    than the root of the largest diagonal entry (Gill, Murray, Wright: Practical Optimization, 1981, 4.4.2.2), then to
+    `lift` times what is needed. A positive definite matrix with larger pivots is left as it is.
+    """
+    work = matrix.copy()
+    size = len(work)
+    lower = np.zeros_like(work)
+    largest = float(np.diag(matrix).max(initial=0.0)) or 1.0
+    for i in range(size):
+        column = work[i + 1 :, i]
+        needed = max(float(floor[i]), float((column * column).max(initial=0.0)) / largest)
+        # Of a positive definite matrix no entry is larger, but rounding may say so.
+        pivot = float(work[i, i])
+        lower[i, i] = math.sqrt(pivot if pivot >= needed * (1.0 - ROUNDING) and pivot > 0.0 else lift * needed)
+        below = column / lower[i, i]
+        lower[i + 1 :, i] = below
         work[i + 1 :, i + 1 :] -= below[:, None] * below[None, :]
     return lower
 
