@@ -15,6 +15,7 @@ Refused (docs/protocol.md, sections 3 and 5):
   residuals of those rows), unless both parties marked the job `small_sample`.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,27 @@ def quantise(matrix: NDArray[np.float64], names: Sequence[str], *, intercept: bo
 def steps_of(column: NDArray[np.float64], centre: float, scale: float) -> NDArray[np.int64]:
     """The column in steps. Rows outside the range of training give larger steps than 16 bits hold."""
     return np.rint((column - centre) / scale).astype(np.int64)
+
+
+def check_support(quantised: Quantised, names: Sequence[str], blocks: Sequence[int], *, small_sample: bool) -> None:
+    """Refuse a column that hardly varies within a block of training rows: their gradient would show the few rows.
+
+    `blocks`: rows of each, one after the other. Raises ColumnRefused (column_support).
+    """
+    edges = np.cumsum([0, *blocks]).tolist()
+    if small_sample or len(quantised.values) == edges[-1] == blocks[0]:
+        return
+    for j, name in enumerate(names, start=int(quantised.intercept)):
+        for first, last in itertools.pairwise(edges):
+            _, counts = np.unique(quantised.values[first:last, j], return_counts=True)
+            others = last - first - int(counts.max(initial=0))
+            if others < SUPPORT_MIN:
+                raise ColumnRefused(
+                    "column_support",
+                    name,
+                    f"differs from its most frequent value in {others} rows of one part, {SUPPORT_MIN} are needed: "
+                    "its gradient would show those rows; divide the rows into fewer parts, or leave it out",
+                )
 
 
 def _grid(column: NDArray[np.float64], name: str, *, small_sample: bool) -> tuple[float, float]:

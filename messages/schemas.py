@@ -43,6 +43,15 @@ class JobAccept(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     columns: Count
 
 
+class PartsSeed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="parts.seed.v1"):
+    """Both ways, only where the contract divides the rows: one's own seed for it. Reveals nothing but random bytes.
+
+    The provider's first, after `job.accept`; then the business's, to which it committed in the contract.
+    """
+
+    seed: Digest
+
+
 class JobDecline(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.decline.v1"):
     """Provider to business instead of an accept. Reveals the reason."""
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding
+from protocol import coding, dividing
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.state import Alignment, JobState, Phase
 from protocol.steps import (
@@ -269,10 +269,17 @@ def echo_opened(state: JobState, event: Computed) -> Outcome:
     return state, (Consumed(body=body), *effects)
 
 
+def seed_received(state: JobState, message: schemas.PartsSeed) -> Outcome:
+    """The partner's seed of the parts: the common rows cannot be divided before."""
+    state, shown = dividing.seed_received(state, message)
+    state, effects = _match_when_ready(state)
+    return state, (*shown, *effects)
+
+
 def _match_when_ready(state: JobState) -> Outcome:
     align = state.align
     ready = len(align.partner_tokens) == align.partner_chunks and whole(align.own_tokens, _own_chunks(state))
-    if not ready or align.matching:
+    if not ready or align.matching or not dividing.agreed(state):
         return state, ()
     assert align.order is not None
     assert state.snapshot is not None
@@ -288,6 +295,7 @@ def _match_when_ready(state: JobState) -> Outcome:
             "partner_columns": state.partner_columns,
             "max_iterations": contract.max_iterations,
             "small_sample": contract.small_sample,
+            **dividing.arguments(state),
         },
         (state.snapshot, align.order, *align.own_tokens, *align.partner_tokens, *align.points),
     )
@@ -297,6 +305,7 @@ def _match_when_ready(state: JobState) -> Outcome:
 def matched(state: JobState, event: Computed) -> Outcome:
     """The own result: tell the partner, compare when its result is here."""
     output, align = output_of(event.output), state.align
+    state = dividing.divided(state, output)
     used = (align.sorted_list, align.order, *align.points, *align.partner_tokens, *align.own_tokens)
     align = Alignment(
         partner_result=align.partner_result,
@@ -333,4 +342,5 @@ def _compare(state: JobState) -> Outcome:
         f"the intersections differ: {align.count} rows here, {count} at {state.partner}",
     )
     iterations = min(state.terms_of.max_iterations, align.iterations_allowed, allowed)
-    return coding.start(change(state, rows=align.count, iterations_max=iterations))
+    rows = sum(state.parts.blocks) or align.count
+    return coding.start(change(state, rows=rows, iterations_max=iterations))

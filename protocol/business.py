@@ -1,7 +1,7 @@
 """The business: has the labels, starts the job, encrypts the link terms, holds one share of the residuals."""
 
 from messages import schemas
-from protocol import aligning, iterating
+from protocol import aligning, dividing, iterating
 from protocol.contract import contract_digest, decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
@@ -28,7 +28,7 @@ def started(state: JobState, event: Started) -> Outcome:
     """The operator submitted the job: propose it."""
     contract = decode_contract(event.contract)
     state = change(
-        state,
+        dividing.begin_business(state, contract, event.facts),
         phase=Phase.PROPOSED,
         contract=event.contract,
         snapshot=event.blobs[0],

@@ -50,6 +50,7 @@ def start(state: JobState) -> Outcome:
             "partner_columns": state.partner_columns,
             "label_bound": contract.label_bound,
             "release_noise": contract.release_noise,
+            **({"blocks": state.parts.blocks} if state.parts.blocks else {}),
         },
         (state.snapshot, state.align.rows),
     )

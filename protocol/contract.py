@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from learning.parts import SEED_BYTES, Layout
 from messages.schemas import Digest, Name, NonNegative
 
 PROTOCOL_VERSION: Final = 1
@@ -41,7 +42,7 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
-LATER_FIELDS: Final[frozenset[str]] = frozenset()
+LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test"})
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
 contract from before them keeps its bytes, its digest and its job."""
 
@@ -58,7 +59,11 @@ class ContractError(ValueError):
 
 
 class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything two parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire."""
+    """Everything two parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
+
+    `validation` and `test` are shares of the aligned rows that are kept out of training; `parts_commitment` binds the
+    business to its seed of them (`learning.parts`), and is empty where all rows are trained on alike.
+    """
 
     protocol_version: int
     logic_version: int
@@ -90,12 +95,20 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sample_set: Literal["full"] = "full"
     solver: Literal["lbfgs"] = "lbfgs"
     retention: Retention = "digests"
+    parts_commitment: Annotated[bytes, Meta(max_length=32)] = b""
+    validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    test: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
 
     @property
     def small_sample(self) -> bool:
         """Whether both parties accept fewer rows than the privacy rules ask for."""
         return "small_sample" in self.marks
+
+    @property
+    def layout(self) -> Layout:
+        """What the aligned rows are divided into."""
+        return Layout(validation=self.validation, test=self.test)
 
 
 def encode_contract(contract: JobContract) -> bytes:
@@ -170,6 +183,13 @@ def check_contract(contract: JobContract) -> None:
             f"release noise {contract.release_noise:g} is below {RELEASE_NOISE:g} of a record: exact gradients "
             "give labels away; raise it, or let both parties accept the mark small_sample",
         )
+    if contract.layout.divides != (len(contract.parts_commitment) == SEED_BYTES):
+        raise ContractError(
+            "parts_commitment",
+            "a contract that divides its rows holds a digest of the business's seed for it, and no other does",
+        )
+    if contract.validation + contract.test >= 1.0:
+        raise ContractError("parts", "validation and test leave no rows to train on: lower their shares")
     if contract.business_columns + 1 < 3 and "few_columns" not in contract.marks:
         raise ContractError(
             "few_columns",

@@ -14,6 +14,7 @@ _BOTH: Final = frozenset(
         "job.cancel",
         "job.done",
         "job.failed",
+        "parts.seed",
         "align.list",
         "align.echo",
         "align.result",

@@ -40,6 +40,7 @@ _SHARED: Final[dict[str, Handler]] = {
     "computed:align.echo": aligning.echoed,
     "bulk:align.echo": aligning.echo_received,
     "computed:align.open": aligning.echo_opened,
+    "control:parts.seed": aligning.seed_received,
     "computed:align.match": aligning.matched,
     "control:align.result": aligning.result_received,
     "computed:features.quantise": coding.quantised,

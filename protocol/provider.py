@@ -1,7 +1,7 @@
 """The provider: has features only, evaluates the link terms on them, holds the other share of the residuals."""
 
 from messages import schemas
-from protocol import aligning, iterating
+from protocol import aligning, dividing, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send
 from protocol.facts import job_arguments, rows_of_chunks
@@ -59,8 +59,9 @@ def admitted(state: JobState, event: Computed) -> Outcome:
         )
     )
     state = change(state, snapshot=event.blobs[0], own_rows=output["rows"], own_columns=output["columns"])
+    state, seed = dividing.begin_provider(state, output)
     state, effects = aligning.start(state)
-    return state, (accept, *effects)
+    return state, (accept, *seed, *effects)
 
 
 def scored(state: JobState, event: Computed) -> Outcome:

@@ -79,6 +79,16 @@ class Alignment(Record, frozen=True, kw_only=True):
     partner_result: tuple[int, bytes, int] | None = None
 
 
+class Parts(Record, frozen=True, kw_only=True):
+    """Seeds of the rows' division, and how many rows came out: training blocks, validation, test."""
+
+    own_seed: bytes = b""
+    partner_seed: bytes = b""
+    blocks: tuple[int, ...] = ()
+    validation: int = 0
+    test: int = 0
+
+
 class Features(Record, frozen=True, kw_only=True):
     """Feature code set, keys and the encrypted features of both parties."""
 
@@ -159,6 +169,7 @@ class JobState(Record, frozen=True, kw_only=True):
     iteration: int = 0
     iterations_max: int = 0
     align: Alignment = Alignment()
+    parts: Parts = Parts()
     features: Features = Features()
     round: Round = Round()
     early_range: tuple[float, float] | None = None

@@ -67,6 +67,7 @@ _ALIGNING = _row(
     "computed:align.echo",
     "bulk:align.echo",
     "computed:align.open",
+    "control:parts.seed",
     phase=_P.ALIGNING,
     computed__align_match=(_P.ALIGNING, _P.CODING),
     control__align_result=(_P.ALIGNING, _P.CODING),

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
+from learning import parts
 from learning.loop import DEFAULT_TOLERANCE
 from messages.identity import PublicIdentity
 from protocol.contract import (
@@ -57,6 +58,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     chunk_rows_max: int = 540
     retention: Retention = "digests"
     expires_in_hours: float = 0.0
+    validation: float = 0.0
+    test: float = 0.0
 
 
 def load_job(path: Path) -> JobFile:
@@ -152,8 +155,13 @@ def make_contract(
             marks=tuple(sorted(job.marks)),
             chunk_rows_max=job.chunk_rows_max,
             retention=job.retention,
+            validation=job.validation,
+            test=job.test,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
         )
+        if contract.layout.divides:
+            seed = parts.own_seed(salt)
+            contract = msgspec.structs.replace(contract, parts_commitment=parts.commitment(seed))
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), JobContract)
         check_contract(contract)
     except ContractError as error:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,15 +23,17 @@ from learning import release
 ROW_BYTES = 16
 
 Rows = NDArray[np.void]
+Sets = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A job's file: sorted row hashes and entries granted or released."""
+    """A job's file: sorted row hashes, which of them are in which of its row sets, entries granted or released."""
 
     job: str
     rows: Rows
     entries: int
+    sets: Sets
 
 
 class Ledger:
@@ -56,12 +59,12 @@ class Ledger:
                 fresh.unlink()
         return path.read_bytes()
 
-    def row_hashes(self, identifiers: Sequence[str]) -> NDArray[np.void]:
-        """Sorted salted hashes of identifiers, 16 bytes each."""
+    def row_hashes(self, identifiers: Sequence[str]) -> Rows:
+        """Salted hashes of identifiers, 16 bytes each."""
         digests = b"".join(
             hashlib.blake2b(name.encode(), key=self._salt, digest_size=ROW_BYTES).digest() for name in identifiers
         )
-        return np.unique(np.frombuffer(digests, dtype=f"V{ROW_BYTES}"))
+        return np.frombuffer(digests, dtype=f"V{ROW_BYTES}")
 
     def admit(
         self,
@@ -72,13 +75,16 @@ class Ledger:
         partner_columns: int,
         max_iterations: int,
         small_sample: bool,
+        sets: Sets | None = None,
     ) -> int:
         """Iterations that the rules leave for a job on these rows; the grant is written down.
 
+        `sets`: which of the rows are in which row set that gradients are taken over, (n, sets); all in one by default.
         Raises release.ReleaseRefused (too few rows, a row set too close to a former one). Running it again
         for the same job gives the same answer.
         """
-        rows = self.row_hashes(identifiers)
+        rows, places = np.unique(self.row_hashes(identifiers), return_index=True)
+        own = np.ones((len(rows), 1), dtype=bool) if sets is None else sets[places]
         former = self._judged_by(job)
         allowed = release.iterations_allowed(
             rows=len(rows),
@@ -87,9 +93,9 @@ class Ledger:
             max_iterations=max_iterations,
             small_sample=small_sample,
             former=_overlaps(rows, former),
-            row_sets=_row_sets(rows, former),
+            row_sets=_row_sets(rows, own, former),
         )
-        self._write(job, rows, release.entries_released(allowed, partner_columns))
+        self._write(job, rows, own, release.entries_released(allowed, partner_columns))
         return allowed
 
     def settle(self, job: str, iterations: int, partner_columns: int) -> None:
@@ -97,8 +103,8 @@ class Ledger:
         path = self._directory / f"{job}.npz"
         if path.exists():
             with np.load(path) as record:
-                rows = record["rows"]
-            self._write(job, rows, release.entries_released(iterations, partner_columns))
+                rows, sets = record["rows"], _sets_of(record)
+            self._write(job, rows, sets, release.entries_released(iterations, partner_columns))
 
     def _judged_by(self, job: str) -> list[_Record]:
         """The former jobs that this one is judged by, written down before its grant.
@@ -118,12 +124,15 @@ class Ledger:
         for path in sorted(self._directory.glob("*.npz")):
             if path.stem != job:
                 with np.load(path) as record:
-                    found.append(_Record(path.stem, record["rows"], int(record["entries"])))
+                    found.append(_Record(path.stem, record["rows"], int(record["entries"]), _sets_of(record)))
         return found
 
-    def _write(self, job: str, rows: NDArray[np.void], entries: int) -> None:
+    def _write(self, job: str, rows: Rows, sets: Sets, entries: int) -> None:
         data = io.BytesIO()
-        np.savez_compressed(data, rows=rows, entries=np.int64(entries))
+        if sets.shape[1] == 1 and sets.all():
+            np.savez_compressed(data, rows=rows, entries=np.int64(entries))
+        else:
+            np.savez_compressed(data, rows=rows, entries=np.int64(entries), sets=sets)
         _write_durably(self._directory / f"{job}.npz", data.getvalue())
 
 
@@ -143,11 +152,22 @@ def _overlaps(rows: Rows, former: Sequence[_Record]) -> list[release.FormerRelea
     return found
 
 
-def _row_sets(rows: Rows, former: Sequence[_Record]) -> NDArray[np.bool_]:
-    """Which rows of any job are in which job, this one first: (n, jobs)."""
-    sets = [rows, *(record.rows for record in former)]
-    everyone = np.unique(np.concatenate(sets))
-    return np.column_stack([np.isin(everyone, one) for one in sets])
+def _sets_of(record: Any) -> Sets:
+    """The row sets in a job's file; a job that divided no rows has none there but all of them."""
+    found: Sets = record["sets"] if "sets" in record else np.ones((len(record["rows"]), 1), dtype=bool)
+    return found
+
+
+def _row_sets(rows: Rows, sets: Sets, former: Sequence[_Record]) -> Sets:
+    """Which rows of any job are in which row set of which job, this one's first: (n, sets)."""
+    jobs = [(rows, sets), *((record.rows, record.sets) for record in former)]
+    everyone = np.unique(np.concatenate([one for one, _ in jobs]))
+    found = []
+    for one, of_one in jobs:
+        column = np.zeros((len(everyone), of_one.shape[1]), dtype=bool)
+        column[np.searchsorted(everyone, one)] = of_one
+        found.append(column)
+    return np.hstack(found)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

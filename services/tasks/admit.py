@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from learning import parts
 from messages import schemas
 from protocol.contract import ContractError, decode_contract
 from protocol.policy import Decision, decide, read_policy
@@ -73,6 +74,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             # Salted with the job secret: an unsalted digest lets the partner try out column names.
             "data_digest": data_digest(table, salt=context.job_secret),
             "schema_digest": schema_digest(table, salt=context.job_secret),
+            **({"parts_seed": parts.own_seed(context.job_secret)} if contract.layout.divides else {}),
         },
         ((pack_snapshot(table), len(table.identifiers)),),
     )

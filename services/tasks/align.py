@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment import curve, identifiers, sets
-from learning import release
+from learning import parts, release
 from messages import schemas
 from protocol.policy import read_policy
 from services.compute import TaskContext, TaskRefused, TaskResult
@@ -123,24 +123,42 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
             f"{found.count} identifiers in common, this party's policy asks for {max(1, needed)}: are the "
             "identifiers of both tables written alike?",
         )
-    allowed = _release_rules(context, arguments, [identifiers_of_all[row] for row in found.own_rows])
+    common = [identifiers_of_all[row] for row in found.own_rows]
+    places, sizes, used = divide(common, arguments.get("parts"))
+    training = [common[place] for place in places[: len(used)]]
+    allowed = _release_rules(context, arguments, training, used)
     return TaskResult(
-        {"count": found.count, "digest": found.digest, "iterations_allowed": allowed},
-        ((found.own_rows.astype("<i8").tobytes(), found.count),),
+        {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
+        ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
     )
+
+
+def divide(
+    common: list[str], facts: dict[str, Any] | None
+) -> tuple[NDArray[np.int64], dict[str, Any], NDArray[np.bool_]]:
+    """The order in which the common rows are kept, the sizes of their parts, and the row sets of training."""
+    if facts is None:
+        return np.arange(len(common)), {}, np.ones((len(common), 1), dtype=bool)
+    layout = parts.Layout(facts["validation"], facts["test"], facts["blocks"], facts["nested"])
+    arranged = parts.arrange(identifiers.normalise(common, facts["schema"]), facts["seed"], layout)
+    sizes = {"blocks": arranged.blocks, "validation": arranged.validation, "test": arranged.test}
+    if not all(arranged.blocks):
+        raise TaskRefused("parts_empty", f"{len(common)} common rows do not fill {layout.blocks} parts")
+    return arranged.order, sizes, parts.row_sets(arranged.blocks, layout)
 
 
 def _tokens(parts: Inputs) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
 
 
-def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[str]) -> int:
-    """Iterations that this party, as owner of what it releases, lets the partner have on these rows."""
+def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[str], used: NDArray[np.bool_]) -> int:
+    """Iterations that this party, as owner of what it releases, lets the partner have on these rows and sets."""
     ledger = Ledger(context.data_directory, context.partner.name)
     try:
         return ledger.admit(
             context.job,
             rows,
+            sets=used,
             own_columns=arguments["own_columns"],
             partner_columns=arguments["partner_columns"],
             max_iterations=arguments["max_iterations"],

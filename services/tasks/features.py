@@ -1,5 +1,6 @@
 """Compute tasks before the first iteration: quantised columns, keys, encrypted features."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,19 @@ Inputs = tuple[bytes, ...]
 def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business.
 
-    Each owner's rules are kept here: for columns, and the business's for its labels.
+    Each owner's rules are kept here: for columns, and the business's for its labels, in every block of training rows.
+    Held-out rows lie behind those: quantised alike, in no encrypted feature and no gradient.
     """
     snapshot = unpack_snapshot(inputs[0])
     rows = np.frombuffer(inputs[1], dtype="<i8")
     business = arguments["role"] == "business"
     label = np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8") if business else None
+    blocks = arguments.get("blocks", (len(rows),))
+    training = sum(blocks)
     try:
-        if label is not None:
+        for block in np.split(label[:training], np.cumsum(blocks)[:-1]) if label is not None else ():
             release.check_labels(
-                label,
+                block,
                 arguments["partner_columns"],
                 label_unit=arguments["label_bound"] if arguments["task"] == "linear" else 1.0,
                 release_noise=arguments["release_noise"],
@@ -44,10 +48,11 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
             intercept=business,
             small_sample=arguments["small_sample"],
         )
+        quantising.check_support(quantised, tuple(snapshot.columns), blocks, small_sample=arguments["small_sample"])
     except (quantising.ColumnRefused, release.ReleaseRefused) as error:
         raise TaskRefused(error.code, str(error)) from None
     history = histories.begin(
-        quantised,
+        replace(quantised, values=quantised.values[:training]),
         task=arguments["task"],
         l2=arguments["l2"],
         label_bound=arguments["label_bound"],

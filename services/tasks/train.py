@@ -28,7 +28,7 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     """
     del context
     facts = arguments["job"]
-    matrix = matrix_of(inputs[0], facts["own_columns"])
+    matrix = matrix_of(inputs[0], facts["own_columns"])[: facts["rows"]]  # those held out come after
     history = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
     scores = histories.scores(history, matrix)
     output: dict[str, Any] = {}

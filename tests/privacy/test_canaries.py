@@ -44,6 +44,7 @@ COLUMNS = {
 FIELDS = {
     "job.propose": {"contract"},
     "job.accept": {"contract_digest", "data_digest", "schema_digest", "rows", "columns"},
+    "parts.seed": {"seed"},
     "align.propose": {"suite", "count", "chunk_items", "schema_digest", "commitment"},
     "align.accept": {"suite", "count", "chunk_items", "schema_digest", "commitment"},
     "align.list": {"points"},

@@ -80,6 +80,9 @@ def test_another_byte_form_of_the_same_contract_is_refused() -> None:
     ("changes", "code"),
     [
         ({"key_bits": 1024}, "key_too_short"),
+        ({"validation": 0.2}, "parts_commitment"),
+        ({"parts_commitment": bytes(32)}, "parts_commitment"),
+        ({"validation": 0.5, "test": 0.5, "parts_commitment": bytes(32)}, "parts"),
         ({"release_noise": 0.0}, "release_noise"),
         ({"release_noise": 0.01}, "release_noise"),
         ({"protocol_version": 2}, "version"),

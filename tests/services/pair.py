@@ -95,13 +95,13 @@ class Pair:
         self.random = random.Random(seed)
         self.on_effect: Callable[[Side, Any], None] | None = None
 
-    def start(self, job: str, contract: bytes, snapshot: bytes, rows: int) -> None:
-        """Submit the job at the business."""
+    def start(self, job: str, contract: bytes, snapshot: bytes, rows: int, facts: bytes = b"") -> None:
+        """Submit the job at the business, with the `facts` that it keeps of it."""
         for side, other in (self.sides, self.sides[::-1]):
             side.state = ROLES[side.role].initial(job, side.name, (other.name,))
         business = self.sides[0]
         ref = business.store(snapshot, rows)
-        self._apply(business, Started(contract=contract, blobs=(ref,), facts=b""))
+        self._apply(business, Started(contract=contract, blobs=(ref,), facts=facts))
 
     def run(self) -> None:
         """Until nothing is left to do."""

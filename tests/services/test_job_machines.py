@@ -1,14 +1,18 @@
 """Both machines with their real compute functions: a whole job in one process, in any order of events."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from learning import parts
 from protocol.contract import encode_contract, job_id
 from protocol.state import Phase
-from services.snapshot import pack_snapshot
+from services.snapshot import pack_snapshot, unpack_snapshot
 from services.tables import Table
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
@@ -40,7 +44,7 @@ def shuffled(table: Table, seed: int) -> Table:
     )
 
 
-def stage(directory: Path, seed: int, *, shuffle: bool = False, **changes: Any) -> Pair:
+def stage(directory: Path, seed: int, *, shuffle: bool = False, salted: int = 0, **changes: Any) -> Pair:
     """A pair with fresh identities and secrets that derive from `seed`, its job submitted."""
     business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
     if shuffle:
@@ -70,9 +74,12 @@ def stage(directory: Path, seed: int, *, shuffle: bool = False, **changes: Any) 
         marks=MARKS,
         **{"release_noise": 0.0, "chunk_rows_max": 30, "align_chunk_items": 50, **changes},
     )
+    salt = hashlib.sha256(f"salt {salted}".encode()).digest()
+    if agreed.layout.divides:
+        agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
     data = encode_contract(agreed)
     pair = Pair(sides[0], sides[1], seed)
-    pair.start(job_id(data), data, pack_snapshot(business), ROWS)
+    pair.start(job_id(data), data, pack_snapshot(business), ROWS, msgspec.msgpack.encode({"salt": salt}))
     return pair
 
 
@@ -113,6 +120,53 @@ def test_the_cut_into_chunks_does_not_show_in_the_parameters(tmp_path: Path, exp
     pair = stage(tmp_path, 9, chunk_rows_max=90, align_chunk_items=1000)
     pair.run()
     assert parameters(pair) == expected
+
+
+def test_rows_held_out_are_trained_on_by_nobody(tmp_path: Path) -> None:
+    pair = stage(tmp_path, 0, validation=0.2, test=0.1)
+    pair.run()
+    assert all(side.finish is not None and side.finish.outcome == "done" for side in pair.sides)
+    sizes = [(side.state.rows, side.state.parts.validation, side.state.parts.test) for side in pair.sides]
+    assert sizes[0] == sizes[1]
+    assert sum(sizes[0]) == ROWS
+    assert min(sizes[0]) > 0
+    training, *_ = sizes[0]
+    arranged = []
+    for side in pair.sides:
+        snapshot = unpack_snapshot(side.blobs[side.state.snapshot.sha256])
+        rows = np.frombuffer(side.blobs[side.state.align.rows.sha256], dtype="<i8")
+        arranged.append([snapshot.identifiers[row] for row in rows])
+        kept = sum(ref.rows for ref in side.state.features.encrypted)
+        assert kept == training
+    assert arranged[0] == arranged[1]
+    found = json.loads(parameters(pair)[0])
+    assert found["rows"] == training
+
+
+def test_a_division_depends_on_the_seeds_of_both_parties(tmp_path: Path) -> None:
+    found = []
+    for seed, salted in ((0, 0), (0, 1), (1, 0)):
+        directory = tmp_path / f"{seed}-{salted}"
+        directory.mkdir()
+        pair = stage(directory, seed, salted=salted, validation=0.5)
+        pair.run()
+        side = pair.sides[0]
+        snapshot = unpack_snapshot(side.blobs[side.state.snapshot.sha256])
+        rows = np.frombuffer(side.blobs[side.state.align.rows.sha256], dtype="<i8")
+        found.append(frozenset(snapshot.identifiers[row] for row in rows[: side.state.rows]))
+    assert len(set(found)) == 3
+
+
+def test_a_seed_that_is_not_the_one_committed_to_ends_the_job(tmp_path: Path) -> None:
+    pair = stage(tmp_path, 0, validation=0.5)
+    business = pair.sides[0].state
+    pair.sides[0].state = msgspec.structs.replace(
+        business, parts=msgspec.structs.replace(business.parts, own_seed=bytes(32))
+    )
+    pair.run()
+    finish = pair.sides[1].finish
+    assert finish is not None
+    assert (finish.outcome, finish.reason_code) == ("failed", "parts_commitment")
 
 
 def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
@@ -101,3 +102,23 @@ def test_a_job_that_is_judged_again_is_judged_by_what_there_was_the_first_time(t
     ledger.settle("job-1", 0, 10)
     assert admit(ledger, "job-2", 0, 4000) < first
     assert admit(Ledger(tmp_path, "provider-a"), "job-1", 0, 4000) == first
+
+
+def test_blocks_that_a_former_job_took_gradients_over_are_judged_with_this_ones(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    halves = np.column_stack([np.ones(4000, dtype=bool), np.arange(4000) < 2000])
+    arguments = {"own_columns": 14, "partner_columns": 10, "max_iterations": 3, "small_sample": False}
+    assert ledger.admit("job-1", PEOPLE[:4000], sets=halves, **arguments) == 3  # type: ignore[arg-type]
+    assert ledger.admit("job-2", PEOPLE[:2000], **arguments) == 3  # type: ignore[arg-type]
+    near = np.column_stack([np.ones(4000, dtype=bool), np.arange(4000) < 1990])
+    with pytest.raises(ReleaseRefused) as caught:
+        ledger.admit("job-3", PEOPLE[:4000], sets=near, **arguments)  # type: ignore[arg-type]
+    assert caught.value.code == "rows_too_close"
+
+
+def test_sets_follow_their_rows_whatever_the_order_of_their_hashes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+    arguments = {"own_columns": 14, "partner_columns": 10, "max_iterations": 3, "small_sample": False}
+    small = np.column_stack([np.ones(4000, dtype=bool), np.arange(4000) < 500])
+    with pytest.raises(ReleaseRefused, match="500 rows"):
+        ledger.admit("job-1", PEOPLE[:4000], sets=small, **arguments)  # type: ignore[arg-type]
