@@ -21,6 +21,7 @@ CATEGORIES_MAX: Final = 1000
 """Of one column. More is an identifier or free text, which no linear model learns from."""
 
 STEPS_MAX: Final = 16
+_NAME_LETTERS_MAX: Final = 60
 MISSING: Final = "(missing)"
 OTHER: Final = "(other)"
 ORDINAL_OTHER: Final = -1.0
@@ -196,7 +197,7 @@ def declare(steps_of: dict[str, tuple[Step, ...]], sources: tuple[str, ...]) -> 
     strangers = sorted(steps_of.keys() - set(sources))
     if strangers:
         raise PreparationError(
-            f"preparation of column {strangers[0]!r}: it is no feature column of the data set; "
+            f"preparation of {column_words(strangers[0])}: it is no feature column of the data set; "
             "correct the name, or add it to `columns`"
         )
     columns = tuple(_checked(name, steps_of.get(name, ())) for name in sources)
@@ -221,7 +222,12 @@ def step_words(step: Step | FittedStep) -> str:
 
 def place_of(source: str, number: int, step: Step | FittedStep) -> str:
     """Column and step in words; `number` counts from 0."""
-    return f"column {source!r}, step {number + 1} ({step_words(step)})"
+    return f"{column_words(source)}, step {number + 1} ({step_words(step)})"
+
+
+def column_words(source: str) -> str:
+    """A column's name for an error text: where a file has no header, it may be anything, of any length."""
+    return f"column {source[:_NAME_LETTERS_MAX]!r}"
 
 
 def _encoding_of(steps: tuple[Step, ...] | tuple[FittedStep, ...]) -> Encoding | None:
@@ -247,7 +253,7 @@ def _indicated(steps: tuple[Step, ...] | tuple[FittedStep, ...]) -> bool:
 
 def _origins(column: ColumnPreparation) -> Iterator[str]:
     if not column.steps:
-        yield f"column {column.source!r}"
+        yield column_words(column.source)
         return
     last = len(column.steps) - 1
     place = place_of(column.source, last, column.steps[last])
@@ -267,7 +273,7 @@ def _origins(column: ColumnPreparation) -> Iterator[str]:
 def _checked(source: str, steps: tuple[Step, ...]) -> ColumnPreparation:
     """A column whose steps fit together, categories as text."""
     if len(steps) > STEPS_MAX:
-        raise PreparationError(f"preparation of column {source!r}: {len(steps)} steps, {STEPS_MAX} at most")
+        raise PreparationError(f"preparation of {column_words(source)}: {len(steps)} steps, {STEPS_MAX} at most")
     coded: list[Step] = []
     for number, step in enumerate(steps):
         where = place_of(source, number, step)

@@ -34,6 +34,7 @@ from learning.preparation import (
     Standardised,
     Step,
     category_text,
+    column_words,
     place_of,
 )
 
@@ -155,7 +156,7 @@ def apply(fitted: FittedPreparation, table: SourceTable) -> Matrix:
             state = _apply_step(step, state, place_of(column.source, number, step))
         values = state.values.reshape(rows, -1)
         if not np.isfinite(values).all():
-            _refuse_missing(f"column {column.source!r}", values, text=False)
+            _refuse_missing(column_words(column.source), values, text=False)
         matrix[:, place : place + values.shape[1]] = values
         place += values.shape[1]
         if state.missing is not None:
@@ -167,7 +168,7 @@ def apply(fitted: FittedPreparation, table: SourceTable) -> Matrix:
 def _source(table: SourceTable, name: str) -> _Column:
     if name not in table.columns:
         raise PreparationRefused(
-            "column_missing", f"column {name!r}", "the table does not have it", "give the columns the model was made of"
+            "column_missing", column_words(name), "the table does not have it", "give the columns the model was made of"
         )
     place = table.columns.index(name)
     return _Column(table.values[:, place], table.categories[place])

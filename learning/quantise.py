@@ -31,12 +31,16 @@ INTERCEPT = "intercept"
 
 
 class ColumnRefused(ValueError):
-    """A column its owner must not use; `code` may travel, `column` and the text stay at home."""
+    """A column its owner must not use; `code` may travel, all else stays at home.
 
-    def __init__(self, code: str, column: str, reason: str) -> None:
-        super().__init__(f"column {column!r} {reason}")
+    `reason` fits after the name of the column or of what it was made of.
+    """
+
+    def __init__(self, code: str, column: str, reason: str, *, place: str = "") -> None:
+        super().__init__(f"{place + ':' if place else f'column {column!r}'} {reason}")
         self.code = code
         self.column = column
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

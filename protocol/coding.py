@@ -66,12 +66,16 @@ def start(state: JobState) -> Outcome:
 
 
 def quantised(state: JobState, event: Computed) -> Outcome:
-    """The own columns are integers now."""
+    """The own columns are integers now. What a preparation learned comes last, if there is one."""
+    blobs, preparation = event.blobs, None
+    if output_of(event.output).get("prepared"):
+        blobs, preparation = blobs[:-1], blobs[-1]
     features = change(
         state.features,
-        matrix=event.blobs[0],
-        history=event.blobs[1],
-        label=event.blobs[2] if len(event.blobs) > 2 else None,
+        matrix=blobs[0],
+        history=blobs[1],
+        label=blobs[2] if len(blobs) > 2 else None,
+        preparation=preparation,
     )
     return _say_codes(change(state, features=features))
 

@@ -242,6 +242,7 @@ def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outc
 
 def _results(state: JobState, constant: float) -> Outcome:
     facts = [msgspec.to_builtins(fact) for fact in state.facts]
+    inputs = (state.snapshot, state.features.history)
     task = compute(
         "results",
         "results",
@@ -254,7 +255,7 @@ def _results(state: JobState, constant: float) -> Outcome:
             "constant": constant,
             "job": job_arguments(state),
         },
-        (state.snapshot, state.features.history),
+        inputs if state.features.preparation is None else (*inputs, state.features.preparation),
     )
     return state, (task, progress(state, "finish"))
 

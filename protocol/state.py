@@ -95,6 +95,7 @@ class Features(Record, frozen=True, kw_only=True):
     matrix: BlobRef | None = None
     label: BlobRef | None = None
     history: BlobRef | None = None
+    preparation: BlobRef | None = None
     modulus: bytes = b""
     proof: bytes = b""
     partner_codes: bytes = b""

@@ -108,8 +108,12 @@ class Verbs:
             raise ConsoleError("bad_input", str(error)) from None
         return {
             "partner": msgspec.to_builtins(answer),
-            "own": {"software_version": __version__, "rows": len(table.identifiers), "columns": len(table.columns)},
-            "estimate": estimate(job, len(table.identifiers), len(table.columns), answer.rows, answer.columns),
+            "own": {
+                "software_version": __version__,
+                "rows": len(table.identifiers),
+                "columns": len(table.prepared_columns),
+            },
+            "estimate": estimate(job, len(table.identifiers), len(table.prepared_columns), answer.rows, answer.columns),
         }
 
     async def jobs(self, request: dict[str, Any]) -> list[dict[str, object]]:

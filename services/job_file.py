@@ -101,6 +101,7 @@ def business_table(party: Party, job: JobFile) -> Table:
         label=label,
         columns=entry["columns"] or None,
         task=job.task,
+        steps=entry["steps"],
     )
 
 
@@ -142,7 +143,7 @@ def make_contract(
             data_digest=data_digest(table, salt=salt),
             schema_digest=schema_digest(table, salt=salt),
             business_rows=len(table.identifiers),
-            business_columns=len(table.columns),
+            business_columns=len(table.prepared_columns),
             identifier_schema=job.identifier_schema,
             task=job.task,
             l2=job.l2,

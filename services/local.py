@@ -21,12 +21,14 @@ from typing import Any, BinaryIO
 import structlog
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
+from learning.preparation import Step
 from messages.identity import Identity
 from services.console_verbs import read_results
 from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable
 from services.logs import LogBook, remembering, write_into
-from services.party import Party, load_party, write_private
+from services.party import Party, load_party, read_toml, steps_from, write_private
 from services.party_process import run_party
+from services.tables import Table, read_table
 
 BUSINESS = "business"
 PROVIDER = "provider"
@@ -48,12 +50,27 @@ class LocalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalTables:
-    """The two input files."""
+    """The two input files, and files with the preparation of their columns."""
 
     business: Path
     provider: Path
     identifier: str
     label: str
+    business_preparation: Path | None = None
+    provider_preparation: Path | None = None
+
+    def read_business(self, task: str) -> Table:
+        """The business's table. Raises TableError, ConfigError."""
+        steps = _steps(self.business_preparation)
+        return read_table(self.business, identifier=self.identifier, label=self.label, task=task, steps=steps)
+
+    def read_provider(self) -> Table:
+        """The provider's table. Raises TableError, ConfigError."""
+        return read_table(self.provider, identifier=self.identifier, steps=_steps(self.provider_preparation))
+
+
+def _steps(path: Path | None) -> dict[str, tuple[Step, ...]] | None:
+    return None if path is None else steps_from(read_toml(path), str(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +116,13 @@ def make_party(
     (directory / "policy.toml").write_text(policy, encoding="utf-8")
     source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
     label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""
+    steps = tables.business_preparation if role == BUSINESS else tables.provider_preparation
+    preparation = f"preparation = {_quoted(str(steps.resolve()))}\n" if steps else ""
     text = (
         f'name = "{name}"\nbroker = {_quoted(broker)}\npolicy = "policy.toml"\nworkers = {workers}\n'
         f"declare = {'true' if declare else 'false'}\nnoise_seed = {_quoted(noise_seed)}\n\n"
         f'[[dataset]]\nname = "{dataset}"\nsource = {_quoted(str(source.resolve()))}\n'
-        f"id = {_quoted(tables.identifier)}\n{label}"
+        f"id = {_quoted(tables.identifier)}\n{label}{preparation}"
     )
     path = directory / "party.toml"
     path.touch(mode=0o600)

@@ -17,6 +17,9 @@ source = "loans.csv"
 id = "id"
 label = "defaulted"                      # at a business
 columns = []                             # empty: all but id and label
+
+[dataset.preparation]                    # or a file with the same: preparation = "loans.preparation.toml"
+income = [{ step = "impute", by = "median" }, { step = "log" }]   # docs/preparation.md
 ```
 """
 
@@ -30,6 +33,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from learning.preparation import PreparationError, Step, column_words, declare
 from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from protocol.policy import PolicyError, read_policy
@@ -53,6 +57,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     id: str
     label: str = ""
     columns: tuple[str, ...] = ()
+    preparation: dict[str, Any] | str = {}
 
 
 class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +86,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     peers: dict[str, PublicIdentity]
     policy: dict[str, Any]
+    steps: dict[str, dict[str, tuple[Step, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"Party({self.file.name!r})"
@@ -94,6 +100,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
                 "id": item.id,
                 "label": item.label,
                 "columns": list(item.columns),
+                "steps": self.steps.get(item.name, {}),
             }
             for item in self.file.dataset
         }
@@ -145,6 +152,7 @@ def load_party(path: Path) -> Party:
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
+    steps = {item.name: read_steps(item, directory, path) for item in file.dataset if item.preparation}
     identity = read_identity(directory / (file.identity or f"identity/{file.name}.private.json"))
     if identity.name != file.name:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
@@ -160,7 +168,31 @@ def load_party(path: Path) -> Party:
         identity=identity,
         peers=read_peers(directory / file.peers),
         policy=policy,
+        steps=steps,
     )
+
+
+def read_steps(dataset: Dataset, directory: Path, path: Path) -> dict[str, tuple[Step, ...]]:
+    """The preparation of a data set by column, from party.toml or the file it names. Raises ConfigError."""
+    where, table = f"{path}: data set {dataset.name}", dataset.preparation
+    if isinstance(table, str):
+        where = str(directory / table)
+        table = read_toml(directory / table)
+    return steps_from(table, where)
+
+
+def steps_from(table: Any, where: str) -> dict[str, tuple[Step, ...]]:
+    """Steps by column from a parsed table. Raises ConfigError naming column and step."""
+    steps: dict[str, tuple[Step, ...]] = {}
+    for column, listed in table.items():
+        try:
+            steps[column] = msgspec.convert(listed, tuple[Step, ...])
+            declare({column: steps[column]}, (column,))
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: preparation of {column_words(column)}: {error}") from None
+        except PreparationError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return steps
 
 
 def check_broker_url(url: str, path: Path) -> None:

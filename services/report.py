@@ -6,16 +6,18 @@ has them in one place.
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from learning import evaluation, links, metrics
+from learning.preparation import FittedPreparation
+from learning.preparing import apply
 from services import evaluation_files, reference
 from services.models.version import target_of
 from services.plots import plot_convergence
@@ -71,9 +73,9 @@ class Finished:
         both = [(row, places[name]) for row, name in enumerate(self.business.identifiers) if name in places]
         mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
         assert self.business.label is not None
-        business = _columns(self.business, self.of_business["coefficients"])
-        provider = _columns(self.provider, self.of_provider["coefficients"])
-        return business[mine], provider[theirs], self.business.label[mine]
+        business = _columns(self.business, self.of_business, mine)
+        provider = _columns(self.provider, self.of_provider, theirs)
+        return business, provider, self.business.label[mine]
 
     @cached_property
     def scores(self) -> Vector:
@@ -126,8 +128,11 @@ class Comparison:
     intercept: float
 
 
-def _columns(table: Table, names: Iterable[str]) -> Vector:
-    return table.values[:, [table.columns.index(name) for name in names]]
+def _columns(table: Table, document: dict[str, Any], rows: NDArray[np.int64]) -> Vector:
+    """The columns of a parameters.json, in its order, prepared as the model says."""
+    if "preparation" in document:
+        return apply(msgspec.convert(document["preparation"], FittedPreparation), table.source.take(rows))
+    return table.values[:, [table.columns.index(name) for name in document["coefficients"]]][rows]
 
 
 def compare(finished: Finished) -> Comparison:

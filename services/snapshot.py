@@ -1,9 +1,13 @@
 """The snapshot of an input table: what a job works on, whatever happens to the file afterwards."""
 
+from typing import Final
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from learning.preparation import Preparation
+from learning.preparing import SourceTable
 from services.tables import Table
 
 
@@ -12,12 +16,27 @@ class SnapshotDamaged(ValueError):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A table as bytes: `values` and `label` are little-endian float64, row-major."""
+    """A table as bytes: `values` and `label` are little-endian float64, row-major.
+
+    With a `preparation`, `columns` and `values` are the source's, and `categories` has the texts that values are
+    places in, as in `services.tables.Table`.
+    """
 
     identifiers: list[str]
     columns: list[str]
     values: bytes
     label: bytes | None = None
+    preparation: Preparation | None = None
+    categories: list[list[str] | None] = []
+
+    def source(self) -> SourceTable:
+        """The rows as a preparation takes them."""
+        texts = self.categories or [None] * len(self.columns)
+        return SourceTable(
+            columns=tuple(self.columns),
+            values=self.matrix(),
+            categories=tuple(None if column is None else tuple(column) for column in texts),
+        )
 
     def matrix(self) -> NDArray[np.float64]:
         """Values, shape (rows, columns)."""
@@ -30,16 +49,23 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return np.frombuffer(self.label, dtype="<f8")
 
 
+LATER_FIELDS: Final = frozenset({"preparation", "categories"})
+"""Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
+bytes."""
+
+
 def pack_snapshot(table: Table) -> bytes:
     """The snapshot's bytes."""
-    return msgspec.msgpack.encode(
-        Snapshot(
-            identifiers=list(table.identifiers),
-            columns=list(table.columns),
-            values=np.ascontiguousarray(table.values, dtype="<f8").tobytes(),
-            label=None if table.label is None else np.ascontiguousarray(table.label, dtype="<f8").tobytes(),
-        )
+    snapshot = Snapshot(
+        identifiers=list(table.identifiers),
+        columns=list(table.columns),
+        values=np.ascontiguousarray(table.values, dtype="<f8").tobytes(),
+        label=None if table.label is None else np.ascontiguousarray(table.label, dtype="<f8").tobytes(),
+        preparation=table.preparation,
+        categories=[None if texts is None else list(texts) for texts in table.categories],
     )
+    said = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
+    return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})
 
 
 def unpack_snapshot(data: bytes) -> Snapshot:
@@ -51,4 +77,21 @@ def unpack_snapshot(data: bytes) -> Snapshot:
     rows, columns = len(snapshot.identifiers), len(snapshot.columns)
     if len(snapshot.values) != 8 * rows * columns or (snapshot.label is not None and len(snapshot.label) != 8 * rows):
         raise SnapshotDamaged("the snapshot of the table has another size than its rows and columns: submit it again")
+    if not _places_fit(snapshot):
+        raise SnapshotDamaged("the snapshot of the table has categories that it does not name: submit the job again")
     return snapshot
+
+
+def _places_fit(snapshot: Snapshot) -> bool:
+    """Whether every place of a category is one of its column's."""
+    if not snapshot.categories:
+        return True
+    if len(snapshot.categories) != len(snapshot.columns):
+        return False
+    values = snapshot.matrix()
+    for place, texts in enumerate(snapshot.categories):
+        if texts is not None:
+            known = values[~np.isnan(values[:, place]), place]
+            if not bool(np.isin(known, np.arange(len(texts))).all()):
+                return False
+    return True

@@ -34,8 +34,9 @@ class TableError(ValueError):
     Codes. The file: file_missing, file_format, file_too_large, file_unreadable. Its columns: column_unnamed,
     column_repeated, column_missing, column_reserved, columns_none, rows_none. Identifiers: identifier_missing
     (no such column), identifier_type, identifier_empty, identifier_duplicate. Cells: value_missing,
-    value_not_finite, value_not_numeric, value_inexact, column_constant. The label: label_missing (no such
-    column), label_invalid, label_constant.
+    value_not_finite, value_not_numeric, value_not_categorical, value_inexact, column_constant. The preparation:
+    preparation_unfit, category_unseen, categories_many, log_domain, statistic_none, names_repeated. The label:
+    label_missing (no such column), label_invalid, label_constant.
     """
 
     def __init__(self, code: str, message: str) -> None:

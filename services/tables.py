@@ -7,15 +7,19 @@ shows one.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from learning.preparation import Impute, Preparation, PreparationError, Step, declare
+from learning.preparing import PreparationRefused, SourceTable, apply, fit, settle
+from services.table_cells import FILL, categories_of, numbers_of
 from services.table_files import TableError, TableFile, open_table, shown
 
 __all__ = ["Table", "TableError", "data_digest", "read_table", "schema_digest"]
@@ -25,10 +29,7 @@ Matrix = NDArray[np.float64]
 
 _COLUMNS_NAMED_MAX: Final = 20
 _TASKS: Final = ("logistic", "linear", "poisson")
-_MISSING_WORDS: Final = ("", "na", "n/a", "null", "none", "?")
-_EXACT_INTEGER_MAX: Final = 2**53 - 1
-
-_IMPUTE: Final = "fill in the missing cells or remove these rows"
+_CONSTANT: Final = ("every row has the same value", "leave this column out")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +39,10 @@ class Table:
     Attributes:
         identifiers: one per row, unique, as written in the file.
         columns: names of the features.
-        values: shape (rows, columns), float64, row-major, finite; no column is constant.
+        values: shape (rows, columns), float64, row-major. Without a preparation finite, and no column is constant.
         label: shape (rows,), float64, None without a label column.
+        preparation: what is to be done with the columns before training, settled; None: nothing.
+        categories: with a preparation for each column the texts that `values` are places in, None for numbers.
 
     """
 
@@ -47,6 +50,18 @@ class Table:
     columns: tuple[str, ...]
     values: Matrix = field(repr=False)
     label: Vector | None = field(default=None, repr=False)
+    preparation: Preparation | None = field(default=None, repr=False)
+    categories: tuple[tuple[str, ...] | None, ...] = field(default=(), repr=False)
+
+    @property
+    def prepared_columns(self) -> tuple[str, ...]:
+        """Names of the columns that are trained on."""
+        return self.columns if self.preparation is None else self.preparation.names
+
+    @property
+    def source(self) -> SourceTable:
+        """The rows as a preparation takes them."""
+        return SourceTable(self.columns, self.values, self.categories or (None,) * len(self.columns))
 
 
 def read_table(
@@ -56,6 +71,7 @@ def read_table(
     label: str | None = None,
     columns: Sequence[str] | None = None,
     task: str | None = None,
+    steps: Mapping[str, tuple[Step, ...]] | None = None,
 ) -> Table:
     """Read and check a CSV file (UTF-8, commas, a header line) or a Parquet file.
 
@@ -65,6 +81,7 @@ def read_table(
         label: name of the label column, if the table has one.
         columns: names of the feature columns, in the order wanted; None takes all others in the file's order.
         task: "logistic" (labels 0 and 1), "poisson" (counts) or "linear"; None checks only that labels are finite.
+        steps: the preparation of each column that has one; without any, every column is a number in every row.
 
     Raises:
         TableError: the file cannot be used as it is.
@@ -79,25 +96,83 @@ def read_table(
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
     identifiers = _identifiers(file, identifier)
     values = np.empty((file.frame.height, len(chosen)), dtype=np.float64)
-    for place, name in enumerate(chosen):
-        values[:, place] = _numbers(file, name)
-        if values[:, place].min() == values[:, place].max():
-            raise file.refusal("column_constant", "every row has the same value", "leave this column out", column=name)
+    preparation: Preparation | None = None
+    categories: tuple[tuple[str, ...] | None, ...] = ()
+    if steps:
+        preparation, categories = _read_sources(file, chosen, steps, values)
+    else:
+        for place, name in enumerate(chosen):
+            values[:, place] = numbers_of(file, name)
+            if values[:, place].min() == values[:, place].max():
+                raise file.refusal("column_constant", *_CONSTANT, column=name)
     labels = None
     if label is not None:
-        labels = _numbers(file, label)
+        labels = numbers_of(file, label, remedy=FILL)
         _check_label(file, label, labels, task)
-    return Table(identifiers=identifiers, columns=chosen, values=values, label=labels)
+    return Table(
+        identifiers=identifiers,
+        columns=chosen,
+        values=values,
+        label=labels,
+        preparation=preparation,
+        categories=categories,
+    )
+
+
+def _read_sources(
+    file: TableFile, chosen: tuple[str, ...], steps: Mapping[str, tuple[Step, ...]], values: Matrix
+) -> tuple[Preparation, tuple[tuple[str, ...] | None, ...]]:
+    """Fill `values` with the source columns; the settled preparation and the categories of each column.
+
+    The preparation is tried on all rows, so that what it cannot take is told with its line, before there is a job.
+    """
+    try:
+        declared = declare(dict(steps), chosen)
+    except PreparationError as error:
+        raise TableError("preparation_unfit", f"{file.path}, {error}") from None
+    categories: list[tuple[str, ...] | None] = []
+    for place, column in enumerate(declared.columns):
+        texts = None
+        if column.encoding is None:
+            imputed = bool(column.steps) and isinstance(column.steps[0], Impute)
+            values[:, place] = numbers_of(file, column.source, missing=imputed)
+        else:
+            values[:, place], texts = categories_of(file, column.source)
+        categories.append(texts)
+    source = SourceTable(chosen, values, tuple(categories))
+    try:
+        settled = settle(declared, source)
+        _try(file, settled, source)
+    except PreparationRefused as error:
+        found = np.array(error.rows, dtype=np.intp)
+        said = (
+            f"{file.rows(found)} {'have' if len(found) > 1 else 'has'} {error.reason}" if len(found) else error.reason
+        )
+        raise TableError(error.code, f"{file.path}, {error.place}: {said}; {error.remedy}") from None
+    return settled, source.categories
+
+
+def _try(file: TableFile, settled: Preparation, source: SourceTable) -> None:
+    """Prepare column by column, and forget it: only the training rows of a job are fitted on. Raises TableError."""
+    for column in settled.columns:
+        alone = Preparation(columns=(column,))
+        matrix = apply(fit(alone, source), source)
+        for origin, constant in zip(alone.origins, matrix.min(axis=0) == matrix.max(axis=0), strict=True):
+            if constant:
+                what, remedy = _CONSTANT
+                raise TableError("column_constant", f"{file.path}, {origin}: {what}; {remedy}")
 
 
 def schema_digest(table: Table, *, salt: bytes = b"") -> bytes:
-    """SHA-256 of the columns' names in order and of whether there is a label, 32 bytes.
+    """SHA-256 of the columns' names in order, of their preparation and of whether there is a label, 32 bytes.
 
     Column names can be guessed: give a secret `salt` where a partner may see the digest.
     """
     digest = hashlib.sha256(b"warren table schema v1\x00")
     _feed(digest, [salt, b"label" if table.label is not None else b""])
     _feed(digest, [name.encode() for name in table.columns])
+    if table.preparation is not None:
+        _feed(digest, [msgspec.msgpack.encode(table.preparation)])
     return digest.digest()
 
 
@@ -112,6 +187,8 @@ def data_digest(table: Table, *, salt: bytes = b"") -> bytes:
     arrays = [table.values] if table.label is None else [table.values, table.label]
     # Adding zero makes one spelling of 0.0 and -0.0, which compare equal.
     _feed(digest, [np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes() for array in arrays])
+    for texts in table.categories:
+        _feed(digest, [text.encode() for text in texts or ()])
     return digest.digest()
 
 
@@ -170,48 +247,6 @@ def _identifiers(file: TableFile, name: str) -> list[str]:
             column=name,
         )
     return text.to_list()
-
-
-def _numbers(file: TableFile, name: str) -> Vector:
-    """A column as finite float64, shape (rows,)."""
-    series = file.frame[name]
-    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
-        series = _parsed(file, name, series.cast(pl.String))
-    elif not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
-        raise file.refusal(
-            "value_not_numeric", f"has the type {series.dtype}", "save it as numbers or leave it out", column=name
-        )
-    _refuse_rows(file, name, series.is_null(), ("value_missing", "no value", _IMPUTE))
-    numbers = series.cast(pl.Float64)
-    if series.dtype.is_integer():
-        # From 2^53 on, neighbouring integers share one float64.
-        inexact = numbers.abs() > _EXACT_INTEGER_MAX
-        _refuse_rows(file, name, inexact, ("value_inexact", "an integer of 2^53 or more", "scale the column"))
-    _refuse_rows(file, name, ~numbers.is_finite(), ("value_not_finite", "NaN or infinity", _IMPUTE))
-    return numbers.to_numpy()
-
-
-def _parsed(file: TableFile, name: str, text: pl.Series) -> pl.Series:
-    """Text to numbers; null where there is none."""
-    numbers = text.cast(pl.Float64, strict=False)
-    if numbers.null_count() == 0:
-        return numbers
-    trimmed = text.str.strip_chars()
-    numbers = trimmed.cast(pl.Float64, strict=False)
-    missing = trimmed.is_null() | trimmed.str.to_lowercase().is_in(list(_MISSING_WORDS))
-    _refuse_rows(file, name, missing, ("value_missing", "no value", _IMPUTE))
-    remedy = "save it as numbers with decimal points, or leave the column out"
-    _refuse_rows(file, name, numbers.is_null(), ("value_not_numeric", "text that is no number", remedy))
-    return numbers
-
-
-def _refuse_rows(file: TableFile, name: str, bad: pl.Series, refusal: tuple[str, str, str]) -> None:
-    """Refuse the rows that are marked; `refusal` is code, what they have, remedy."""
-    indices = np.flatnonzero(bad.fill_null(value=True).to_numpy())
-    if len(indices):
-        code, what, remedy = refusal
-        verb = "have" if len(indices) > 1 else "has"
-        raise file.refusal(code, f"{file.rows(indices)} {verb} {what}", remedy, column=name)
 
 
 def _check_label(file: TableFile, name: str, labels: Vector, task: str | None) -> None:

@@ -280,4 +280,6 @@ def _table(snapshot: Snapshot) -> Table:
         columns=tuple(snapshot.columns),
         values=np.array(snapshot.matrix()),
         label=None if snapshot.label is None else np.array(snapshot.labels()),
+        preparation=snapshot.preparation,
+        categories=snapshot.source().categories if snapshot.categories else (),
     )

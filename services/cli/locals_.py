@@ -36,7 +36,6 @@ from services.local import (
 )
 from services.party import ConfigError
 from services.plain_text import plain
-from services.tables import read_table
 
 out = Console(highlight=False)
 
@@ -107,10 +106,8 @@ def train(
     Raises LocalError, TableError, ConfigError.
     """
     _quiet()
-    read_table(
-        tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]
-    )  # before anything is started: a bad file is the commonest mistake
-    read_table(tables.provider, identifier=tables.identifier)
+    tables.read_business(job["task"])  # before anything is started: a bad file is the commonest mistake
+    tables.read_provider()
     fields = {"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}
     with ExitStack() as stack:
         directory = place or stack.enter_context(_place(None))
@@ -138,6 +135,10 @@ def local(
     broker: Annotated[
         str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: two processes.")
     ] = "embedded",
+    business_preparation: Annotated[
+        Path | None, typer.Option(help="TOML: what is to be done with the business's columns (docs/preparation.md).")
+    ] = None,
+    provider_preparation: Annotated[Path | None, typer.Option(help="TOML: the same for the provider's.")] = None,
     out_directory: Annotated[Path | None, typer.Option("--out", help="Where results and plots go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -154,7 +155,14 @@ def local(
         "release_noise": release_noise,
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
-    tables = LocalTables(business=business, provider=provider, identifier=identifier, label=label)
+    tables = LocalTables(
+        business=business,
+        provider=provider,
+        identifier=identifier,
+        label=label,
+        business_preparation=business_preparation,
+        provider_preparation=provider_preparation,
+    )
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
     finished = _finished(tables, job, result, broker)
     if out_directory is not None:
@@ -169,8 +177,8 @@ def local(
 def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, broker: str) -> report.Finished:
     """Everything a report speaks of, with the tables read again for the metrics."""
     return report.Finished(
-        business=read_table(tables.business, identifier=tables.identifier, label=tables.label, task=job["task"]),
-        provider=read_table(tables.provider, identifier=tables.identifier),
+        business=tables.read_business(job["task"]),
+        provider=tables.read_provider(),
         parameters_business=result.parameters[BUSINESS],
         parameters_provider=result.parameters[PROVIDER],
         history=result.history,

@@ -11,7 +11,7 @@ from protocol.contract import ContractError, decode_contract
 from protocol.policy import Decision, decide, read_policy
 from services.compute import TaskContext, TaskResult
 from services.snapshot import pack_snapshot
-from services.tables import TableError, data_digest, read_table, schema_digest
+from services.tables import Table, TableError, data_digest, read_table, schema_digest
 
 
 def _decline(decision: Decision, own_reason: str = "") -> TaskResult:
@@ -28,6 +28,16 @@ def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any]) -> D
         return Decision(reason_code=error.code, reason=error.reason)
     policy = read_policy(settings["policy"]).of(partner)
     return decide(contract, policy, frozenset(settings["datasets"]))
+
+
+def table_of(dataset: Mapping[str, Any]) -> Table:
+    """The table of a provider's data set as the settings have it. Raises TableError."""
+    return read_table(
+        Path(dataset["source"]),
+        identifier=dataset["id"],
+        columns=dataset.get("columns") or None,
+        steps=dataset.get("steps"),
+    )
 
 
 def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
@@ -48,7 +58,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         )
     dataset = context.settings["datasets"][contract.provider_dataset]
     try:
-        table = read_table(Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None)
+        table = table_of(dataset)
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
         context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))
@@ -60,7 +70,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             ),
             own_reason=f"data set {contract.provider_dataset}: {error}",
         )
-    columns = len(table.columns)
+    columns = len(table.prepared_columns)
     if columns > contract.columns_max or (columns < 3 and "few_columns" not in contract.marks):
         return _decline(
             Decision(reason_code="columns", reason=f"the data set has {columns} columns, the contract forbids that")
@@ -90,10 +100,8 @@ def probe(
         contract = decode_contract(contract_bytes)
         dataset = settings["datasets"][contract.provider_dataset]
         try:
-            table = read_table(
-                Path(dataset["source"]), identifier=dataset["id"], columns=dataset.get("columns") or None
-            )
-            rows, columns = len(table.identifiers), len(table.columns)
+            table = table_of(dataset)
+            rows, columns = len(table.identifiers), len(table.prepared_columns)
         except TableError as error:
             decision = Decision(
                 reason_code="dataset_unfit", reason=f"data set {contract.provider_dataset}: {error.code}"

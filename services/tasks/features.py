@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,16 +17,18 @@ from paillier.vector import CiphertextError, CipherVector
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.snapshot import unpack_snapshot
 from services.tasks import keyring
+from services.tasks.preparing import prepare
 from services.tasks.sealing import open_chunk, seal_chunk
 
 Inputs = tuple[bytes, ...]
 
 
 def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business.
+    """Aligned rows to 16-bit columns. Blobs: matrix (int16, row-major), local history, label of the business, and last
+    what the data set's preparation learned from these rows, if it has one (`prepared` in the output).
 
-    Each owner's rules are kept here: for columns, and the business's for its labels, in every block of training rows.
-    Held-out rows lie behind those: quantised alike, in no encrypted feature and no gradient.
+    Each owner's rules are kept here: for prepared columns, and the business's for its labels, in every block of
+    training rows. Held-out rows lie behind those: prepared and quantised alike, in no encrypted feature or gradient.
     """
     snapshot = unpack_snapshot(inputs[0])
     rows = np.frombuffer(inputs[1], dtype="<i8")
@@ -42,13 +45,8 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
                 release_noise=arguments["release_noise"],
                 small_sample=arguments["small_sample"],
             )
-        quantised = quantising.quantise(
-            snapshot.matrix()[rows],
-            tuple(snapshot.columns),
-            intercept=business,
-            small_sample=arguments["small_sample"],
-        )
-        quantising.check_support(quantised, tuple(snapshot.columns), blocks, small_sample=arguments["small_sample"])
+        columns = prepare(snapshot, rows, training)
+        quantised = columns.quantise(blocks, intercept=business, small_sample=arguments["small_sample"])
     except (quantising.ColumnRefused, release.ReleaseRefused) as error:
         raise TaskRefused(error.code, str(error)) from None
     history = histories.begin(
@@ -64,7 +62,9 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     ]
     if label is not None:
         blobs.append((label.tobytes(), len(rows)))
-    return TaskResult({}, tuple(blobs))
+    if columns.fitted is None:
+        return TaskResult({}, tuple(blobs))
+    return TaskResult({"prepared": True}, (*blobs, (msgspec.msgpack.encode(columns.fitted), len(rows))))
 
 
 def generate_keys(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

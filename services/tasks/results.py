@@ -8,6 +8,7 @@ from learning import history as histories
 from services.compute import TaskContext, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
+from services.tasks.preparing import decode_fitted, prepared_names
 
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
@@ -16,6 +17,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     snapshot = unpack_snapshot(inputs[0])
     trained = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
     target = histories.target(trained)
+    columns = prepared_names(snapshot)
     business = facts["role"] == "business"
     parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
     parameters["l2"] = facts["l2"]
@@ -24,11 +26,14 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     if business:
         # The provider's columns are centred, too: its constant makes this the intercept of the joint model.
         parameters["intercept"] = target.constant + arguments["constant"]
-    parameters["coefficients"] = dict(zip(snapshot.columns, target.coefficients, strict=True))
+    parameters["coefficients"] = dict(zip(columns, target.coefficients, strict=True))
     parameters["grid"] = {
         column: {"centre": centre, "step": scale}
-        for column, centre, scale in zip(snapshot.columns, target.centres, target.scales, strict=True)
+        for column, centre, scale in zip(columns, target.centres, target.scales, strict=True)
     }
+    if len(inputs) > 2:
+        # What scoring has to do with raw columns before the coefficients are theirs.
+        parameters["preparation"] = msgspec.to_builtins(decode_fitted(inputs[2]))
     history = {
         "iterations": arguments["facts"],
         "converged": arguments["converged"],

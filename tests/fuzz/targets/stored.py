@@ -15,6 +15,7 @@ import msgpack
 import msgspec
 import numpy as np
 
+from learning.preparation import Impute, OneHot, declare
 from services.segments import BlobDamaged, Location, read
 from services.snapshot import SnapshotDamaged, pack_snapshot, unpack_snapshot
 from services.tables import Table
@@ -39,7 +40,14 @@ def seeds() -> Iterator[bytes]:
         values=np.array([[1.0, 2.0], [3.0, 4.0]]),
         label=np.array([0.0, 1.0]),
     )
-    for changed in (table, Table(identifiers=["u"], columns=("a",), values=np.array([[1.0]]))):
+    prepared = Table(
+        identifiers=["u", "v"],
+        columns=("a", "b"),
+        values=np.array([[1.0, 0.0], [np.nan, 1.0]]),
+        preparation=declare({"a": (Impute(by="mean"),), "b": (OneHot(categories=("p", "q")),)}, ("a", "b")),
+        categories=(None, ("p", "q")),
+    )
+    for changed in (table, prepared, Table(identifiers=["u"], columns=("a",), values=np.array([[1.0]]))):
         data = pack_snapshot(changed)
         yield head(0, len(data)) + data
         yield head(7, len(data)) + bytes(7) + data
@@ -99,5 +107,12 @@ def _snapshot(blob: bytes) -> None:
         return
     assert values.shape == (len(snapshot.identifiers), len(snapshot.columns))
     assert labels is None or labels.shape == (len(snapshot.identifiers),)
-    table = Table(identifiers=snapshot.identifiers, columns=tuple(snapshot.columns), values=values, label=labels)
+    table = Table(
+        identifiers=snapshot.identifiers,
+        columns=tuple(snapshot.columns),
+        values=values,
+        label=labels,
+        preparation=snapshot.preparation,
+        categories=snapshot.source().categories if snapshot.categories else (),
+    )
     assert msgspec.structs.asdict(unpack_snapshot(pack_snapshot(table))) == msgspec.structs.asdict(snapshot)

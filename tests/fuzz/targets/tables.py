@@ -15,11 +15,14 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from learning.preparation import Clip, Impute, Log, OneHot, Ordinal, Standardise
+from learning.preparing import apply, fit
 from services.table_files import FILE_BYTES_MAX
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 
-MODULES: Final = ("services/table_files.py", "services/tables.py")
+MODULES: Final = ("services/table_files.py", "services/tables.py", "services/table_cells.py")
+_SPEAKERS: Final = ("learning/preparation.py", "learning/preparing.py")
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 8192
 
@@ -33,7 +36,11 @@ _TYPES: Final = (
     "scale shape inner categories None us ns ms",
 )
 
+_WORDS: Final = ("impute", "one_hot", "ordinal", "clip", "log", "standardise")
 _SYSTEM: Final = ("Input/output error", "Permission denied")
+
+_IMPUTED: Final = (Impute(by="median", indicator=True),)
+_CODED: Final = (Impute(by="mode"), OneHot(unseen="other"))
 
 QUESTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"identifier": "id"},
@@ -49,6 +56,11 @@ QUESTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"identifier": "uid"},
     {"identifier": "id", "label": "z"},
     {"identifier": "id", "task": "trees"},
+    {"identifier": "id", "label": "y", "steps": {"a": _IMPUTED}},
+    {"identifier": "id", "label": "y", "steps": {"a": _CODED}},
+    {"identifier": "id", "label": "y", "steps": {"a": (Ordinal(categories=("1", "2", "x")),)}},
+    {"identifier": "id", "label": "y", "steps": {"a": (Log(),), "b": (Clip(low=0.0), Standardise())}},
+    {"identifier": "id", "steps": {"gone": _IMPUTED}},
 )
 CELLS: Final = (
     b"", b" ", b" 2 ", b"NA", b"null", b"nan", b"inf", b"-inf", b"1e999", b"0", b"1", b"2", b"-1", b"0.5", b"1e-320",
@@ -57,8 +69,12 @@ CELLS: Final = (
 )  # fmt: skip
 
 
+GOOD: Final = b"id,y,a,b\nu,0,1.5,-2\nv,1,2.5,3\nw,0,0.5,4\n"
+
+
 def seeds() -> Iterator[bytes]:
-    good = b"id,y,a,b\nu,0,1.5,-2\nv,1,2.5,3\nw,0,0.5,4\n"
+    yield from prepared_seeds()
+    good = GOOD
     for place in range(len(QUESTIONS)):
         yield bytes([0, place]) + good
     for kind in (1, 3, *(where << 4 for where in range(1, 5))):
@@ -82,6 +98,18 @@ def seeds() -> Iterator[bytes]:
     for at in range(footer, len(whole) - 8):
         if whole[at] == 6:
             yield b"\x01\x00" + grown(whole, at)
+
+
+def prepared_seeds() -> Iterator[bytes]:
+    """What a preparation takes and what it does not."""
+    for place in range(13, len(QUESTIONS)):
+        for cell in CELLS:
+            yield bytes([0, place]) + GOOD.replace(b"2.5", cell)
+        for frame in frames():
+            yield bytes([1, place]) + parquet(frame, "uncompressed")
+    yield b"\x00\x0fid,y,a,b\nu,0,1,1\nv,1,2,2\nw,0,x,3\n"
+    yield b"\x00\x0fid,y,a,b\nu,0,1,1\nv,1,2,2\n"
+    yield b"\x00\x10id,y,a,b\nu,0,1,-2\nv,1,2,-3\nw,0,3,-4\n"
 
 
 def frames() -> list[pl.DataFrame]:
@@ -238,9 +266,10 @@ def _read(path: Path, arguments: dict[str, Any], content: bytes) -> None:
 
 def _check_text(error: TableError, path: Path, arguments: dict[str, Any], content: bytes) -> None:
     asked = [arguments.get("identifier"), arguments.get("label"), *(arguments.get("columns") or ())]
-    names = [str(path), *(name for name in asked if name), *_column_names(content), *_TYPES, *_SYSTEM]
+    asked += arguments.get("steps", {})
+    names = [str(path), *_WORDS, *(name for name in asked if name), *_column_names(content), *_TYPES, *_SYSTEM]
     # A list of twenty columns may have to be told, so the bound follows what the header holds.
-    check_text(error.message, modules=MODULES, names=names, chars_max=600 + 20 * 90)
+    check_text(error.message, modules=(*MODULES, *_SPEAKERS), names=names, chars_max=600 + 20 * 90)
 
 
 def _column_names(content: bytes) -> list[str]:
@@ -262,8 +291,12 @@ def _check(table: Table, arguments: dict[str, Any]) -> None:
     assert all(name.strip() for name in table.identifiers)
     assert table.values.shape == (rows, len(table.columns))
     assert table.values.dtype == np.float64
-    assert np.isfinite(table.values).all()
-    assert (table.values.min(axis=0) < table.values.max(axis=0)).all()
+    matrix = table.values
+    if table.preparation is not None:
+        matrix = apply(fit(table.preparation, table.source), table.source)
+    assert matrix.shape == (rows, len(table.prepared_columns))
+    assert np.isfinite(matrix).all()
+    assert (matrix.min(axis=0) < matrix.max(axis=0)).all()
     assert len(set(table.columns)) == len(table.columns) > 0
     assert (table.label is None) == (arguments.get("label") is None)
     if table.label is not None:
@@ -278,10 +311,19 @@ def _check_survives(table: Table, arguments: dict[str, Any]) -> None:
     label = arguments.get("label")
     frame = pl.DataFrame({arguments["identifier"]: pl.Series(table.identifiers, dtype=pl.String)})
     frame = frame.with_columns(
-        *(pl.Series(name, table.values[:, place]) for place, name in enumerate(table.columns)),
+        *(_column(table, place) for place in range(len(table.columns))),
         *([pl.Series(label, table.label)] if label else []),
     )
     path = Path(_FOLDER.name) / "again.parquet"
     frame.write_parquet(path)
     again = read_table(path, **{**arguments, "columns": list(table.columns)})
     assert data_digest(again) == data_digest(table)
+
+
+def _column(table: Table, place: int) -> pl.Series:
+    """A source column as it may have been written."""
+    values, texts = table.values[:, place], table.source.categories[place]
+    if texts is None:
+        return pl.Series(table.columns[place], values)
+    cells = [None if np.isnan(value) else texts[int(value)] for value in values]
+    return pl.Series(table.columns[place], cells, dtype=pl.String)
