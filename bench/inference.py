@@ -46,7 +46,7 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
     outcome, sides, local = simulate.train(job, business, provider, labels, seed)
     noise = np.random.default_rng(seed + 1)
     rows = len(labels)
-    budget = bit_budget(rows, 2048, links.residual_bound(job.task, job.label_bound))
+    budget = bit_budget(rows, 2048, job.family(labels).residual_bound)
     curved = [
         curvatures.begin(
             history,
@@ -88,10 +88,9 @@ def _residuals(
     job: Job, z: list[Vector], labels: Vector, budget: BitBudget, owner: int, along: Vector | None
 ) -> tuple[Integers, int]:
     """What the encrypted computation gives for every row, and the terms that were sent for it."""
-    bound, spread = links.score_range(z[1], job.task, 2)
-    expansion = curvature_terms.choose(
-        job.task, bound=bound, spread=spread, label_bound=job.label_bound, rows=len(labels), slope=along is None
-    )
+    family = job.family(labels)
+    bound, spread = links.score_range(z[1], family, 2)
+    expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=len(labels), slope=along is None)
     if along is None:
         constant, coefficients = links.business_terms(expansion, z[0], labels, budget.f_u)
         exponents = links.provider_exponents(expansion, z[1])

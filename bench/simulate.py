@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import links, loop, metrics, release
+from learning.family import Family
 from learning.quantise import Quantised, quantise
 from learning.reductions import column_sums
+from learning.start import declared_units, start_score
 from paillier.budget import bit_budget
+from services import reference
 
 Vector = NDArray[np.float64]
 
@@ -34,6 +37,14 @@ class Job:
     release_noise: float = 1 / 32
     max_iterations: int = 30
     tolerance: float = loop.DEFAULT_TOLERANCE
+    power: float = 0.0
+
+    def family(self, labels: Vector) -> Family:
+        """As `services.job_file` declares it."""
+        if self.task not in ("gamma", "tweedie"):
+            return Family(task=self.task, label_bound=self.label_bound)
+        unit, curvature = declared_units(self.task, self.power, labels)
+        return Family(task=self.task, power=self.power, value_bits=24, residual_unit=unit, curvature=curvature)
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,11 @@ def train(
         quantise(matrix, [f"x{j}" for j in range(matrix.shape[1])], intercept=first, small_sample=job.small_sample)
         for matrix, first in ((business, True), (provider, False))
     ]
+    family = job.family(labels)
+    base = start_score(family, labels)
     local = [
-        histories.begin(side, task=job.task, l2=job.l2, label_bound=job.label_bound, release_noise=job.release_noise)
-        for side in sides
+        histories.begin(side, family=family, l2=job.l2, release_noise=job.release_noise, base=own)
+        for side, own in zip(sides, (base, 0.0), strict=True)
     ]
     widths = [len(s.scales) for s in sides]
     allowed = min(
@@ -102,17 +115,15 @@ def train(
         )
         for side in (0, 1)
     )
-    budget = bit_budget(rows, 2048, links.residual_bound(job.task, job.label_bound))
+    budget = bit_budget(rows, 2048, family.residual_bound, value_bits=family.value_bits)
     state = loop.begin(job.tolerance)
     combination: loop.Coefficients = ()
     ciphertexts, terms = 0, []
     for iteration in range(1, allowed + 1):
         local = [histories.take_step(history, combination) for history in local]
         z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
-        bound, spread = links.score_range(z[1], job.task, iteration)
-        expansion = links.choose(
-            job.task, bound=bound, spread=spread, tolerance=state.link_tolerance, label_bound=job.label_bound
-        )
+        bound, spread = links.score_range(z[1], family, iteration)
+        expansion = links.choose(family, bound=bound, spread=spread, tolerance=state.link_tolerance)
         constant, coefficients = links.business_terms(expansion, z[0], labels, budget.f_u)
         residuals = links.combine(
             constant,
@@ -129,7 +140,9 @@ def train(
                 total + (int(noise.integers(-reach, reach, endpoint=True)) if reach else 0)
                 for total in column_sums(side.values, residuals.tolist())
             ]
-            local[k], row, largest = histories.append_gradient(local[k], totals, rows, budget.f_u, job.release_noise)
+            local[k], row, largest = histories.append_gradient(
+                local[k], totals, rows, budget.f_u, job.release_noise, budget.f_v
+            )
             said.append((row, largest))
         row = [b + p for b, p in zip(said[0][0], said[1][0], strict=True)]
         state, step = loop.advance(state, row, max(said[0][1], said[1][1]), last=iteration == allowed)
@@ -158,27 +171,8 @@ def joined_parameters(outcome: Outcome) -> Vector:
 
 def optimum(job: Job, business: Vector, provider: Vector, labels: Vector) -> Vector:
     """The centralised optimum by Newton's method, in the order of `joined_parameters`."""
-    rows = len(labels)
-    x = np.column_stack([np.ones(rows), business, provider])
-    penalty = np.full(x.shape[1], job.l2)
-    penalty[0] = 0.0
-    w = np.zeros(x.shape[1])
-    for _ in range(200):
-        z = x @ w
-        if job.task == "logistic":
-            mean = 1 / (1 + np.exp(-z))
-            curvature = mean * (1 - mean)
-        elif job.task == "poisson":
-            mean = np.exp(z)
-            curvature = mean
-        else:
-            mean, curvature = z, np.ones(rows)
-        gradient = x.T @ (mean - labels) / rows + penalty * w
-        step = np.linalg.solve((x * curvature[:, None]).T @ x / rows + np.diag(penalty), gradient)
-        w = w - step / max(1.0, float(np.abs(x @ step).max()) / 2)
-        if np.abs(step).max() < 1e-11:
-            break
-    return w
+    best = reference.fit(job.task, np.hstack([business, provider]), labels, job.l2, power=job.power)
+    return np.array([best.intercept, *best.coefficients])
 
 
 def report(name: str, directory: Path, seeds: int) -> None:
@@ -186,12 +180,12 @@ def report(name: str, directory: Path, seeds: int) -> None:
     business, provider, labels = load(directory, job)
     best = optimum(job, business, provider, labels)
     z = np.column_stack([np.ones(len(labels)), business, provider]) @ best
-    reference = metrics.evaluate(job.task, labels, z)
+    reference = metrics.evaluate(job.task, labels, z, job.power)
     for seed in range(seeds if job.release_noise else 1):
         outcome = run(job, business, provider, labels, seed)
         found = joined_parameters(outcome)
         scores = outcome.business.scores(business) + outcome.provider.scores(provider)
-        reached = metrics.evaluate(job.task, labels, scores)
+        reached = metrics.evaluate(job.task, labels, scores, job.power)
         distance = np.linalg.norm(found - best) / np.linalg.norm(best)
         differences = ", ".join(f"{key} {reached[key] - reference[key]:+.5f}" for key in reference)
         print(

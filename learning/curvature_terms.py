@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import characters, links
+from learning.family import Family
 from learning.links import VALUE_MAX, Expansion
+from learning.log_links import COEFFICIENT_SHARE
 
 Vector = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -40,20 +42,18 @@ CURVATURE_TOLERANCE: Final = 0.003
 """Of the expansion that curvatures are made of. The same in all of them: what it is off by is off everywhere alike."""
 
 
-def choose(task: str, *, bound: float, spread: float, label_bound: float, rows: int, slope: bool) -> Expansion:
+def choose(family: Family, *, bound: float, spread: float, rows: int, slope: bool) -> Expansion:
     """The expansion of the stage for an announced range; `slope`: of the gradient at the target parameters."""
     tolerance = SLOPE_TOLERANCE / math.sqrt(rows) if slope else CURVATURE_TOLERANCE
-    if task == "linear" or bound == 0.0:
-        return links.choose(task, bound=bound, spread=spread, tolerance=tolerance, label_bound=label_bound)
+    if family.task == "linear" or bound == 0.0:
+        return links.choose(family, bound=bound, spread=spread, tolerance=tolerance)
     wide = WIDENING * bound
-    if task == "poisson":
-        wide = min(wide, links.POISSON_BOUND_MAX)
-        return links.choose(task, bound=wide, spread=spread, tolerance=tolerance, label_bound=label_bound)
+    if family.task == "poisson":
+        wide = min(wide, family.score_bound_max)
+        return links.choose(family, bound=wide, spread=spread, tolerance=tolerance)
     wide = min(wide, links.LOGISTIC_BOUND_MAX)
     harmonics, stretch = characters.smallest(wide, spread, tolerance)
-    return Expansion(
-        task=task, terms=2 * harmonics, bound=wide, stretch=stretch, label_bound=label_bound, spread=spread
-    )
+    return Expansion(family=family, terms=2 * harmonics, bound=wide, stretch=stretch, spread=spread)
 
 
 def terms_sent(expansion: Expansion, owner: Owner) -> int:
@@ -76,7 +76,7 @@ def business_terms(
         return np.zeros(rows, dtype=np.int64) if direction is None else _units(direction, f_u), nothing
     along = np.ones(rows) if direction is None else direction
     if expansion.task == "poisson":
-        cap = links.residual_bound("poisson", expansion.label_bound) * (1 - 1 / links.POISSON_HEADROOM)
+        cap = expansion.family.residual_bound * COEFFICIENT_SHARE
         rate = np.minimum(characters.exponential(scores + expansion.bound), cap)
         coefficients = np.rint(rate * along * scale).astype(np.int64)[:, None]
         constant = np.zeros(rows, dtype=np.int64)

@@ -90,10 +90,11 @@ def evaluate(
     part: str = TRAINING,
     at: tuple[Threshold, ...] = (),
     bins: int = ranking.BINS,
+    power: float = 0.0,
 ) -> Evaluation:
     """All figures of `labels` (n,) and `scores` (n,), n > 0, with `weights` (n,) if rows count differently.
 
-    `at`: thresholds of the confusion tables of a logistic model.
+    `at`: thresholds of the confusion tables of a logistic model. `power`: that of a Tweedie model.
     """
     predictions = mean_response(task, scores)
     table = calibration_table(labels, predictions, weights, bins)
@@ -103,7 +104,7 @@ def evaluate(
         part=part,
         rows=len(labels),
         weight=float(len(labels)) if weights is None else math.fsum(weights.tolist()),
-        metrics=_figures(task, labels, scores, predictions, weights, ranked),
+        metrics=_figures(task, labels, scores, predictions, weights, ranked, power),
         calibration=table,
         lift=ranking.lift(labels, scores, weights, bins),
         confusion=tuple(ranking.confusion(ranked, one.score, one.probability, one.choice) for one in at if binary),
@@ -118,6 +119,7 @@ def _figures(
     predictions: Vector,
     weights: Vector | None,
     ranked: ranking.Ranking,
+    power: float,
 ) -> dict[str, float]:
     if task == "logistic":
         auc = ranking.area(ranked)
@@ -130,7 +132,7 @@ def _figures(
             "deviance": 2.0 * loss,
             "brier": metrics.brier(labels, scores, weights),
         }
-    figures = {"deviance": deviance(task, labels, scores, weights)}
+    figures = {"deviance": deviance(task, labels, scores, weights, power)}
     figures["rmse"] = metrics.rmse(labels, predictions, weights)
     if task == "linear":
         figures["r2"] = metrics.r2(labels, scores, weights)
@@ -139,7 +141,7 @@ def _figures(
     return figures
 
 
-def deviance(task: str, labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
+def deviance(task: str, labels: Vector, scores: Vector, weights: Vector | None = None, power: float = 0.0) -> float:
     """Mean unit deviance of a task at `scores` (n,). Raises ValueError for a task without one."""
     if task == "logistic":
         return 2.0 * metrics.log_loss(labels, scores, weights)
@@ -147,6 +149,10 @@ def deviance(task: str, labels: Vector, scores: Vector, weights: Vector | None =
         return metrics.weighted_mean((labels - scores) ** 2, weights)
     if task == "poisson":
         return metrics.poisson_deviance(labels, scores, weights)
+    if task == "gamma":
+        return metrics.gamma_deviance(labels, scores, weights)
+    if task == "tweedie":
+        return metrics.tweedie_deviance(labels, scores, power, weights)
     raise ValueError(f"no deviance of task {task!r}")
 
 
@@ -159,6 +165,7 @@ def by_part(
     *,
     rate: float | None = None,
     given: float | None = None,
+    power: float = 0.0,
 ) -> dict[str, Evaluation]:
     """Evaluations of all `parts` (name -> rows) that have rows; thresholds are those of the training part.
 
@@ -174,6 +181,6 @@ def by_part(
     if task == "logistic" and len(first):
         at = thresholds(labels[first], scores[first], of(weights, first), rate=rate, given=given)
     return {
-        name: evaluate(task, labels[rows], scores[rows], of(weights, rows), part=name, at=at)
+        name: evaluate(task, labels[rows], scores[rows], of(weights, rows), part=name, at=at, power=power)
         for name, rows in filled.items()
     }

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.factor import cholesky, solve_lower, solve_upper, spread_of_solution
+from learning.family import VALUE_BITS, Family
 from learning.quantise import STEPS, Quantised, steps_of
 from learning.reductions import WEIGHT_BITS, weighted_gram
 
@@ -42,7 +43,8 @@ class LocalHistory:
 
     `scales`, `centres` (d,); `factor` L (d, d); `noise` (d,): deviation of each whitened entry under release
     noise 1; `whitened` L^-1 g and `preconditioned` P g (m, d); `weights` (d,), of centred columns and, for a
-    linear model, in units of `label_unit`.
+    linear model, in units of `label_unit`. `residual_unit`: what a residual of 1 stands for; `base`: a score that
+    every row has before any weight (both `learning.family.Family`).
     """
 
     intercept: bool
@@ -55,6 +57,8 @@ class LocalHistory:
     whitened: Vector
     preconditioned: Vector
     weights: Vector
+    residual_unit: float = 1.0
+    base: float = 0.0
 
 
 class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,25 +82,25 @@ class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
 def begin(
     quantised: Quantised,
     *,
-    task: str,
+    family: Family,
     l2: float,
-    label_bound: float,
     release_noise: float = DEFAULT_RELEASE_NOISE,
+    base: float = 0.0,
 ) -> LocalHistory:
     """The history before the first iteration: weights 0. `l2` is the penalty of the mean loss."""
     rows, columns = quantised.values.shape
-    weights = _curvature_weights(quantised.values, task)
-    unit = (0.25 if task == "logistic" else 1.0) / (rows * 2.0**WEIGHT_BITS)
+    weights = _curvature_weights(quantised.values, family.task)
+    unit = family.curvature_bound / (rows * 2.0**WEIGHT_BITS)
     scales = quantised.scales
     curvature = weighted_gram(quantised.values, weights) * scales[:, None] * scales[None, :] * unit
     curvature[np.diag_indices(columns)] += _penalties(quantised.intercept, columns, l2)
-    curvature[np.diag_indices(columns)] *= 1.0 + NOISE_RIDGE * release_noise / rows
+    curvature[np.diag_indices(columns)] *= 1.0 + NOISE_RIDGE * release_noise * family.residual_unit / rows
     factor = cholesky(curvature)
-    deviations = scales * (STEPS / (rows * math.sqrt(3.0)))
+    deviations = scales * (family.residual_unit * STEPS / (rows * math.sqrt(3.0)))
     return LocalHistory(
         intercept=quantised.intercept,
         l2=l2,
-        label_unit=label_bound if task == "linear" else 1.0,
+        label_unit=family.label_bound if family.task == "linear" else 1.0,
         scales=scales,
         centres=quantised.centres,
         factor=factor,
@@ -104,6 +108,8 @@ def begin(
         whitened=np.zeros((0, columns)),
         preconditioned=np.zeros((0, columns)),
         weights=np.zeros(columns),
+        residual_unit=family.residual_unit,
+        base=base,
     )
 
 
@@ -141,7 +147,7 @@ def take_step(history: LocalHistory, combination: Sequence[float]) -> LocalHisto
 
 def scores(history: LocalHistory, values: NDArray[np.int16]) -> Vector:
     """Scores (n,) of quantised rows (n, d), column by column so that they do not depend on other rows."""
-    total = np.zeros(len(values))
+    total = np.full(len(values), history.base)
     for j, factor in enumerate((history.scales * history.weights).tolist()):
         total += values[:, j] * factor
     return total
@@ -153,11 +159,13 @@ def append_gradient(
     rows: int,
     f_u: int,
     release_noise: float = DEFAULT_RELEASE_NOISE,
+    value_bits: int = VALUE_BITS,
 ) -> tuple[LocalHistory, list[float], float]:
     """Add the gradient at the present weights: (history, m + 1 scalars to send, largest entry to send).
 
-    `total` are the d exact sums of quantised column times residual in units of 1 / (2^f_u * 32767), `rows` the
-    rows of the iteration. The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
+    `total` are the d exact sums of quantised column times residual in units of
+    1 / (2^f_u (2^value_bits - 1)), `rows` the rows of the iteration.
+    The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
     and the expected square of the release noise in a gradient, measured alike (it depends on own columns only),
     all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
     noise explains (4 standard deviations). Raises HistoryError for another number of sums.
@@ -165,8 +173,8 @@ def append_gradient(
     columns = len(history.scales)
     if len(total) != columns:
         raise HistoryError(f"{len(total)} sums for {columns} columns")
-    unit = rows * (1 << f_u) * STEPS
-    mean = np.array([value / unit for value in total])
+    unit = rows * (1 << f_u) * ((1 << value_bits) - 1)
+    mean = np.array([value / unit for value in total]) * history.residual_unit
     gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
     whitened = solve_lower(history.factor, gradient)
     history = replace(
@@ -197,7 +205,7 @@ def target(history: LocalHistory) -> TargetParameters:
     own = slice(1, None) if history.intercept else slice(None)
     weights = history.weights * history.label_unit
     coefficients, centres = weights[own], history.centres[own]
-    constant = float(weights[0]) if history.intercept else 0.0
+    constant = (float(weights[0]) if history.intercept else 0.0) + history.base
     return TargetParameters(
         constant=math.fsum([constant, *(-(coefficients * centres)).tolist()]),
         coefficients=tuple(coefficients.tolist()),
@@ -221,20 +229,27 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     arrays: tuple[bytes, ...]
 
 
+class _StoredInUnits(_Stored, frozen=True, array_like=True):
+    """With what histories of the first kinds of jobs do not have; those keep their bytes."""
+
+    residual_unit: float = 1.0
+    base: float = 0.0
+
+
 _ARRAYS: Final = ("scales", "centres", "factor", "noise", "whitened", "preconditioned", "weights")
 
 
 def encode(history: LocalHistory) -> bytes:
     """The history as bytes: msgpack, arrays as little-endian float64."""
     arrays = tuple(np.ascontiguousarray(getattr(history, name), dtype="<f8").tobytes() for name in _ARRAYS)
-    return msgspec.msgpack.encode(
-        _Stored(history.intercept, history.l2, history.label_unit, len(history.scales), arrays)
-    )
+    first = (history.intercept, history.l2, history.label_unit, len(history.scales), arrays)
+    units = (history.residual_unit, history.base)
+    return msgspec.msgpack.encode(_Stored(*first) if units == (1.0, 0.0) else _StoredInUnits(*first, *units))
 
 
 def decode(data: bytes) -> LocalHistory:
     """Read what `encode` wrote. Raises msgspec.MsgspecError on anything else."""
-    stored = msgspec.msgpack.decode(data, type=_Stored)
+    stored = msgspec.msgpack.decode(data, type=_StoredInUnits)
     flat = [np.frombuffer(part, dtype="<f8").astype(np.float64) for part in stored.arrays]
     scales, centres, factor, noise, whitened, preconditioned, weights_ = flat
     shape = (-1, stored.columns)
@@ -249,4 +264,6 @@ def decode(data: bytes) -> LocalHistory:
         whitened=whitened.reshape(shape),
         preconditioned=preconditioned.reshape(shape),
         weights=weights_,
+        residual_unit=stored.residual_unit,
+        base=stored.base,
     )

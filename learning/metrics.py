@@ -80,8 +80,24 @@ def poisson_deviance(labels: Vector, scores: Vector, weights: Vector | None = No
     return 2.0 * weighted_mean(terms, weights)
 
 
-def evaluate(task: str, labels: Vector, scores: Vector) -> dict[str, float]:
-    """The metrics of a task by name, of labels (n,) and scores z (n,)."""
+def gamma_deviance(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
+    """Mean deviance of labels above 0 under means exp(score)."""
+    return 2.0 * weighted_mean(labels * np.exp(-scores) - 1.0 - (np.log(labels) - scores), weights)
+
+
+def tweedie_deviance(labels: Vector, scores: Vector, power: float, weights: Vector | None = None) -> float:
+    """Mean deviance of labels under means exp(score) and variance mean^power, 1 <= power <= 2."""
+    if power == 1.0:
+        return poisson_deviance(labels, scores, weights)
+    if power == 2.0:
+        return gamma_deviance(labels, scores, weights)
+    up, down = np.exp((2.0 - power) * scores), np.exp((1.0 - power) * scores)
+    saturated = labels ** (2.0 - power) / ((1.0 - power) * (2.0 - power))
+    return 2.0 * weighted_mean(saturated - labels * down / (1.0 - power) + up / (2.0 - power), weights)
+
+
+def evaluate(task: str, labels: Vector, scores: Vector, power: float = 0.0) -> dict[str, float]:
+    """The metrics of a task by name, of labels (n,) and scores z (n,); `power` is that of a Tweedie model."""
     if task == "logistic":
         return {
             "auc": auc(labels, scores),
@@ -91,4 +107,8 @@ def evaluate(task: str, labels: Vector, scores: Vector) -> dict[str, float]:
         }
     if task == "poisson":
         return {"poisson_deviance": poisson_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
+    if task == "gamma":
+        return {"gamma_deviance": gamma_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
+    if task == "tweedie":
+        return {"tweedie_deviance": tweedie_deviance(labels, scores, power), "rmse": rmse(labels, np.exp(scores))}
     return {"rmse": rmse(labels, scores), "r2": r2(labels, scores)}

@@ -51,6 +51,7 @@ def start(state: JobState) -> Outcome:
             "label_bound": contract.label_bound,
             "release_noise": contract.release_noise,
             **({"blocks": state.parts.blocks} if state.parts.blocks else {}),
+            **contract.family_arguments,
         },
         (state.snapshot, state.align.rows),
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from learning.family import VALUE_BITS, VALUE_BITS_MAX, Family, LinkError, check_family, family_of
 from learning.parts import SEED_BYTES, Layout
 from messages.schemas import Digest, Name, NonNegative
 
@@ -36,13 +37,16 @@ MARKS: Final[dict[str, str]] = {
 }
 
 Mark = Literal["small_sample", "few_columns", "insecure", "reproducible"]
-Task = Literal["logistic", "linear", "poisson"]
+Task = Literal["logistic", "linear", "poisson", "gamma", "tweedie"]
 Retention = Literal["digests", "full"]
 """What is kept of a job that has ended: digests, or everything that an auditor needs to run it again."""
 
 DatasetName = Name
 
-LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test"})
+FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted")
+"""Fields that describe the generalised linear model, beyond `task` and `label_bound` (`learning.family.Family`)."""
+
+LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", *FAMILY_FIELDS})
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
 contract from before them keeps its bytes, its digest and its job."""
 
@@ -99,6 +103,22 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     test: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
+    tweedie_power: Annotated[float, Meta(ge=0, lt=2)] = 0.0
+    value_bits: Annotated[int, Meta(ge=VALUE_BITS, le=VALUE_BITS_MAX)] = VALUE_BITS
+    residual_unit: Annotated[float, Meta(gt=0, le=2.0**60)] = 1.0
+    curvature: Annotated[float, Meta(ge=0, le=2.0**60)] = 0.0
+    weighted: bool = False
+
+    @property
+    def family(self) -> Family:
+        """The generalised linear model of the job."""
+        return family_of({"task": self.task, "label_bound": self.label_bound, **self.family_arguments})
+
+    @property
+    def family_arguments(self) -> dict[str, object]:
+        """What tasks are told of the model beyond task and label bound: only what differs from the default."""
+        fields = {field.name: field.default for field in msgspec.structs.fields(self)}
+        return {name: getattr(self, name) for name in FAMILY_FIELDS if getattr(self, name) != fields[name]}
 
     @property
     def small_sample(self) -> bool:
@@ -171,6 +191,10 @@ def check_contract(contract: JobContract) -> None:
         )
     if contract.business == contract.provider:
         raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    try:
+        check_family(contract.family)
+    except LinkError as error:
+        raise ContractError(error.code, str(error)) from None
     if contract.key_bits < KEY_BITS_MIN and "insecure" not in contract.marks:
         raise ContractError(
             "key_too_short",

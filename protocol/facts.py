@@ -3,7 +3,6 @@
 from typing import Final
 
 from learning.codes import FeatureCodeSet
-from learning.links import residual_bound
 from messages.streams import chunk_count, rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
 from protocol.state import JobState
@@ -19,7 +18,8 @@ BODY_BYTES_MAX: Final = 2**20 - 4096
 def budget_of(state: JobState) -> BitBudget:
     """Every width of the job, derived in one place (protocol.md section 6)."""
     contract = state.terms_of
-    return bit_budget(state.rows, contract.key_bits, residual_bound(contract.task, contract.label_bound))
+    family = contract.family
+    return bit_budget(state.rows, contract.key_bits, family.residual_bound, value_bits=family.value_bits)
 
 
 def cipher_bytes(state: JobState) -> int:
@@ -104,4 +104,5 @@ def job_arguments(state: JobState) -> dict[str, object]:
         "release_noise": contract.release_noise,
         "reproducible": "reproducible" in contract.marks,
         "l2": contract.l2,
+        **contract.family_arguments,
     }

@@ -1,7 +1,7 @@
 """What a party lets its partners ask for: `policy.toml`, decided before any of its data is touched.
 
 ```toml
-tasks = ["logistic", "linear", "poisson"]
+tasks = ["logistic", "linear", "poisson", "gamma", "tweedie"]
 marks = ["small_sample"]          # marks that this party accepts in a contract
 datasets = ["customers"]          # empty: all that party.toml names
 max_iterations = 100
@@ -31,7 +31,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What one partner may ask for."""
 
     accept: bool = True
-    tasks: tuple[Task, ...] = ("logistic", "linear", "poisson")
+    tasks: tuple[Task, ...] = ("logistic", "linear", "poisson", "gamma", "tweedie")
     marks: tuple[Mark, ...] = ()
     datasets: tuple[str, ...] = ()
     max_iterations: int = 100

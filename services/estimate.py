@@ -3,11 +3,11 @@
 from typing import Final, NamedTuple
 
 from kernel import library
-from learning.links import residual_bound
+from learning.family import Family
 from paillier.budget import bit_budget
 from services.job_file import JobFile
 
-CIPHERTEXTS_PER_ROW = {"logistic": 40, "poisson": 20, "linear": 12}
+CIPHERTEXTS_PER_ROW = {"logistic": 40, "poisson": 20, "linear": 12, "gamma": 24, "tweedie": 36}
 """Link terms of a row over a whole job, as measured on the example data sets (docs/performance.md)."""
 
 
@@ -35,7 +35,8 @@ def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_c
     kernel = library.load()
     speed = SPEEDS["gmpy2" if kernel is None else kernel.path]
     aligned = max(1, min(rows, partner_rows))
-    budget = bit_budget(aligned, job.key_bits, residual_bound(job.task, job.label_bound or 1.0))
+    family = Family(task=job.task, label_bound=job.label_bound or 1.0, power=job.tweedie_power)
+    budget = bit_budget(aligned, job.key_bits, family.residual_bound)
     cipher = job.key_bits // 4
     per_row_own = -(-(columns + 1) // budget.columns_per_ciphertext)
     per_row_partner = -(-max(1, partner_columns) // budget.columns_per_ciphertext)

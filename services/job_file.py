@@ -1,7 +1,7 @@
 """job.toml: what an operator asks for, and the contract that it becomes.
 
 ```toml
-task = "logistic"                   # logistic, linear or poisson
+task = "logistic"                   # logistic, linear, poisson, gamma or tweedie
 dataset = "loans"                   # a [[dataset]] of the own party.toml
 partner = "provider-a/customers"    # provider/data set
 l2 = 1e-4
@@ -13,13 +13,15 @@ import math
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from learning import parts
+from learning.family import VALUE_BITS
 from learning.loop import DEFAULT_TOLERANCE
+from learning.start import declared_units
 from messages.identity import PublicIdentity
 from protocol.contract import (
     LEAKAGE_VERSION,
@@ -30,10 +32,14 @@ from protocol.contract import (
     JobContract,
     Mark,
     Retention,
+    Task,
     check_contract,
 )
 from services.party import ConfigError, Party, read_toml
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
+
+LOG_VALUE_BITS: Final = 24
+"""Bits of a provider's values for Gamma and Tweedie: good for scores up to 6 / |a| (`learning.family`)."""
 
 EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
 """Ten years: what is longer was meant to be something else."""
@@ -42,7 +48,7 @@ EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """job.toml as it stands in the file."""
 
-    task: Literal["logistic", "linear", "poisson"]
+    task: Task
     dataset: str
     partner: str
     label: str = ""
@@ -60,6 +66,9 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     expires_in_hours: float = 0.0
     validation: float = 0.0
     test: float = 0.0
+    tweedie_power: float = 0.0
+    value_bits: int = 0
+    residual_unit: float = 0.0
 
 
 def load_job(path: Path) -> JobFile:
@@ -107,7 +116,7 @@ def business_table(party: Party, job: JobFile) -> Table:
 
 def label_bound(job: JobFile, table: Table) -> float:
     """The bound on labels that the contract declares: a power of two, so that it tells little of them."""
-    if job.task == "logistic":
+    if job.task not in ("linear", "poisson"):
         return 1.0
     assert table.label is not None
     largest = float(np.max(np.abs(table.label)))
@@ -116,6 +125,17 @@ def label_bound(job: JobFile, table: Table) -> float:
             raise TableError("label_bound", f"a label is larger than the declared label_bound {job.label_bound:g}")
         return job.label_bound
     return 2.0 ** max(0, math.ceil(math.log2(max(largest, 1.0))))
+
+
+def family_fields(job: JobFile, table: Table) -> dict[str, Any]:
+    """What the contract declares of labels and link beyond task and label bound."""
+    logs = job.task in ("gamma", "tweedie")
+    bits = job.value_bits or (LOG_VALUE_BITS if logs else VALUE_BITS)
+    if not logs:
+        return {"value_bits": bits, "residual_unit": job.residual_unit or 1.0}
+    assert table.label is not None
+    unit, curvature = declared_units(job.task, job.tweedie_power, table.label)
+    return {"value_bits": bits, "residual_unit": job.residual_unit or unit, "curvature": curvature}
 
 
 def make_contract(
@@ -159,6 +179,8 @@ def make_contract(
             validation=job.validation,
             test=job.test,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
+            tweedie_power=job.tweedie_power,
+            **family_fields(job, table),
         )
         if contract.layout.divides:
             seed = parts.own_seed(salt)

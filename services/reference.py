@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from learning.family import LOG_LINKS, Family
+
 Vector = NDArray[np.float64]
 
 ITERATIONS_MAX = 200
@@ -20,75 +22,90 @@ class Reference:
     converged: bool
 
 
-def fit(task: str, values: Vector, label: Vector, l2: float) -> Reference:
-    """Damped Newton on columns `values` (n, d) and `label` (n,): logistic, linear or poisson.
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Standardised columns with a constant, and what the loss needs of each row."""
 
-    A constant column gets the coefficient 0.
+    task: str
+    power: float
+    design: Vector
+    label: Vector
+    penalties: Vector
+
+    def loss(self, weights: Vector) -> float:
+        score, label, power = self.design @ weights, self.label, self.power
+        if self.task == "logistic":
+            losses = np.logaddexp(0.0, score) - label * score
+        elif self.task == "linear":
+            losses = (score - label) ** 2 / 2
+        else:
+            losses = _integral(2.0 - power, score) - label * _integral(1.0 - power, score)
+        return float(losses.mean() + (self.penalties * weights**2).sum() / 2)
+
+    def derivatives(self, weights: Vector) -> tuple[Vector, Vector]:
+        score, label, power = self.design @ weights, self.label, self.power
+        if self.task == "logistic":
+            mean = 1.0 / (1.0 + np.exp(-np.clip(score, -700, 700)))
+            residual, curvature = mean - label, mean * (1.0 - mean)
+        elif self.task == "linear":
+            residual, curvature = score - label, np.ones_like(score)
+        else:
+            up, down = _exponential((2.0 - power) * score), label * _exponential((1.0 - power) * score)
+            residual, curvature = up - down, (2.0 - power) * up + (power - 1.0) * down
+        gradient = self.design.T @ residual / len(label) + self.penalties * weights
+        hessian = (self.design * curvature[:, None]).T @ self.design / len(label)
+        return gradient, hessian + np.diag(self.penalties + 1e-12)
+
+
+def _exponential(exponent: Vector) -> Vector:
+    result: Vector = np.exp(np.minimum(exponent, 700.0))
+    return result
+
+
+def _integral(power: float, score: Vector) -> Vector:
+    """The antiderivative of `exp(power score)` in the score."""
+    return score if power == 0.0 else _exponential(power * score) / power
+
+
+def fit(task: str, values: Vector, label: Vector, l2: float, *, power: float = 0.0) -> Reference:
+    """Damped Newton on columns `values` (n, d) and `label` (n,): any task of `learning.family`.
+
+    `power` is that of a Tweedie model. A constant column gets the coefficient 0.
     """
     rows, columns = values.shape
     centre, scale = values.mean(axis=0), values.std(axis=0)
     scale = np.where(np.ptp(values, axis=0) > 0, scale, 1.0)
     # The optimum of a linear model is proportional to its labels: in units of their size the stop fits all of them.
     unit = max(float(np.abs(label).max()), np.finfo(float).tiny) if task == "linear" else 1.0
-    label = label / unit
-    design = np.column_stack([np.ones(rows), (values - centre) / scale])
-    penalties = np.concatenate([[0.0], l2 / scale**2])
+    problem = _Problem(
+        task=task,
+        power=Family(task=task, power=power).variance_power,
+        design=np.column_stack([np.ones(rows), (values - centre) / scale]),
+        label=label / unit,
+        penalties=np.concatenate([[0.0], l2 / scale**2]),
+    )
     weights = np.zeros(columns + 1)
-    if task == "poisson":
+    if task in LOG_LINKS:
         weights[0] = np.log(label.mean())
     converged = False
     for _ in range(ITERATIONS_MAX):
-        gradient, hessian = _derivatives(task, design, label, weights, penalties)
+        gradient, hessian = problem.derivatives(weights)
         step = np.linalg.solve(hessian, gradient)
         decrement = float(gradient @ step)
-        if decrement < DECREMENT_MIN:
+        if decrement < DECREMENT_MIN * max(1.0, abs(problem.loss(weights))):
             converged = True
             break
-        weights = _search(task, design, label, weights, penalties, step, decrement)
+        weights = _search(problem, weights, step, decrement)
     weights = weights * unit
     coefficients = weights[1:] / scale
     return Reference(float(weights[0] - centre @ coefficients), coefficients, converged)
 
 
-def _loss(task: str, design: Vector, label: Vector, weights: Vector, penalties: Vector) -> float:
-    score = design @ weights
-    if task == "logistic":
-        losses = np.logaddexp(0.0, score) - label * score
-    elif task == "linear":
-        losses = (score - label) ** 2 / 2
-    else:
-        losses = np.exp(np.minimum(score, 700.0)) - label * score
-    return float(losses.mean() + (penalties * weights**2).sum() / 2)
-
-
-def _derivatives(task: str, design: Vector, label: Vector, weights: Vector, penalties: Vector) -> tuple[Vector, Vector]:
-    score = design @ weights
-    if task == "logistic":
-        mean = 1.0 / (1.0 + np.exp(-np.clip(score, -700, 700)))
-        curvature = mean * (1.0 - mean)
-    elif task == "linear":
-        mean, curvature = score, np.ones_like(score)
-    else:
-        mean = np.exp(np.minimum(score, 700.0))
-        curvature = mean
-    gradient = design.T @ (mean - label) / len(label) + penalties * weights
-    hessian = (design * curvature[:, None]).T @ design / len(label) + np.diag(penalties + 1e-12)
-    return gradient, hessian
-
-
-def _search(
-    task: str,
-    design: Vector,
-    label: Vector,
-    weights: Vector,
-    penalties: Vector,
-    step: NDArray[np.floating],
-    decrement: float,
-) -> Vector:
-    before, length = _loss(task, design, label, weights, penalties), 1.0
+def _search(problem: _Problem, weights: Vector, step: NDArray[np.floating], decrement: float) -> Vector:
+    before, length = problem.loss(weights), 1.0
     while length > 1e-6:
-        after = _loss(task, design, label, weights - length * step, penalties)
-        if after <= before - 1e-4 * length * decrement + 1e-15:
+        after = problem.loss(weights - length * step)
+        if after <= before - 1e-4 * length * decrement + 1e-15 * max(1.0, abs(before)):
             break
         length /= 2
     return weights - length * step

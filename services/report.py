@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import evaluation, links, metrics
+from learning import evaluation, metrics
+from learning.family import Family
 from learning.preparation import FittedPreparation
 from learning.preparing import apply
 from services import evaluation_files, reference
@@ -86,13 +87,18 @@ class Finished:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The task's metrics of the joint model on the training rows."""
-        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores)
+        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores, self.power)
+
+    @property
+    def power(self) -> float:
+        """That of a Tweedie model."""
+        return float(self.of_business.get("tweedie_power", 0.0))
 
     @cached_property
     def evaluations(self) -> dict[str, evaluation.Evaluation]:
         """All figures of the joint model by part of the rows."""
         own = self.of_business["task"]
-        return evaluation.by_part(own, self.joined[2], self.scores, self.parts)
+        return evaluation.by_part(own, self.joined[2], self.scores, self.parts, power=self.power)
 
     @cached_property
     def parts(self) -> dict[str, NDArray[np.int64]]:
@@ -113,7 +119,9 @@ class Finished:
             rows=own["rows"],
             columns=(len(own["coefficients"]) + 1, len(self.of_provider["coefficients"])),
             key_bits=self.key_bits,
-            residual_bound=links.residual_bound(own["task"], float(np.abs(self.joined[2]).max())),
+            residual_bound=Family(
+                task=own["task"], label_bound=float(np.abs(self.joined[2]).max()), power=self.power
+            ).residual_bound,
             back_end=self.backend,
         )
 
@@ -140,14 +148,14 @@ def compare(finished: Finished) -> Comparison:
     business, provider, label = finished.joined
     values = np.hstack([business, provider])
     task = finished.of_business["task"]
-    best = reference.fit(task, values, label, finished.of_business["l2"])
+    best = reference.fit(task, values, label, finished.of_business["l2"], power=finished.power)
     scale = values.std(axis=0)
     own = np.array([*finished.of_business["coefficients"].values(), *finished.of_provider["coefficients"].values()])
     distance = np.linalg.norm((own - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
     scores = values @ best.coefficients + best.intercept
     return Comparison(
         distance=float(distance),
-        metrics=metrics.evaluate(task, label, scores),
+        metrics=metrics.evaluate(task, label, scores, finished.power),
         coefficients=best.coefficients,
         intercept=best.intercept,
     )

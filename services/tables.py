@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from learning.family import TASKS
 from learning.preparation import Impute, Preparation, PreparationError, Step, declare
 from learning.preparing import PreparationRefused, SourceTable, apply, fit, settle
 from services.table_cells import FILL, categories_of, numbers_of
@@ -28,7 +29,6 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 _COLUMNS_NAMED_MAX: Final = 20
-_TASKS: Final = ("logistic", "linear", "poisson")
 _CONSTANT: Final = ("every row has the same value", "leave this column out")
 
 
@@ -80,16 +80,17 @@ def read_table(
         identifier: name of the identifier column. Text stays as written: "007" is not 7.
         label: name of the label column, if the table has one.
         columns: names of the feature columns, in the order wanted; None takes all others in the file's order.
-        task: "logistic" (labels 0 and 1), "poisson" (counts) or "linear"; None checks only that labels are finite.
+        task: "logistic" (labels 0 and 1), "poisson" (counts), "gamma" (above 0), "tweedie" (0 or more) or
+            "linear"; None checks only that labels are finite.
         steps: the preparation of each column that has one; without any, every column is a number in every row.
 
     Raises:
         TableError: the file cannot be used as it is.
-        ValueError: `task` is none of the three.
+        ValueError: `task` is none of these.
 
     """
-    if task is not None and task not in _TASKS:
-        raise ValueError(f"task {task!r} is none of {', '.join(_TASKS)}")
+    if task is not None and task not in TASKS:
+        raise ValueError(f"task {task!r} is none of {', '.join(TASKS)}")
     file = open_table(Path(path))
     chosen = _choose_columns(file, identifier, label, columns)
     if not file.frame.height:
@@ -258,6 +259,12 @@ def _check_label(file: TableFile, name: str, labels: Vector, task: str | None) -
     elif task == "poisson":
         bad = (labels < 0) | (labels != np.floor(labels))
         what, remedy = "a label that is no count", "give counts 0, 1, 2, ... or train a linear model"
+    elif task == "gamma":
+        bad = labels <= 0
+        what, remedy = "a label that is not above 0", "leave these rows out or train a tweedie model"
+    elif task == "tweedie":
+        bad = labels < 0
+        what, remedy = "a label below 0", "give amounts of 0 or more or train a linear model"
     if bad.any():
         indices = np.flatnonzero(bad)
         verb = "have" if len(indices) > 1 else "has"

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from broker.private import PrivateBroker
+from learning.family import TASKS
 from learning.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
 from protocol.contract import RELEASE_NOISE
@@ -117,7 +118,7 @@ def train(
 
 
 def local(
-    task: Annotated[str, typer.Option(help="logistic, linear or poisson.")],
+    task: Annotated[str, typer.Option(help="logistic, linear, poisson, gamma or tweedie.")],
     business: Annotated[Path, typer.Option(help="CSV or Parquet with labels and some features.")],
     provider: Annotated[Path, typer.Option(help="CSV or Parquet with other features of the same people.")],
     identifier: Annotated[str, typer.Option("--id", help="Identifier column, in both files.")],
@@ -129,6 +130,7 @@ def local(
     ),
     key_bits: Annotated[int, typer.Option(help="Paillier modulus: 2048, 3072 or 4096.")] = 2048,
     release_noise: Annotated[float, typer.Option(help="Of a record with the column's largest value.")] = RELEASE_NOISE,
+    tweedie_power: Annotated[float, typer.Option(help="p of the variance mean^p, for tweedie: 1 to below 2.")] = 0.0,
     small_sample: Annotated[bool, typer.Option("--small-sample", help="Lift the rules for small samples.")] = False,
     few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
     noise_seed: Annotated[str, typer.Option(help="Reproducible release noise, for comparing runs.")] = "",
@@ -143,8 +145,8 @@ def local(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Train with both parties on this machine, by the same code as two daemons."""
-    if task not in {"logistic", "linear", "poisson"}:
-        raise ConfigError(f"--task {task}: logistic, linear or poisson")
+    if task not in TASKS:
+        raise ConfigError(f"--task {task}: {', '.join(TASKS)}")
     given = {"small_sample": small_sample, "few_columns": few_columns, "reproducible": bool(noise_seed)}
     job = {
         "task": task,
@@ -153,6 +155,7 @@ def local(
         "tolerance": tolerance,
         "key_bits": key_bits,
         "release_noise": release_noise,
+        "tweedie_power": tweedie_power,
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from learning import history as histories
 from learning import quantise as quantising
 from learning import release
+from learning.family import LinkError, family_of
+from learning.start import check_start, label_unit, start_score
 from messages import schemas
 from paillier import keys, packing, proof
 from paillier.backend import Guest, Owner
@@ -32,29 +34,32 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     """
     snapshot = unpack_snapshot(inputs[0])
     rows = np.frombuffer(inputs[1], dtype="<i8")
-    business = arguments["role"] == "business"
+    business, family, base = arguments["role"] == "business", family_of(arguments), 0.0
     label = np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8") if business else None
     blocks = arguments.get("blocks", (len(rows),))
     training = sum(blocks)
     try:
+        if label is not None:
+            base = start_score(family, label[:training])
+            check_start(family, base, label[:training])
         for block in np.split(label[:training], np.cumsum(blocks)[:-1]) if label is not None else ():
             release.check_labels(
                 block,
                 arguments["partner_columns"],
-                label_unit=arguments["label_bound"] if arguments["task"] == "linear" else 1.0,
+                label_unit=label_unit(family, base),
                 release_noise=arguments["release_noise"],
                 small_sample=arguments["small_sample"],
             )
         columns = prepare(snapshot, rows, training)
         quantised = columns.quantise(blocks, intercept=business, small_sample=arguments["small_sample"])
-    except (quantising.ColumnRefused, release.ReleaseRefused) as error:
+    except (quantising.ColumnRefused, release.ReleaseRefused, LinkError) as error:
         raise TaskRefused(error.code, str(error)) from None
     history = histories.begin(
         replace(quantised, values=quantised.values[:training]),
-        task=arguments["task"],
+        family=family,
         l2=arguments["l2"],
-        label_bound=arguments["label_bound"],
         release_noise=arguments["release_noise"],
+        base=base,
     )
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),

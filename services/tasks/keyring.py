@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from learning.links import residual_bound
+from learning.family import family_of
 from paillier import backend as backends
 from paillier import keys
 from paillier.budget import BitBudget, bit_budget
@@ -37,7 +37,8 @@ def noise_stream(context: TaskContext, facts: Facts, iteration: int, inputs: byt
 
 def budget_of(facts: Facts) -> BitBudget:
     """Every width of the job."""
-    return bit_budget(facts["rows"], facts["key_bits"], residual_bound(facts["task"], facts["label_bound"]))
+    family = family_of(facts)
+    return bit_budget(facts["rows"], facts["key_bits"], family.residual_bound, value_bits=family.value_bits)
 
 
 def private_key(context: TaskContext, bits: int, *, insecure: bool) -> keys.PrivateKey:

@@ -20,6 +20,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     columns = prepared_names(snapshot)
     business = facts["role"] == "business"
     parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
+    if "tweedie_power" in facts:
+        parameters["tweedie_power"] = facts["tweedie_power"]
     parameters["l2"] = facts["l2"]
     parameters["iterations"] = arguments["iterations"]
     parameters["converged"] = arguments["converged"]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import links, loop
+from learning.family import LinkError, family_of
 from learning.reductions import column_sums
 from messages import schemas
 from paillier import packing
@@ -33,7 +34,7 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     scores = histories.scores(history, matrix)
     output: dict[str, Any] = {}
     if arguments["role"] == "provider":
-        bound, spread = links.score_range(scores, facts["task"], arguments["iteration"])
+        bound, spread = links.score_range(scores, family_of(facts), arguments["iteration"])
         output = {"bound": bound, "spread": spread}
     return TaskResult(
         output,
@@ -43,11 +44,10 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
 
 def _expansion(facts: dict[str, Any], arguments: dict[str, Any]) -> links.Expansion:
     return links.Expansion(
-        task=facts["task"],
+        family=family_of(facts),
         terms=arguments["terms"],
         bound=arguments["bound"],
         stretch=arguments["stretch"],
-        label_bound=facts["label_bound"],
         spread=arguments["spread"],
     )
 
@@ -57,11 +57,10 @@ def plan(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     del context, inputs
     facts = arguments["job"]
     expansion = links.choose(
-        facts["task"],
+        family_of(facts),
         bound=arguments["bound"],
         spread=arguments["spread"],
         tolerance=loop.decode(arguments["loop"]).link_tolerance,
-        label_bound=facts["label_bound"],
     )
     return TaskResult({"terms": expansion.terms, "stretch": expansion.stretch, "bound": expansion.bound}, ())
 
@@ -75,7 +74,7 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     budget = keyring.budget_of(facts)
     try:
         constant, terms = links.business_terms(_expansion(facts, arguments), scores, label, budget.f_u)
-    except links.LinkError as error:
+    except LinkError as error:
         raise TaskRefused(error.code, str(error)) from None
     plain = np.concatenate([terms.reshape(rows, -1), constant.reshape(rows, 1)], axis=1).ravel()
     fresh = keyring.stream(context, "link-terms", iteration, chunk, keyring.digest_of(inputs))
@@ -125,14 +124,16 @@ def _parts(
     }
 
 
-def _residuals(guest: Guest, vector: CipherVector, exponents: NDArray[np.int64], per_row: int) -> CipherVector:
+def _residuals(
+    guest: Guest, vector: CipherVector, exponents: NDArray[np.int64], per_row: int, value_bits: int
+) -> CipherVector:
     """The encrypted residual of every row: `A_i prod_k u_ik^v_ik`; the constant is a row's last ciphertext."""
     places = np.arange(len(vector))
     constants = vector[places[per_row - 1 :: per_row]]
     if per_row == 1:
         return constants
     terms = vector[places[places % per_row != per_row - 1]]
-    return guest.power_rows(terms, exponents, plus=constants)
+    return guest.power_rows(terms, exponents, value_bits + 1, plus=constants)
 
 
 def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -145,18 +146,18 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     if message.iteration != iteration:
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
     expansion = links.Expansion(
-        task=facts["task"],
-        terms=message.terms,
-        bound=message.bound,
-        stretch=message.stretch,
-        label_bound=facts["label_bound"],
+        family=family_of(facts), terms=message.terms, bound=message.bound, stretch=message.stretch
     )
+    try:
+        links.check_terms(expansion)
+    except LinkError as error:
+        raise TaskRefused(error.code, f"{where}: {error}") from None
     count = rows * (message.terms + 1)
     vector = open_vector(context, facts, message.ciphertexts, count, where)
     scores = np.frombuffer(inputs[1], dtype="<f8")[first : first + rows]
     matrix = matrix_of(inputs[2], facts["own_columns"])
     budget, guest = keyring.budget_of(facts), keyring.guest(context, facts)
-    residuals = _residuals(guest, vector, links.provider_exponents(expansion, scores), message.terms + 1)
+    residuals = _residuals(guest, vector, links.provider_exponents(expansion, scores), message.terms + 1, budget.f_v)
     addend = links.provider_addend(expansion, scores, budget.f_u)
     if addend.any():
         residuals = guest.add_plain(residuals, addend.tolist())
@@ -233,6 +234,6 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     except BudgetError as error:
         raise TaskRefused("budget_exceeded", f"{where}: {error}") from None
     history, products, largest = histories.append_gradient(
-        histories.decode(inputs[0]), total, facts["rows"], budget.f_u, facts["release_noise"]
+        histories.decode(inputs[0]), total, facts["rows"], budget.f_u, facts["release_noise"], budget.f_v
     )
     return TaskResult({"products": products, "largest": largest}, ((histories.encode(history), columns),))

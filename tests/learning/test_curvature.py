@@ -9,6 +9,7 @@ import pytest
 from bench.inference import infer, peer
 from bench.simulate import Job
 from learning import curvature, curvature_terms, history, inference, links
+from learning.family import Family
 from learning.quantise import quantise
 
 ROWS = 3000
@@ -104,7 +105,7 @@ def test_directions_hide_the_columns_and_span_them():
     """Whitened by own columns and turned: orthonormal in the metric of the preconditioner but for their lengths."""
     generator = np.random.default_rng(3)
     side = quantise(generator.normal(size=(400, 4)), list("abcd"), intercept=False, small_sample=True)
-    local = history.begin(side, task="linear", l2=0.0, label_bound=1.0, release_noise=0.0)
+    local = history.begin(side, family=Family(task="linear"), l2=0.0, release_noise=0.0)
     entropy = generator.integers(0, 2**32, curvature.entropy_needed(4)).tolist()
     found = curvature.begin(local, side.values, entropy, 0.0)
     product = found.directions @ (local.factor @ local.factor.T) @ found.directions.T
@@ -123,8 +124,9 @@ def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
     generator = np.random.default_rng(5)
     business, provider = 0.5 * generator.normal(size=(2, 500))
     along = generator.uniform(-1, 1, 500)
-    bound, spread = links.score_range(provider, task, 2)
-    expansion = curvature_terms.choose(task, bound=bound, spread=spread, label_bound=64.0, rows=500, slope=False)
+    family = Family(task=task, label_bound=64.0)
+    bound, spread = links.score_range(provider, family, 2)
+    expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=500, slope=False)
     mine, theirs = (along, None) if owner == "business" else (None, along)
     constant, coefficients = curvature_terms.business_terms(expansion, business, mine, 24)
     exponents = curvature_terms.provider_exponents(expansion, provider, theirs)
@@ -142,7 +144,7 @@ def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
 def test_numbers_of_another_size_are_refused():
     generator = np.random.default_rng(3)
     side = quantise(generator.normal(size=(400, 3)), list("abc"), intercept=False, small_sample=True)
-    local = history.begin(side, task="linear", l2=0.0, label_bound=1.0, release_noise=0.0)
+    local = history.begin(side, family=Family(task="linear"), l2=0.0, release_noise=0.0)
     found = curvature.begin(local, side.values, [7 * k % 2**32 for k in range(curvature.entropy_needed(3))], 0.0)
     with pytest.raises(history.HistoryError):
         curvature.append(found, local, [1, 2], 400, 24, direction=None)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning import history as histories
+from learning.family import Family
 from learning.quantise import quantise
 
 F_U = 24
@@ -14,7 +15,8 @@ def start(seed=1, *, rows=300, task="logistic", intercept=True, label_bound=1.0,
     matrix = np.random.default_rng(seed).normal(size=(rows, 3)) * [1.0, 100.0, 0.01] + [0.0, 500.0, 0.0]
     matrix = matrix if order is None else matrix[order]
     quantised = quantise(matrix, ["a", "b", "c"], intercept=intercept, small_sample=False)
-    return matrix, quantised, histories.begin(quantised, task=task, l2=l2, label_bound=label_bound, release_noise=0.0)
+    family = Family(task=task, label_bound=label_bound)
+    return matrix, quantised, histories.begin(quantised, family=family, l2=l2, release_noise=0.0)
 
 
 def totals(quantised, residuals):

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 
 from bench.simulate import Job, joined_parameters, run
 from learning import history as histories
-from learning import links, loop
+from learning import loop
+from learning.family import Family
 
 ROWS = 1500
 
@@ -61,6 +62,30 @@ def test_poisson_reaches_the_optimum_of_scikit_learn():
     assert distance(outcome, oracle.intercept_, oracle.coef_) < 0.02
 
 
+def test_gamma_reaches_the_optimum_of_scikit_learn():
+    business, provider, z, generator = data()
+    labels = 1e4 * np.exp(0.5 * z) * generator.gamma(2.0, 0.5, ROWS)
+    outcome = run(job("gamma"), business, provider, labels)
+    oracle = GammaRegressor(alpha=1e-3, tol=1e-10, max_iter=1000).fit(np.hstack([business, provider]), labels)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_, oracle.coef_) < 0.01
+
+
+@pytest.mark.parametrize("power", [1.0, 1.3, 1.7, 1.95])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e5])
+def test_tweedie_reaches_the_optimum_of_scikit_learn_for_labels_of_any_size(power, size):
+    business, provider, z, generator = data()
+    claims = generator.poisson(0.5 * np.exp(0.3 * z))
+    labels = size * np.exp(0.2 * z) * np.array([generator.gamma(0.8, size=count).sum() for count in claims])
+    # The penalty of the deviance in the labels' own unit.
+    l2 = 1e-3 * size ** (2.0 - power)
+    outcome = run(job("tweedie", power=power, l2=l2), business, provider, labels)
+    oracle = TweedieRegressor(power=power, link="log", alpha=1e-3, tol=1e-10, max_iter=1000)
+    oracle.fit(np.hstack([business, provider]), labels / size)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_ + np.log(size), oracle.coef_) < 0.015
+
+
 def test_release_noise_costs_little_and_the_caps_hold():
     business, provider, z, generator = data(rows=4000)
     labels = (generator.uniform(size=4000) < 1 / (1 + np.exp(-z))).astype(float)
@@ -83,10 +108,10 @@ def test_release_noise_does_not_drive_equal_columns_apart():
     assert np.abs(coefficients).max() < 5.0
 
 
-@pytest.mark.parametrize("task", ["logistic", "linear", "poisson"])
+@pytest.mark.parametrize("task", ["logistic", "linear", "poisson", "gamma"])
 def test_row_order_changes_no_bit_of_a_model(task):
     business, provider, z, generator = data(rows=400)
-    labels = (z > 0).astype(float)
+    labels = (z > 0).astype(float) + (task == "gamma")
     order = generator.permutation(400)
     first = run(job(task, max_iterations=6), business, provider, labels)
     second = run(job(task, max_iterations=6), business[order], provider[order], labels[order])
@@ -96,4 +121,4 @@ def test_row_order_changes_no_bit_of_a_model(task):
 def test_the_default_tolerance_and_noise_are_named_once():
     assert Job("", "logistic", "y", 0.0).tolerance == loop.DEFAULT_TOLERANCE
     assert Job("", "logistic", "y", 0.0).release_noise == histories.DEFAULT_RELEASE_NOISE
-    assert links.residual_bound("logistic", 1.0) == 2.0
+    assert Family(task="logistic").residual_bound == 2.0

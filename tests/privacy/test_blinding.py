@@ -16,6 +16,7 @@ import pytest
 from gmpy2 import mpz
 
 from learning import links
+from learning.family import Family
 from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend, packing
@@ -126,7 +127,9 @@ def expected_shares(capture: Capture) -> Iterator[tuple[PrivateKey, mpz, mpz]]:
             continue
         place, rows = (arguments["iteration"], arguments["first_row"]), arguments["rows"]
         terms, budget = sent[place], keyring.budget_of(arguments["job"])
-        expansion = links.Expansion(task="logistic", terms=terms.terms, bound=terms.bound, stretch=terms.stretch)
+        expansion = links.Expansion(
+            family=Family(task="logistic"), terms=terms.terms, bound=terms.bound, stretch=terms.stretch
+        )
         scores = np.frombuffer(inputs[1], dtype="<f8")[place[1] : place[1] + rows]
         exponents = np.concatenate(
             [links.provider_exponents(expansion, scores), np.ones((rows, 1), dtype=np.int64)], axis=1

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 
 from services.reference import fit
 
 Vector = NDArray[np.float64]
-TASKS = ("logistic", "linear", "poisson")
+TASKS = ("logistic", "linear", "poisson", "gamma", "tweedie")
+POWERS = {"tweedie": 1.4}
 ROWS = 400
 
 
@@ -23,6 +24,8 @@ def data(task: str, seed: int = 3) -> tuple[Vector, Vector]:
         "logistic": (score + generator.logistic(size=ROWS) > 0) * 1.0,
         "linear": score + generator.normal(size=ROWS),
         "poisson": generator.poisson(np.exp(score / 2)) * 1.0,
+        "gamma": generator.gamma(2.0, np.exp(score / 2)),
+        "tweedie": generator.gamma(2.0, np.exp(score / 2)) * generator.integers(0, 2, ROWS),
     }
     return values, labels[task]
 
@@ -33,6 +36,8 @@ def peer(task: str, values: Vector, label: Vector, l2: float) -> Any:
         "logistic": LogisticRegression(C=1 / (l2 * ROWS), tol=1e-10, max_iter=10_000),
         "linear": Ridge(alpha=l2 * ROWS),
         "poisson": PoissonRegressor(alpha=l2, tol=1e-10, max_iter=10_000),
+        "gamma": GammaRegressor(alpha=l2, tol=1e-10, max_iter=10_000),
+        "tweedie": TweedieRegressor(power=1.4, link="log", alpha=l2, tol=1e-10, max_iter=10_000),
     }[task].fit(values, label)
 
 
@@ -41,7 +46,7 @@ def peer(task: str, values: Vector, label: Vector, l2: float) -> Any:
 def test_the_reference_is_scikit_learn_s_optimum(task: str, l2: float) -> None:
     values, label = data(task)
     expected = peer(task, values, label, l2)
-    found = fit(task, values, label, l2)
+    found = fit(task, values, label, l2, power=POWERS.get(task, 0.0))
     assert found.converged
     assert np.allclose(found.coefficients, np.ravel(expected.coef_), atol=1e-5)
     assert found.intercept == pytest.approx(float(np.ravel(expected.intercept_)[0]), abs=1e-4)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
-from learning.links import residual_bound
+from learning.family import Family
 from paillier.budget import bit_budget
 from protocol.grants import GRANTED
 from protocol.machines import ROLES
@@ -216,7 +216,7 @@ class Town:
         plain = self.watcher.plaintexts(name)
         owner = MEMORY.caches.get("bank", {}).get(JOB, {}).get("owner")
         if name == "bureau" and owner is not None:
-            budget = bit_budget(ROWS, KEY_BITS, residual_bound("logistic", 1.0))
+            budget = bit_budget(ROWS, KEY_BITS, Family(task="logistic").residual_bound)
             packed = (budget.rows_per_ciphertext - 1) * budget.row_slot + budget.share_bits + 2
             self.watcher.check_masks(plain.get("residual.share for bank", ()), owner, packed)
         digests = {kind: [hashlib.sha256(body).digest() for body in bodies] for kind, bodies in plain.items()}

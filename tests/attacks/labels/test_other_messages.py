@@ -9,6 +9,7 @@ from gmpy2 import mpz
 
 from learning import history as histories
 from learning import links, loop, quantise
+from learning.family import Family
 from messages import codec, schemas
 from paillier.vector import CipherVector
 from services.tables import Table
@@ -45,11 +46,10 @@ def test_order_and_interval_of_the_expansion_follow_from_what_the_provider_knows
     theirs = {m.iteration: m for m in seen.messages(schemas.StepProducts)}
     for iteration in range(1, ITERATIONS + 1):
         chosen = links.choose(
-            "logistic",
+            Family(task="logistic"),
             bound=announced[iteration].bound,
             spread=announced[iteration].spread,
             tolerance=state.link_tolerance,
-            label_bound=1.0,
         )
         told = {(m.terms, m.bound, m.stretch) for m in seen.messages(schemas.LinkTerms) if m.iteration == iteration}
         assert told == {(chosen.terms, chosen.bound, chosen.stretch)}
