@@ -1,10 +1,10 @@
-"""Two parties over an embedded broker, for tests that look at whole daemons."""
+"""Parties over an embedded broker, two if nothing is said, for tests that look at whole daemons."""
 
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ TIMING = Timing(
 
 BEGAN = 1_700_000_000.0
 
-PARTNER = {"shop": "bank", "bank": "shop"}
+PARTIES = ("shop", "bank")
 
 
 @functools.cache
@@ -40,11 +40,10 @@ def identity(name: str) -> Identity:
     return Identity.generate(name)
 
 
-def config(directory: Path, name: str, **fields: Any) -> DaemonConfig:
-    peer = PARTNER[name]
+def config(directory: Path, name: str, parties: Sequence[str] = PARTIES, **fields: Any) -> DaemonConfig:
     base = DaemonConfig(
         identity=identity(name),
-        peers={peer: identity(peer).public},
+        peers={peer: identity(peer).public for peer in parties if peer != name},
         data_directory=directory / name,
         roles=toy.ROLES,
         functions="tests.services.toy_tasks",
@@ -96,23 +95,34 @@ async def running(daemon: Daemon) -> AsyncIterator[Daemon]:
 
 @dataclass
 class Town:
-    """A broker and the two parties' directories; daemons come and go."""
+    """A broker and the parties' directories; daemons come and go."""
 
     directory: Path
     faults: Faults | None = None
+    parties: Sequence[str] = PARTIES
     fields: dict[str, Any] = field(default_factory=dict)
+    observer: Callable[[str, bytes], None] | None = None
 
     def __post_init__(self) -> None:
-        self.broker = EmbeddedBroker(tuple(PARTNER), faults=self.faults)
+        self.broker = EmbeddedBroker(tuple(self.parties), faults=self.faults, observer=self.observer)
 
     def daemon(self, name: str, crash: Callable[[str], None] = no_crash, **fields: Any) -> Daemon:
-        transport = EmbeddedTransport(self.broker, name, [PARTNER[name]])
-        return Daemon(config(self.directory, name, crash=crash, **{**self.fields, **fields}), transport)
+        transport = EmbeddedTransport(self.broker, name, [peer for peer in self.parties if peer != name])
+        return Daemon(config(self.directory, name, self.parties, crash=crash, **{**self.fields, **fields}), transport)
 
     @asynccontextmanager
     async def both(self, **fields: Any) -> AsyncIterator[tuple[Daemon, Daemon]]:
-        async with running(self.daemon("shop", **fields)) as shop, running(self.daemon("bank", **fields)) as bank:
-            yield shop, bank
+        async with self.all(**fields) as daemons:
+            yield daemons["shop"], daemons["bank"]
+
+    @asynccontextmanager
+    async def all(self, *names: str, **fields: Any) -> AsyncIterator[dict[str, Daemon]]:
+        """The daemons of `names`, or of all parties."""
+        async with AsyncExitStack() as stack:
+            yield {
+                name: await stack.enter_async_context(running(self.daemon(name, **fields)))
+                for name in names or self.parties
+            }
 
 
 async def ended(daemon: Daemon, job: str) -> JobView:

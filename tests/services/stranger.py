@@ -20,9 +20,11 @@ from tests.services import house, toy
 class Stranger:
     """`name` as its partner sees it; `identity` may be another one."""
 
-    def __init__(self, broker: EmbeddedBroker, name: str, *, identity: Identity | None = None) -> None:
+    def __init__(
+        self, broker: EmbeddedBroker, name: str, *, partner: str = "", identity: Identity | None = None
+    ) -> None:
         self.name = name
-        self.partner = house.PARTNER[name]
+        self.partner = partner or next(other for other in house.PARTIES if other != name)
         self.identity = identity or house.identity(name)
         self.transport = EmbeddedTransport(broker, name, [self.partner])
         self.heard: list[Envelope] = []
