@@ -203,6 +203,48 @@ class StepProducts(Message, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     largest: NonNegative
 
 
+class ScorePartial(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.partial.v1"):
+    """Provider to business, bulk: the sender's scores of a named set of aligned rows, in their common order.
+
+    `part` names the set (`all` in a scoring job), `iteration` the evaluation (0 in a scoring job). `values`: 8 bytes
+    a row, little-endian, in units of 1/1000, modulo 2^64, with one provider as they are, with several under masks that
+    cancel in their sum. Reveals one rounded projection of each row: of the provider's columns, or of all providers'.
+    """
+
+    part: Name
+    iteration: Annotated[int, Meta(ge=0, le=100_000)]
+    first_row: Count
+    rows: Count
+    values: BulkBytes
+
+
+class ScoreReady(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.ready.v1"):
+    """Provider to business: from now on it answers for single aligned rows, so many of them. Reveals nothing new."""
+
+    rows: Count
+
+
+class ScoreAsk(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.ask.v1"):
+    """Business to provider, unsequenced: your partial score of aligned row `row`, please. `question`: for the answer.
+
+    Reveals which of the aligned rows is being scored now; the provider has all of them.
+    """
+
+    question: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    row: Count
+
+
+class ScoreAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.answer.v1"):
+    """Provider to business, unsequenced: `value` of that row as in `score.partial`, or why there is none.
+
+    Reveals the same rounded projection however often it is asked for. `reason_code` is `ok` with a value.
+    """
+
+    question: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    value: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    reason_code: ReasonCode
+
+
 class Receipt(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.v1"):
     """Either party, unsequenced: all sequences up to `applied` are journalled; bulk up to `credit` may be sent.
 
@@ -260,11 +302,20 @@ class PeerAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 BULK: Final[frozenset[str]] = frozenset(
-    {"align.list", "align.echo", "features.encrypted", "link.terms", "residual.share"}
+    {"align.list", "align.echo", "features.encrypted", "link.terms", "residual.share", "score.partial"}
 )
 """Kinds that travel on the bulk class, chunked, under credit."""
 
 UNSEQUENCED: Final[frozenset[str]] = frozenset(
-    {"receipt", "receipt.request", "receipt.held", "job.frozen", "peer.probe", "peer.answer"}
+    {
+        "receipt",
+        "receipt.request",
+        "receipt.held",
+        "job.frozen",
+        "peer.probe",
+        "peer.answer",
+        "score.ask",
+        "score.answer",
+    }
 )
 """Kinds that are no events of a job: no sequence, no outbox row."""

@@ -10,9 +10,9 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding, dividing
+from protocol import coding, dividing, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
-from protocol.state import Alignment, JobState, Phase
+from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Alignment, JobState, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -30,11 +30,12 @@ from protocol.steps import (
 
 SUITE: Final = "X25519-ELL2"
 LOOKAHEAD: Final = 4
+SCORING_ROLES: Final = frozenset({SCORING_BUSINESS, SCORING_PROVIDER})
 
 
 def start(state: JobState) -> Outcome:
     """Begin: mask all own identifiers, one task a chunk."""
-    contract = state.terms_of
+    contract = state.alignment_terms
     chunks = chunk_count(state.own_rows, contract.align_chunk_items)
     assert state.snapshot is not None
     effects: list[AnyEffect] = [
@@ -86,7 +87,7 @@ def sorted_(state: JobState, event: Computed) -> Outcome:
 
 def opened(state: JobState, message: schemas.AlignPropose | schemas.AlignAccept) -> Outcome:
     """The partner named the size of its list and committed to it."""
-    contract = state.terms_of
+    contract = state.alignment_terms
     expect(state.align.partner_count < 0, "align_repeated", f"{state.partner} opened the alignment twice")
     expect(message.suite == SUITE, "align_suite", f"{state.partner} offers {message.suite}, this party {SUITE}")
     expect(
@@ -126,7 +127,7 @@ def opened(state: JobState, message: schemas.AlignPropose | schemas.AlignAccept)
 
 
 def _schema_digest(state: JobState) -> bytes:
-    return hashlib.sha256(b"warren identifier schema\x00" + state.terms_of.identifier_schema.encode()).digest()
+    return hashlib.sha256(b"warren identifier schema\x00" + state.alignment_terms.identifier_schema.encode()).digest()
 
 
 def _opening(state: JobState) -> schemas.AlignPropose | schemas.AlignAccept:
@@ -134,14 +135,14 @@ def _opening(state: JobState) -> schemas.AlignPropose | schemas.AlignAccept:
     return kind(
         suite=SUITE,
         count=state.own_rows,
-        chunk_items=state.terms_of.align_chunk_items,
+        chunk_items=state.alignment_terms.align_chunk_items,
         schema_digest=_schema_digest(state),
         commitment=state.align.commitment,
     )
 
 
 def _own_chunks(state: JobState) -> int:
-    return chunk_count(state.own_rows, state.terms_of.align_chunk_items)
+    return chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
 
 
 def _stream(state: JobState, count: int = LOOKAHEAD) -> Outcome:
@@ -153,7 +154,7 @@ def _stream(state: JobState, count: int = LOOKAHEAD) -> Outcome:
         compute(
             f"align.list/{chunk}",
             "align.list",
-            {"chunk": chunk, "chunks": chunks, "items": state.terms_of.align_chunk_items},
+            {"chunk": chunk, "chunks": chunks, "items": state.alignment_terms.align_chunk_items},
             (align.sorted_list,),
             sends_bulk=True,
         )
@@ -199,8 +200,8 @@ def _echo_next(state: JobState) -> Outcome:
             "snapshot": state.snapshot.sha256,
             "role": state.role,
             "items": min(
-                state.terms_of.align_chunk_items,
-                align.partner_count - chunk * state.terms_of.align_chunk_items,
+                state.alignment_terms.align_chunk_items,
+                align.partner_count - chunk * state.alignment_terms.align_chunk_items,
             ),
         },
         (body, align.sorted_list),
@@ -227,7 +228,7 @@ def echoed(state: JobState, event: Computed) -> Outcome:
     )
     state, more = _echo_next(change(state, align=align))
     state, last = _match_when_ready(state)
-    done = min(len(align.points) * state.terms_of.align_chunk_items, align.partner_count)
+    done = min(len(align.points) * state.alignment_terms.align_chunk_items, align.partner_count)
     return state, (*effects, *more, *last, progress(state, "align", done=done, total=align.partner_count))
 
 
@@ -240,7 +241,7 @@ def echo_received(state: JobState, event: BulkReceived) -> Outcome:
         "align_sequence",
         f"{state.partner} answers chunk {event.chunk} of a list of which it has {align.lists.sent} chunks",
     )
-    items = state.terms_of.align_chunk_items
+    items = state.alignment_terms.align_chunk_items
     task = compute(
         f"align.open/{event.chunk}",
         "align.open",
@@ -283,7 +284,6 @@ def _match_when_ready(state: JobState) -> Outcome:
         return state, ()
     assert align.order is not None
     assert state.snapshot is not None
-    contract = state.terms_of
     task = compute(
         "align.match",
         "align.match",
@@ -291,15 +291,25 @@ def _match_when_ready(state: JobState) -> Outcome:
             "own_chunks": len(align.own_tokens),
             "partner_chunks": align.partner_chunks,
             "commitment": align.partner_commitment,
-            "own_columns": state.own_columns,
-            "partner_columns": state.partner_columns,
-            "max_iterations": contract.max_iterations,
-            "small_sample": contract.small_sample,
-            **dividing.arguments(state),
+            **_release_arguments(state),
         },
         (state.snapshot, align.order, *align.own_tokens, *align.partner_tokens, *align.points),
     )
     return change(state, align=change(align, matching=True)), (task,)
+
+
+def _release_arguments(state: JobState) -> dict[str, object]:
+    """What this party's own rules for releases need to know: of a training job, or of a scoring job."""
+    if state.role in SCORING_ROLES:
+        return scoring.match_arguments(state)
+    contract = state.terms_of
+    return {
+        "own_columns": state.own_columns,
+        "partner_columns": state.partner_columns,
+        "max_iterations": contract.max_iterations,
+        "small_sample": contract.small_sample,
+        **dividing.arguments(state),
+    }
 
 
 def matched(state: JobState, event: Computed) -> Outcome:
@@ -341,6 +351,8 @@ def _compare(state: JobState) -> Outcome:
         "align_differs",
         f"the intersections differ: {align.count} rows here, {count} at {state.partner}",
     )
+    if state.role in SCORING_ROLES:
+        return scoring.aligned(change(state, rows=count))
     iterations = min(state.terms_of.max_iterations, align.iterations_allowed, allowed)
     rows = sum(state.parts.blocks) or align.count
     return coding.start(change(state, rows=rows, iterations_max=iterations))

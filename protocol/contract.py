@@ -131,6 +131,12 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Layout(validation=self.validation, test=self.test)
 
 
+class _Nonce(msgspec.Struct, frozen=True):
+    """What a contract of any kind has for the identifier of its job."""
+
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=8)]
+
+
 def encode_contract(contract: JobContract) -> bytes:
     """The contract's one and only byte form: a msgpack map in field order, later fields where they say something."""
     said = {
@@ -171,7 +177,7 @@ def contract_digest(data: bytes) -> bytes:
 
 def job_id(data: bytes) -> str:
     """The identifier of the job that a contract describes: 16 hex digits of nonce, 16 of digest."""
-    contract = msgspec.msgpack.decode(data, type=JobContract)
+    contract = msgspec.msgpack.decode(data, type=_Nonce)
     return f"{contract.nonce.hex()}-{contract_digest(data).hex()[:16]}"
 
 

@@ -50,7 +50,8 @@ def seed_received(state: JobState, message: schemas.PartsSeed) -> Outcome:
 
 def agreed(state: JobState) -> bool:
     """Whether nothing of the division is outstanding."""
-    return not state.terms_of.layout.divides or bool(state.parts.partner_seed)
+    terms = state.alignment_terms  # a scoring contract divides nothing
+    return not isinstance(terms, JobContract) or not terms.layout.divides or bool(state.parts.partner_seed)
 
 
 def arguments(state: JobState) -> dict[str, object]:

@@ -7,7 +7,7 @@ other. Audits and simulations ask this table, so that a machine cannot vouch for
 from collections.abc import Mapping
 from typing import Final
 
-from protocol.state import BUSINESS, PROVIDER
+from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
 
 _BOTH: Final = frozenset(
     {
@@ -25,8 +25,12 @@ _BOTH: Final = frozenset(
     }
 )
 
+_BOTH_SCORING: Final = frozenset({"job.cancel", "job.done", "job.failed", "align.list", "align.echo", "align.result"})
+
 GRANTED: Final[Mapping[str, frozenset[str]]] = {
     BUSINESS: _BOTH | {"job.accept", "job.decline", "align.accept", "score.range", "residual.share"},
     PROVIDER: _BOTH | {"job.propose", "align.propose", "link.terms"},
+    SCORING_BUSINESS: _BOTH_SCORING | {"job.accept", "job.decline", "align.accept", "score.partial", "score.ready"},
+    SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "align.propose"},
 }
 """Role -> kinds of the partner's messages that it may see. Receipts and probes are no messages of a job."""

@@ -12,7 +12,7 @@ import msgspec
 
 from messages import schemas
 from messages.codec import CodecError
-from protocol import aligning, business, coding, iterating, provider
+from protocol import aligning, business, coding, iterating, provider, scoring, scoring_opening
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
     AnyEffect,
@@ -26,7 +26,18 @@ from protocol.effects import (
     Started,
     UnexpectedEventError,
 )
-from protocol.state import BUSINESS, PROVIDER, TERMINAL, JobState, Phase, decode_state, encode_state
+from protocol.scoring_contract import SCORE, kind_of_contract
+from protocol.state import (
+    BUSINESS,
+    PROVIDER,
+    SCORING_BUSINESS,
+    SCORING_PROVIDER,
+    TERMINAL,
+    JobState,
+    Phase,
+    decode_state,
+    encode_state,
+)
 from protocol.steps import Outcome, change, fail, message_of, tell_all
 from protocol.table import label_of, row_of
 
@@ -58,6 +69,11 @@ _SHARED: Final[dict[str, Handler]] = {
     "control:job.done": iterating.done_received,
 }
 
+_SCORING: Final[dict[str, Handler]] = {
+    **{label: handler for label, handler in _SHARED.items() if "align." in label},
+    "control:job.done": scoring.done_received,
+}
+
 HANDLERS: Final[dict[str, dict[str, Handler]]] = {
     BUSINESS: {
         **_SHARED,
@@ -80,6 +96,26 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "computed:score": provider.scored,
         "bulk:link.terms": provider.terms_received,
         "computed:link.evaluate": provider.terms_evaluated,
+    },
+    SCORING_BUSINESS: {
+        **_SCORING,
+        "started": scoring_opening.started,
+        "control:job.accept": scoring_opening.accepted,
+        "control:job.decline": business.declined,
+        "control:align.accept": aligning.opened,
+        "bulk:score.partial": scoring.partial_received,
+        "computed:score.open": scoring.opened,
+        "computed:score.results": scoring.results_ready,
+        "computed:score.index": scoring.made_ready,
+        "control:score.ready": scoring.ready_received,
+    },
+    SCORING_PROVIDER: {
+        **_SCORING,
+        "control:job.propose": scoring_opening.proposed,
+        "computed:score.admit": scoring_opening.admitted,
+        "control:align.propose": aligning.opened,
+        "computed:score.partial": scoring.projected,
+        "computed:score.hold": scoring.made_ready,
     },
 }
 
@@ -126,8 +162,6 @@ def _handle(state: JobState, label: str, event: AnyEvent) -> Outcome:
             return _expired(state)
         case ControlReceived():
             return _control(state, label, message_of(event.message))
-        case Started():
-            return business.started(state, event)
         case _:
             return HANDLERS[state.role][label](state, event)
 
@@ -183,7 +217,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         return decode_state(data)
 
 
-ROLES: Final[dict[str, Role]] = {BUSINESS: Role(name=BUSINESS), PROVIDER: Role(name=PROVIDER)}
+ROLES: Final[dict[str, Role]] = {name: Role(name=name) for name in HANDLERS}
 """The machines of the newest rules."""
 
 ROLES_BY_VERSION: Final[Mapping[int, Mapping[str, Role]]] = {LOGIC_VERSION: ROLES}
@@ -209,6 +243,11 @@ def role_of(logic_version: int, name: str) -> Role:
     if name not in roles:
         raise LogicUnknown(f"there is no role {name[:40]!r}: a job has a {BUSINESS} and a {PROVIDER}")
     return roles[name]
+
+
+def answering_role(contract: bytes) -> str:
+    """The role of a party to which this contract is proposed. Does not raise: the machine refuses what is none."""
+    return SCORING_PROVIDER if kind_of_contract(contract) == SCORE else PROVIDER
 
 
 def contract_of(event: ControlReceived | Started) -> bytes:

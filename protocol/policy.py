@@ -10,17 +10,22 @@ release_noise_min = 0.03125
 psi_quota = 10000000              # points evaluated for one partner in one contract period
 intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
+score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none
+score_period_days = 30
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
 ```
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from protocol.contract import JobContract, Mark, Retention, Task
+from protocol.scoring_contract import ScoringContract
 
 
 class PolicyError(ValueError):
@@ -40,6 +45,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     psi_quota: int = 10_000_000
     intersection_min: int = 1
     retention: tuple[Retention, ...] = ("digests",)
+    score_quota: Annotated[int, Meta(ge=0)] = 0
+    score_period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +129,40 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str]) -> D
             f"{min(policy.psi_quota, contract.psi_quota)}",
         ),
     )
+    return _first(refusals)
+
+
+def decide_scoring(contract: ScoringContract, policy: Policy, datasets: frozenset[str]) -> Decision:
+    """What `policy` says of a scoring contract, at a provider that has `datasets`. The ledger has the last word."""
+    refusals = (
+        (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
+        (
+            contract.provider_dataset not in datasets
+            or (bool(policy.datasets) and contract.provider_dataset not in policy.datasets),
+            "dataset_unknown",
+            f"there is no data set {contract.provider_dataset} for {contract.business}",
+        ),
+        (
+            policy.score_quota == 0,
+            "scoring_refused",
+            f"scoring for {contract.business} is not allowed: the provider's policy has no score_quota",
+        ),
+        (
+            contract.retention not in policy.retention,
+            "retention_refused",
+            f"retention {contract.retention} is not accepted",
+        ),
+        (
+            contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
+            "psi_quota",
+            f"{contract.business_rows} identifiers are more than the quota of "
+            f"{min(policy.psi_quota, contract.psi_quota)}",
+        ),
+    )
+    return _first(refusals)
+
+
+def _first(refusals: Iterable[tuple[bool, str, str]]) -> Decision:
     for refused, code, reason in refusals:
         if refused:
             return Decision(reason_code=code, reason=reason)

@@ -10,9 +10,20 @@ import msgspec
 
 from protocol.contract import JobContract, decode_contract
 from protocol.effects import STATE_BYTES_MAX, BlobRef
+from protocol.scoring_contract import AnyContract, decode_any
 
 BUSINESS: Final = "business"
 PROVIDER: Final = "provider"
+SCORING_BUSINESS: Final = "scoring-business"
+SCORING_PROVIDER: Final = "scoring-provider"
+
+SIDES: Final[dict[str, str]] = {
+    BUSINESS: BUSINESS,
+    PROVIDER: PROVIDER,
+    SCORING_BUSINESS: BUSINESS,
+    SCORING_PROVIDER: PROVIDER,
+}
+"""Role of a machine -> which of the two parties it is: the same in training and in scoring."""
 
 
 class Phase(StrEnum):
@@ -29,6 +40,8 @@ class Phase(StrEnum):
     CROSSING = "crossing"
     STEPPING = "stepping"
     CLOSING = "closing"
+    PROJECTING = "projecting"
+    SERVING = "serving"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -151,6 +164,24 @@ class IterationFacts(Record, frozen=True, kw_only=True):
     step: float
 
 
+class Scoring(Record, frozen=True, kw_only=True):
+    """A scoring job after its alignment.
+
+    `scores`: own scores of all own rows; `partials`: the provider's, opened; `held`: what single rows are answered
+    from.
+    """
+
+    scores: BlobRef | None = None
+    made: int = 0
+    computed: int = 0
+    queue: SendQueue = SendQueue()
+    received: int = 0
+    opening: tuple[BlobRef | None, ...] = ()
+    partials: tuple[BlobRef | None, ...] = ()
+    held: BlobRef | None = None
+    partner_ready: bool = False
+
+
 class JobState(Record, frozen=True, kw_only=True):
     """One job at one party. `partners`: all, in the order of the contract, the business first; `partner`: the first."""
 
@@ -182,11 +213,17 @@ class JobState(Record, frozen=True, kw_only=True):
     results: tuple[BlobRef, ...] = ()
     combination: tuple[float, ...] = ()
     partner_done: bool = False
+    scoring: Scoring = Scoring()
 
     @property
     def terms_of(self) -> JobContract:
         """The job contract, decoded."""
         return decode_contract(self.contract)
+
+    @property
+    def alignment_terms(self) -> AnyContract:
+        """The contract of either kind, for what both agree on about the alignment."""
+        return decode_any(self.contract)
 
 
 def encode_state(state: JobState) -> bytes:

@@ -16,7 +16,7 @@ from protocol.effects import (
     Send,
     SendBulk,
 )
-from protocol.state import BUSINESS, JobState, Phase, SendQueue
+from protocol.state import BUSINESS, SIDES, JobState, Phase, SendQueue
 
 Outcome = tuple[JobState, tuple[AnyEffect, ...]]
 
@@ -138,4 +138,4 @@ def fail(state: JobState, code: str, reason: str, *, tell: bool = True, told: st
 
 def is_business(state: JobState) -> bool:
     """Whether this party is the business of the job."""
-    return state.role == BUSINESS
+    return SIDES[state.role] == BUSINESS

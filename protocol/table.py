@@ -24,7 +24,7 @@ from protocol.effects import (
     Expired,
     Started,
 )
-from protocol.state import BUSINESS, PROVIDER, TERMINAL, Phase
+from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, TERMINAL, Phase
 
 Row = Mapping[str, frozenset[Phase]]
 Table = Mapping[Phase, Row]
@@ -142,6 +142,44 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.CLOSING: _CLOSING,
 }
 
+_SCORING_ALIGNING = {
+    **{label: targets for label, targets in _ALIGNING.items() if label != "control:parts.seed"},
+    "computed:align.match": frozenset({_P.ALIGNING, _P.PROJECTING}),
+    "control:align.result": frozenset({_P.ALIGNING, _P.PROJECTING}),
+}
+
+_SCORING_CLOSING = _row(phase=_P.CLOSING, control__job_done=_P.DONE)
+
+_SCORING_BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
+    _P.NEW: _BUSINESS[_P.NEW],
+    _P.PROPOSED: _BUSINESS[_P.PROPOSED],
+    _P.ALIGNING: {**_SCORING_ALIGNING, "control:align.accept": frozenset({_P.ALIGNING})},
+    _P.PROJECTING: _row(
+        "bulk:score.partial",
+        "computed:score.open",
+        "control:job.done",
+        phase=_P.PROJECTING,
+        computed__score_results=(_P.CLOSING, _P.DONE),
+        computed__score_index=(_P.PROJECTING, _P.SERVING),
+        control__score_ready=(_P.PROJECTING, _P.SERVING),
+    ),
+    _P.CLOSING: _SCORING_CLOSING,
+    _P.SERVING: _row(phase=_P.SERVING),
+}
+
+_SCORING_PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
+    _P.NEW: _PROVIDER[_P.NEW],
+    _P.ADMITTING: _row(phase=_P.ADMITTING, computed__score_admit=(_P.ALIGNING, _P.DECLINED)),
+    _P.ALIGNING: {**_SCORING_ALIGNING, "control:align.propose": frozenset({_P.ALIGNING})},
+    _P.PROJECTING: _row(
+        phase=_P.PROJECTING,
+        computed__score_partial=(_P.PROJECTING, _P.CLOSING),
+        computed__score_hold=_P.SERVING,
+    ),
+    _P.CLOSING: _SCORING_CLOSING,
+    _P.SERVING: _row(phase=_P.SERVING),
+}
+
 _ENDINGS: Final[dict[str, frozenset[Phase]]] = {
     "compute_failed": frozenset({_P.FAILED}),
     "cancel": frozenset({_P.CANCELLED}),
@@ -153,7 +191,12 @@ _ENDINGS: Final[dict[str, frozenset[Phase]]] = {
 
 TRANSITIONS: Final[Mapping[str, Table]] = {
     role: {phase: {**_ENDINGS, **row} for phase, row in table.items()}
-    for role, table in ((BUSINESS, _BUSINESS), (PROVIDER, _PROVIDER))
+    for role, table in (
+        (BUSINESS, _BUSINESS),
+        (PROVIDER, _PROVIDER),
+        (SCORING_BUSINESS, _SCORING_BUSINESS),
+        (SCORING_PROVIDER, _SCORING_PROVIDER),
+    )
 }
 
 

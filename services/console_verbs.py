@@ -27,6 +27,7 @@ from services.job_file import JobFile, business_table, job_from, make_contract
 from services.logs import LogBook
 from services.party import ConfigError, Party
 from services.runner import JobOver, JobUnknown
+from services.scoring_verbs import ScoringVerbs
 from services.serve import cpu_seconds, peak_bytes, view_of
 from services.snapshot import pack_snapshot
 from services.tables import Table, TableError
@@ -58,6 +59,7 @@ class Verbs:
             "logs": self.logs,
             "parked": self.parked,
             "status": self.status,
+            **ScoringVerbs(self._party, self._daemon).table(),
         }
 
     async def _prepare(self, request: dict[str, Any]) -> tuple[bytes, Table, str, bytes, JobFile]:

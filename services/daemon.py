@@ -60,6 +60,12 @@ def no_expiry(contract: bytes) -> float:
     return 0.0
 
 
+def always_provider(contract: bytes) -> str:
+    """For machines of one kind of job."""
+    del contract
+    return "provider"
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonConfig:
     """What a daemon has to be told.
@@ -69,7 +75,8 @@ class DaemonConfig:
         peers: the partners' public identities, by name.
         data_directory: everything the daemon knows; one daemon each.
         roles: the machines, by name of role.
-        answering_role: the role taken in jobs that a partner proposes; empty: none are taken.
+        answering_role: the role taken in a job whose contract a partner proposes; empty: it is not taken. Must not
+            raise.
         functions: dotted name of the module whose `FUNCTIONS` maps names to compute functions.
         workers: worker processes; 0 runs tasks on a thread of the daemon.
         settings: for compute functions; travels to the workers only.
@@ -90,7 +97,7 @@ class DaemonConfig:
     peers: Mapping[str, PublicIdentity]
     data_directory: Path
     roles: Mapping[str, Role]
-    answering_role: str = "provider"
+    answering_role: Callable[[bytes], str] = always_provider
     functions: str = "services.tasks"
     workers: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)

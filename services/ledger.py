@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -34,6 +34,21 @@ class _Record:
     rows: Rows
     entries: int
     sets: Sets
+
+
+DAY_S: Final = 86_400.0
+
+
+class ScoresSpent(ValueError):
+    """More rows were to be scored than the policy leaves."""
+
+
+class _Scores(msgspec.Struct, frozen=True):
+    """The scores granted to a job. `at`: seconds since 1970, UTC."""
+
+    model: str
+    rows: int
+    at: float
 
 
 class Ledger:
@@ -105,6 +120,29 @@ class Ledger:
             with np.load(path) as record:
                 rows, sets = record["rows"], _sets_of(record)
             self._write(job, rows, sets, release.entries_released(iterations, partner_columns))
+
+    def grant_scores(self, job: str, model: str, rows: int, *, quota: int, period_s: float, now: float) -> int:
+        """Count `rows` scores of a job, durably, before one of them leaves; returns what the period has now in all.
+
+        Every scored row of every model counts: J models give the partner J projections of a row. Raises ScoresSpent
+        when more than `quota` would be granted within `period_s`. Running it again for the same job counts once.
+        """
+        path = self._directory / f"{job}.scores"
+        granted = [self._scores(other) for other in sorted(self._directory.glob("*.scores")) if other != path]
+        used = sum(grant.rows for grant in granted if grant.at > now - period_s)
+        if path.exists():
+            return used + self._scores(path).rows
+        if used + rows > quota:
+            raise ScoresSpent(
+                f"{rows} rows to score, {max(0, quota - used)} are left of the quota of {quota} of the last "
+                f"{period_s / DAY_S:g} days"
+            )
+        _write_durably(path, msgspec.json.encode(_Scores(model=model, rows=rows, at=now)))
+        return used + rows
+
+    @staticmethod
+    def _scores(path: Path) -> "_Scores":
+        return msgspec.json.decode(path.read_bytes(), type=_Scores)
 
     def _judged_by(self, job: str) -> list[_Record]:
         """The former jobs that this one is judged by, written down before its grant.

@@ -34,6 +34,8 @@ BUSINESS = "business"
 PROVIDER = "provider"
 NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
 POLL_S = 0.1
+SCORE_QUOTA = 10_000_000
+"""Rows that the provider on this machine lets be scored in a period."""
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 30.0
 
@@ -112,7 +114,7 @@ def make_party(
     write_private(directory / "identity" / f"{name}.private.json", identity.to_bytes())
     (directory / f"{name}.public.json").write_text(identity.public.to_json(), encoding="utf-8")
     (directory / "peers").mkdir(exist_ok=True)
-    policy = f"marks = {_listed(marks)}\nretention = {_listed(retention)}\n"
+    policy = f"marks = {_listed(marks)}\nretention = {_listed(retention)}\nscore_quota = {SCORE_QUOTA}\n"
     (directory / "policy.toml").write_text(policy, encoding="utf-8")
     source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
     label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""

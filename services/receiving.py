@@ -40,7 +40,7 @@ class Receiving:
     """Takes deliveries.
 
     Args:
-        answering_role: the role of this party in a job that a partner proposes; empty: proposals are parked.
+        answering_role: the role of this party in a job whose contract a partner proposes; empty: it is parked.
         expiry_of: the expiry in a contract, seconds since 1970, 0 for none; must not raise.
 
     """
@@ -53,7 +53,7 @@ class Receiving:
         stepper: Stepper,
         secrets: JobSecrets,
         *,
-        answering_role: str,
+        answering_role: Callable[[bytes], str],
         expiry_of: Callable[[bytes], float],
         clock: Callable[[], float],
     ) -> None:
@@ -223,20 +223,21 @@ class Receiving:
         header = envelope.header
         if header.kind != OPENING_KIND or header.sequence != 1:
             return None, "unknown_job"
-        if not self._answering_role:
-            return None, "proposal_unwanted"
-        if jobs.running_jobs_of(connection, header.sender, self._answering_role) >= JOBS_PER_PARTNER_MAX:
-            return None, "too_many_jobs"
         try:
             message, _ = self._envelopes.read(header, envelope.body)
         except Unreadable as error:
             return None, error.code
         assert isinstance(message, schemas.JobPropose)
+        role = self._answering_role(message.contract)
+        if not role:
+            return None, "proposal_unwanted"
+        if jobs.running_jobs_of(connection, header.sender, role) >= JOBS_PER_PARTNER_MAX:
+            return None, "too_many_jobs"
         self._secrets.create(header.job)
         record = self._stepper.create(
             connection,
             header.job,
-            self._answering_role,
+            role,
             header.sender,
             expires_at=self._expiry_of(message.contract),
             contract=message.contract,

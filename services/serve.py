@@ -14,9 +14,11 @@ from broker.amqp import AmqpTransport
 from broker.transport import Transport
 from messages import schemas
 from paillier import backend as backends
-from protocol.contract import ContractError, decode_contract, read_contract
-from protocol.machines import ROLES, ROLES_BY_VERSION
+from protocol.contract import ContractError
+from protocol.machines import ROLES, ROLES_BY_VERSION, answering_role
 from protocol.policy import read_policy
+from protocol.scoring_contract import decode_any, read_any
+from protocol.state import SCORING_BUSINESS
 from services import __version__
 from services.back_ends import back_ends
 from services.daemon import Daemon, DaemonConfig
@@ -31,6 +33,8 @@ from services.tasks.admit import probe
 log = structlog.get_logger("serve")
 
 RESULT_NAMES = ("parameters.json", "history.json")
+RESULTS_OF = {SCORING_BUSINESS: ("scores.csv", "unmatched.csv")}
+"""The result files of jobs that train no model."""
 RESULTS_PERIOD_S = 0.2
 RESULTS_RETRY_S = 2.0
 
@@ -38,7 +42,7 @@ RESULTS_RETRY_S = 2.0
 def expiry_of(contract: bytes) -> float:
     """When a contract expires, seconds since 1970; 0 for bytes that are no contract (the machine refuses them)."""
     try:
-        return float(decode_contract(contract).expires_at)
+        return float(decode_any(contract).expires_at)
     except ContractError:
         return 0.0
 
@@ -50,7 +54,7 @@ def terms_of(party: Party, contract: bytes) -> Terms:
     party keep anything.
     """
     try:
-        found = read_contract(contract)
+        found = read_any(contract)
     except ContractError:
         return Terms()
     mine = found.provider != party.file.name or found.retention in (
@@ -95,6 +99,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
         expiry_of=expiry_of,
         terms_of=functools.partial(terms_of, party),
         earlier_roles=ROLES_BY_VERSION,
+        answering_role=answering_role,
         answer_probe=answer,
         accept_restored=accept_restored,
     )
@@ -113,7 +118,7 @@ async def keep_results(party: Party, daemon: Daemon) -> None:
         for view in await daemon.jobs():
             if view.outcome == "done" and view.results:
                 try:
-                    if not models.has(view.job):
+                    if view.role not in RESULTS_OF and not models.has(view.job):
                         await _keep_model(party, daemon, view, models)
                     if not (directory / view.job).exists():
                         await _write_results(daemon, view, directory / view.job)
@@ -143,7 +148,7 @@ async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: Model
 async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:
     fresh = directory.with_name(f".{directory.name}.new")
     fresh.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, ref in zip(RESULT_NAMES, view.results, strict=True):
+    for name, ref in zip(RESULTS_OF.get(view.role, RESULT_NAMES), view.results, strict=True):
         path = fresh / name
         path.touch(mode=0o600)
         data = await daemon.result(view.job, ref)

@@ -68,6 +68,11 @@ def pack_snapshot(table: Table) -> bytes:
     return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})
 
 
+def pack_identifiers(identifiers: list[str]) -> bytes:
+    """A snapshot that has identifiers only: scoring needs no more once own scores are computed."""
+    return msgspec.msgpack.encode(Snapshot(identifiers=identifiers, columns=[], values=b""))
+
+
 def unpack_snapshot(data: bytes) -> Snapshot:
     """The inverse of `pack_snapshot`. Raises SnapshotDamaged."""
     try:

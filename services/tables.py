@@ -92,10 +92,10 @@ def read_table(
     if task is not None and task not in TASKS:
         raise ValueError(f"task {task!r} is none of {', '.join(TASKS)}")
     file = open_table(Path(path))
-    chosen = _choose_columns(file, identifier, label, columns)
+    chosen = choose_columns(file, identifier, label, columns)
     if not file.frame.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
-    identifiers = _identifiers(file, identifier)
+    identifiers = identifiers_of(file, identifier)
     values = np.empty((file.frame.height, len(chosen)), dtype=np.float64)
     preparation: Preparation | None = None
     categories: tuple[tuple[str, ...] | None, ...] = ()
@@ -200,9 +200,13 @@ def _feed(digest: "hashlib._Hash", parts: Sequence[bytes]) -> None:
         digest.update(part)
 
 
-def _choose_columns(
+def choose_columns(
     file: TableFile, identifier: str, label: str | None, columns: Sequence[str] | None
 ) -> tuple[str, ...]:
+    """The feature columns, in the order wanted: `columns`, or all that are neither identifier nor label.
+
+    Raises TableError.
+    """
     present = file.frame.columns
     named = ", ".join(map(shown, present[:_COLUMNS_NAMED_MAX])) + (", ..." if len(present) > _COLUMNS_NAMED_MAX else "")
     for name, code in ((identifier, "identifier_missing"), (label, "label_missing")):
@@ -226,7 +230,8 @@ def _choose_columns(
     return chosen
 
 
-def _identifiers(file: TableFile, name: str) -> list[str]:
+def identifiers_of(file: TableFile, name: str) -> list[str]:
+    """The identifiers, as written in the file: none empty, none twice. Raises TableError."""
     series = file.frame[name]
     if not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Categorical, pl.Enum)):
         raise file.refusal("identifier_type", f"has the type {series.dtype}", "save identifiers as text", column=name)

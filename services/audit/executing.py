@@ -21,8 +21,8 @@ from sqlalchemy import Connection, func, select
 
 from messages.identity import PublicIdentity
 from messages.seal import OVERHEAD_BYTES
-from protocol.contract import read_contract
 from protocol.effects import BlobRef, Computed, ComputeFailed, ControlReceived, Started
+from protocol.scoring_contract import read_any
 from services import retention
 from services.audit.export_file import ExportReader, Opening
 from services.audit.exporting import AuditError, record_of
@@ -31,6 +31,7 @@ from services.blobs import BlobStore
 from services.data_directory import BLOBS, SECRETS
 from services.envelopes import Envelopes, Unreadable
 from services.journal_schema import events
+from services.models.store import link_versions
 from services.party import Party
 from services.segments import BlobDamaged, BlobMissing, Location, read
 from services.snapshot import Snapshot, unpack_snapshot
@@ -98,12 +99,16 @@ def execute(path: Path, party: Party, connection: Connection, progress: Progress
 
 @contextmanager
 def _scratch(party: Party, opening: Opening) -> Iterator[Path]:
-    """A data directory for the tasks to write into: the ledger's copy, so that no real release is booked twice."""
+    """A data directory for the tasks to write into: the ledger's copy, so that no real release is booked twice.
+
+    Models are there as they were when the job ran: none is retired.
+    """
     ledger = party.data_directory / "ledger"
     with tempfile.TemporaryDirectory(prefix="warren-audit-") as name:
         directory = Path(name)
         if ledger.exists():
             shutil.copytree(ledger, directory / "ledger")
+        link_versions(party.data_directory, directory)
         yield directory
 
 
@@ -125,7 +130,7 @@ class _Run:
             raise AuditError(f"{self._secret}: the secret of job {opening.job} is not there any more")
         self._envelopes = Envelopes(party.identity, party.peers)
         self._sources = {name: str(entry["source"]) for name, entry in party.datasets.items()}
-        self._contract = read_contract(opening.contract)
+        self._contract = read_any(opening.contract)
         setup = Setup(
             parent=os.getpid(),
             functions="services.tasks",
@@ -254,7 +259,7 @@ class _Run:
 
     def _source(self, event: Computed) -> str:
         """Why the provider's first task may well give other values."""
-        if event.function != "admit" or not event.blobs:
+        if event.function not in ("admit", "score.admit") or not event.blobs:
             return ""
         name = self._contract.provider_dataset
         return (

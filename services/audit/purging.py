@@ -25,6 +25,7 @@ from services.journal import ThreadedJournal, sqlite_url
 from services.journal_schema import blobs, contracts, events, held, purged
 from services.journal_schema import jobs as jobs_table
 from services.journal_schema import outbox as outbox_table
+from services.models.store import MODELS
 from services.party import Party
 
 
@@ -40,6 +41,7 @@ class Purged:
     unreceipted: int
     head: str
     results: str = ""
+    model: str = ""
 
     def sentences(self) -> Sequence[str]:
         """For the operator."""
@@ -53,8 +55,8 @@ class Purged:
             found.append(
                 f"{self.unreceipted} sealed messages stay until the partner has confirmed them; only it can open them"
             )
-        if self.results:
-            found.append(f"the model in {self.results} is yours and stays; remove it yourself if it must go")
+        if kept := " and ".join(place for place in (self.results, self.model) if place):
+            found.append(f"the model in {kept} is yours and stays; remove it yourself if it must go")
         return found
 
 
@@ -160,5 +162,7 @@ def purge_stopped(party: Party, job: str) -> Purged:
 
 def with_results(party: Party, done: Purged) -> Purged:
     """Say where the model still lies, if it does."""
-    path = party.data_directory / "results" / done.job
-    return dataclasses.replace(done, results=str(path) if path.exists() else "")
+    results, model = (party.data_directory / place / done.job for place in ("results", MODELS))
+    return dataclasses.replace(
+        done, results=str(results) if results.exists() else "", model=str(model) if model.exists() else ""
+    )

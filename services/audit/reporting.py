@@ -19,11 +19,12 @@ from messages.seal import DEFAULT_SUITE, OVERHEAD_BYTES
 from protocol.contract import JobContract
 from protocol.effects import BulkReceived, Computed, ControlReceived
 from protocol.grants import GRANTED
-from protocol.state import BUSINESS
+from protocol.scoring_contract import AnyContract, ScoringContract
+from protocol.state import BUSINESS, SIDES
 from services import chain, jobs
 from services.audit.export_file import AUDITOR, UNREADABLE, Entry, ExportError, ExportReader, Opening
 from services.audit.replaying import Arrival, Task, replay
-from services.audit.verifying import OPPOSITE, Verification, verify
+from services.audit.verifying import OPPOSITE, verify
 from services.jobs import SentBody
 from services.limits import BULK_BODY_BYTES_MAX
 from services.tasks.sealing import PLAIN
@@ -38,6 +39,7 @@ _ONCE: Final = frozenset(
         "align.accept",
         "align.result",
         "features.codes",
+        "score.ready",
     }
 )
 _EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products"})
@@ -47,6 +49,7 @@ _OPENED_BY: Final = {
     "features.open": "features.encrypted",
     "link.evaluate": "link.terms",
     "residual.open": "residual.share",
+    "score.open": "score.partial",
 }
 """Function -> kind of the partner's bulk that it opens."""
 _SEALED_BY: Final = {
@@ -55,6 +58,7 @@ _SEALED_BY: Final = {
     "features.encrypt": "features.encrypted",
     "link.terms": "link.terms",
     "link.evaluate": "residual.share",
+    "score.partial": "score.partial",
 }
 """Function -> kind of the bulk that it makes."""
 UNKNOWN: Final = "not in this file"
@@ -161,7 +165,7 @@ class _Seen:
         if function in _OPENED_BY:
             self.rows[chain.RECEIVED, _OPENED_BY[function]] += int(arguments.get("rows", arguments.get("items", 0)))
         match function:
-            case "admit":
+            case "admit" | "score.admit":
                 self.columns["own"] = int(output.get("columns", 0))
             case "align.match":
                 self.aligned = int(output["count"])
@@ -221,7 +225,7 @@ def report(path: Path) -> Report:
     if checked.contract is not None:
         for line in result.lines:
             line.outside = _outside(line, opening, checked.contract, seen)
-        result.facts = _facts(opening, checked, checked.contract, seen)
+        result.facts = _facts(opening, checked.contract, seen)
     return result
 
 
@@ -262,7 +266,7 @@ def _size(entry: Entry, header: Header, seen: _Seen) -> int:
             return 0
 
 
-def _outside(line: Line, opening: Opening, contract: JobContract, seen: _Seen) -> list[str]:
+def _outside(line: Line, opening: Opening, contract: AnyContract, seen: _Seen) -> list[str]:
     """What of a kind is not what the contract grants."""
     reader = opening.role if line.direction == chain.RECEIVED else OPPOSITE.get(opening.role, "")
     rows = line.rows or 0
@@ -274,21 +278,54 @@ def _outside(line: Line, opening: Opening, contract: JobContract, seen: _Seen) -
         (line.suites != [DEFAULT_SUITE], "not sealed by the suite of the contract"),
         (line.largest > BULK_BODY_BYTES_MAX, f"a body of {line.largest:,} bytes"),
         (line.kind in _ONCE and line.messages > 1, "said more than once"),
-        (
-            line.kind in _EVERY_ITERATION and line.messages > contract.max_iterations,
-            f"more than the {contract.max_iterations} iterations of the contract",
-        ),
         (line.kind.startswith("align.") and rows > items, f"more than the {contract.psi_quota:,} of the quota"),
-        (line.kind == "features.encrypted" and rows > seen.aligned, "rows that were not aligned"),
         (
-            line.kind in ("link.terms", "residual.share") and rows > seen.aligned * contract.max_iterations,
-            "more rows than aligned rows times iterations",
+            line.kind in ("features.encrypted", "score.partial") and rows > seen.aligned,
+            "rows that were not aligned",
         ),
+        *(_in_training(line, contract, seen) if isinstance(contract, JobContract) else ()),
     )
     return [text for holds, text in checks if holds]
 
 
-def _facts(opening: Opening, checked: Verification, contract: JobContract, seen: _Seen) -> list[Fact]:
+def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[bool, str], ...]:
+    """What the number of iterations bounds."""
+    return (
+        (
+            line.kind in _EVERY_ITERATION and line.messages > contract.max_iterations,
+            f"more than the {contract.max_iterations} iterations of the contract",
+        ),
+        (
+            line.kind in ("link.terms", "residual.share") and (line.rows or 0) > seen.aligned * contract.max_iterations,
+            "more rows than aligned rows times iterations",
+        ),
+    )
+
+
+def _facts(opening: Opening, contract: AnyContract, seen: _Seen) -> list[Fact]:
+    return (
+        _scored(opening, contract, seen) if isinstance(contract, ScoringContract) else _trained(opening, contract, seen)
+    )
+
+
+def _scored(opening: Opening, contract: ScoringContract, seen: _Seen) -> list[Fact]:
+    """What a scoring job released: one rounded projection of each row, or the right to ask for it."""
+    facts = [
+        Fact("model", contract.model, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
+        Fact("mode", contract.mode, "batch: all common rows, once; lookup: single rows until the job ends"),
+        Fact("purpose", contract.purpose or "none given", "as the business stated it"),
+        Fact("retention", contract.retention, "what each party keeps after the end"),
+    ]
+    if opening.audience != AUDITOR:
+        return [*facts, Fact("rows scored", UNKNOWN, "a partner's file holds headers only")]
+    rows = f"{seen.aligned:,}"
+    return [
+        *facts,
+        Fact("rows scored at most", rows, f"quota {contract.score_quota:,}", seen.aligned > contract.score_quota),
+    ]
+
+
+def _trained(opening: Opening, contract: JobContract, seen: _Seen) -> list[Fact]:
     marks = ", ".join(contract.marks) or "none"
     facts = [
         Fact("task", contract.task, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
@@ -299,7 +336,7 @@ def _facts(opening: Opening, checked: Verification, contract: JobContract, seen:
     if opening.audience != AUDITOR:
         return [*facts, Fact("sizes, rows, numbers released", UNKNOWN, "a partner's file holds headers only")]
     own, partner = seen.columns.get("own", 0), seen.columns.get("partner", 0)
-    if opening.role == BUSINESS:
+    if SIDES.get(opening.role) == BUSINESS:
         own = contract.business_columns + 1
     else:
         partner = contract.business_columns + 1

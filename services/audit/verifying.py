@@ -10,9 +10,10 @@ from messages.envelope import PROTOCOL_VERSION, Header, header_signed_by, read_h
 from messages.identity import IdentityError, PublicIdentity
 from messages.keys import AddressError
 from messages.seal import SUITES
-from protocol.contract import ContractError, JobContract, contract_digest, read_contract
+from protocol.contract import ContractError, contract_digest
 from protocol.grants import GRANTED
-from protocol.state import BUSINESS, PROVIDER
+from protocol.scoring_contract import AnyContract, read_any
+from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, SIDES
 from services import chain
 from services.audit.export_file import (
     AUDITOR,
@@ -28,7 +29,12 @@ from services.audit.export_file import (
 )
 
 FINDINGS_MAX: Final = 200
-OPPOSITE: Final = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
+OPPOSITE: Final = {
+    BUSINESS: PROVIDER,
+    PROVIDER: BUSINESS,
+    SCORING_BUSINESS: SCORING_PROVIDER,
+    SCORING_PROVIDER: SCORING_BUSINESS,
+}
 _MESSAGES: Final = (chain.RECEIVED, chain.SENT)
 
 
@@ -56,7 +62,7 @@ class Verification:
 
     opening: Opening | None = None
     ending: Ending | None = None
-    contract: JobContract | None = None
+    contract: AnyContract | None = None
     entries: int = 0
     sent: int = 0
     received: int = 0
@@ -154,14 +160,14 @@ class _Verifier:
         if contract_digest(opening.contract).hex()[:16] != opening.job.rpartition("-")[2]:
             self._find("the contract is not the one that the job's identifier names")
         try:
-            contract = self._result.contract = read_contract(opening.contract)
+            contract = self._result.contract = read_any(opening.contract)
         except ContractError as error:
             self._find(f"the contract cannot be read: {error}")
             return
         if contract.nonce.hex() != opening.job.partition("-")[0]:
             self._find("the contract's nonce is not the one in the job's identifier")
         business, provider = opening.party, opening.partner
-        if opening.role == PROVIDER:
+        if SIDES.get(opening.role) == PROVIDER:
             business, provider = provider, business
         if (contract.business, contract.provider) != (business, provider):
             self._find("the contract names other parties than the file")
@@ -220,7 +226,7 @@ class _Verifier:
         self._head = entry.head
 
     def _opens(self, entry: Entry, header: Header | None) -> bool:
-        if self._opening.role == BUSINESS:
+        if SIDES.get(self._opening.role) == BUSINESS:
             return entry.kind == chain.DECIDED
         return header is not None and (entry.kind, header.kind) == (chain.RECEIVED, "job.propose")
 

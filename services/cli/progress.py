@@ -19,6 +19,8 @@ STAGES = {
     "align": "aligning samples",
     "encrypt_features": "encrypting features",
     "train": "training",
+    "score": "scoring",
+    "serve": "answering lookups",
     "finish": "writing target parameters",
 }
 

@@ -121,6 +121,14 @@ class ModelStore:
         return sorted(found, key=lambda kept: (kept.version.created_at, kept.version.model))
 
 
+def link_versions(data_directory: Path, into: Path) -> None:
+    """Make a party's model versions readable in another directory, without their retirements."""
+    for path in (data_directory / MODELS).glob(f"*/{_VERSION}"):
+        folder = into / MODELS / path.parent.name
+        folder.mkdir(parents=True)
+        (folder / _VERSION).symlink_to(path.resolve())
+
+
 def _write_once(path: Path, data: bytes) -> bool:
     """Write a file that is there whole or not at all, durably; False where there is one already."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

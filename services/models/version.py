@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from learning.history import TargetParameters
+from learning.preparation import FittedPreparation
 from messages.schemas import Digest, Name
 from protocol.contract import JobContract, contract_digest, read_contract
 
@@ -30,7 +31,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         party, role: whose part it is, and what it was in the job.
         contract, contract_digest: the job contract's bytes and their SHA-256.
         targets: own parameters with the grid of training; several for several classes.
-        columns: names of the own columns, in the order of the parameters. They never leave the party.
+        columns: names of the own, prepared columns, in the order of the parameters. They never leave the party.
         parameters: `parameters.json` as the job gave it.
         history: `history.json` as the job gave it.
         data_digest: SHA-256 of the snapshot that the job worked on; empty when the journal no longer had it.
@@ -74,6 +75,23 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """`parameters.json`, decoded."""
         found: dict[str, Any] = msgspec.json.decode(self.parameters)
         return found
+
+    @property
+    def preparation(self) -> FittedPreparation | None:
+        """What is done with source columns before the coefficients are theirs; None: nothing."""
+        found = self.document.get("preparation")
+        return None if found is None else msgspec.convert(found, FittedPreparation)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the columns that scoring needs."""
+        return self.columns if self.preparation is None else self.preparation.sources
+
+    @property
+    def encoded(self) -> frozenset[str]:
+        """The source columns that hold categories."""
+        columns = () if self.preparation is None else self.preparation.columns
+        return frozenset(column.source for column in columns if column.encoding is not None)
 
     @property
     def task(self) -> str:

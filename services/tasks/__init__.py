@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.compute import ComputeFunction
-from services.tasks import admit, align, features, results, train
+from services.tasks import admit, align, features, results, score, train
 
 FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "admit": admit.admit,
@@ -27,4 +27,10 @@ FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "cross.close": train.close_cross,
     "gradient": train.gradient,
     "results": results.results,
+    "score.admit": score.admit,
+    "score.partial": score.send_partial,
+    "score.open": score.open_partial,
+    "score.hold": score.hold,
+    "score.index": score.index,
+    "score.results": score.results,
 }

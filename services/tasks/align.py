@@ -1,6 +1,7 @@
 """Compute tasks of the alignment: mask, sort, list, echo, open, match (docs/alignment.md)."""
 
 import hashlib
+import time
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from alignment import curve, identifiers, sets
 from learning import parts, release
 from messages import schemas
-from protocol.policy import read_policy
+from protocol.policy import Policy, read_policy
+from protocol.state import SCORING_PROVIDER
 from services.compute import TaskContext, TaskRefused, TaskResult
-from services.ledger import Ledger
+from services.ledger import DAY_S, Ledger, ScoresSpent
 from services.snapshot import unpack_snapshot
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -116,7 +118,9 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         found = sets.match(own_tokens, order, partner_tokens)
     except sets.ListError as error:
         raise TaskRefused(error.code, str(error)) from None
-    needed = read_policy(dict(context.settings["policy"])).of(context.partner.name).intersection_min
+    scoring = "model" in arguments
+    policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
+    needed = 1 if scoring else policy.intersection_min  # a file to score may be as small as it likes
     if found.count < max(1, needed):
         raise TaskRefused(
             "intersection_small",
@@ -125,8 +129,11 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         )
     common = [identifiers_of_all[row] for row in found.own_rows]
     places, sizes, used = divide(common, arguments.get("parts"))
-    training = [common[place] for place in places[: len(used)]]
-    allowed = _release_rules(context, arguments, training, used)
+    allowed = 0
+    if scoring:
+        _scoring_rules(context, arguments, found.count, policy)
+    else:
+        allowed = _release_rules(context, arguments, [common[place] for place in places[: len(used)]], used)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
         ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
@@ -149,6 +156,27 @@ def divide(
 
 def _tokens(parts: Inputs) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+
+
+def _scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, policy: Policy) -> None:
+    """A provider counts the rows that are about to be scored against what its policy leaves to the partner."""
+    if arguments["role"] != SCORING_PROVIDER:
+        return
+    if rows > arguments["score_quota"]:
+        raise TaskRefused(
+            "score_quota", f"{rows} identifiers in common, the contract allows {arguments['score_quota']} scores"
+        )
+    try:
+        Ledger(context.data_directory, context.partner.name).grant_scores(
+            context.job,
+            arguments["model"],
+            rows,
+            quota=policy.score_quota,
+            period_s=policy.score_period_days * DAY_S,
+            now=time.time(),
+        )
+    except ScoresSpent as error:
+        raise TaskRefused("score_quota", str(error)) from None
 
 
 def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[str], used: NDArray[np.bool_]) -> int:

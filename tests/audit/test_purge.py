@@ -13,6 +13,7 @@ from services.audit.verifying import verify
 from services.control import ConsoleError
 from services.journal_schema import events
 from services.local import BUSINESS, PROVIDER, connect, embedded, wait_for
+from services.models.store import ModelStore
 from services.party import load_party
 from tests.audit.recorded import AUDITOR, MARKS, PARTNER, Recorded, job_of, write_tables
 from tests.audit.test_exports import stored
@@ -22,11 +23,11 @@ Files = dict[tuple[str, str], Path]
 
 
 def bytes_of(directory: Path) -> bytes:
-    """Everything that a party's data directory holds of the job, but results and ledger."""
+    """Everything that a party's data directory holds of the job, but results, model and ledger."""
     return b"".join(
         path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not {"results", "ledger"} & set(path.parts)
+        if path.is_file() and not {"results", "models", "ledger"} & set(path.parts)
     )
 
 
@@ -65,6 +66,7 @@ def test_everything_private_is_gone_from_the_disk_and_the_rest_is_proved_as_befo
     with pytest.raises(AuditError, match="was purged"):
         place.export(BUSINESS, AUDITOR, tmp_path / "auditor")
     assert (party.data_directory / "results" / place.job / "parameters.json").exists()
+    assert ModelStore(party.data_directory).get(place.job).version.model == place.job
 
 
 def test_purging_twice_changes_nothing_more(copied: Callable[[], Recorded]) -> None:

@@ -9,7 +9,7 @@ from messages.identity import Identity
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, UNREACHABLE, guarded
 from services.job_file import job_from, label_bound, make_contract
-from services.local import BUSINESS, LocalTables, introduce, make_party
+from services.local import BUSINESS, SCORE_QUOTA, LocalTables, introduce, make_party
 from services.party import ConfigError, load_party
 from services.tables import read_table
 
@@ -44,7 +44,7 @@ def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Pat
     found = load_party(party)
     assert set(found.peers) == {"provider-a"}
     assert found.datasets["labels"]["label"] == "y"
-    assert found.policy == {"marks": ["small_sample"], "retention": ["digests"]}
+    assert found.policy == {"marks": ["small_sample"], "retention": ["digests"], "score_quota": SCORE_QUOTA}
     assert repr(found) == "Party('business-a')"
 
 

@@ -136,7 +136,7 @@ async def _second_line(town: house.Town):
 
 def test_proposals_are_parked_where_nobody_answers_them(town):
     async def story():
-        async with bank_and_stranger(town(answering_role="")) as (bank, shop):
+        async with bank_and_stranger(town(answering_role=lambda contract: "")) as (bank, shop):
             await shop.say(JOB, propose(), 1)
             await house.parked_as(bank, "proposal_unwanted")
             assert await bank.jobs() == []

@@ -21,7 +21,7 @@ from broker.transport import Delivery
 from messages import codec, schemas
 from messages.keys import check_name
 from protocol.effects import BlobRef, Computed, Started
-from protocol.machines import ROLES
+from protocol.machines import ROLES, answering_role
 from services import chain, inbox, jobs, journal_schema, parking
 from services.blobs import BlobStore
 from services.envelopes import Envelopes
@@ -84,7 +84,7 @@ class Bank:
             outbox,
             self.stepper,
             self.secrets,
-            answering_role="provider",
+            answering_role=answering_role,
             expiry_of=expiry_of,
             clock=lambda: 1.0,
         )

@@ -1,0 +1,149 @@
+"""The contract of a scoring job: which model scores whose rows, how many of them, and for how long.
+
+It travels and is signed like a job contract. Its bytes begin with their kind, which a job contract has not, so that
+neither can be taken for the other.
+"""
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from messages.schemas import Digest, Name
+from protocol.contract import (
+    CONTRACT_BYTES_MAX,
+    LEAKAGE_VERSION,
+    LOGIC_VERSIONS,
+    PROTOCOL_VERSION,
+    ContractError,
+    DatasetName,
+    JobContract,
+    Retention,
+    decode_contract,
+    read_contract,
+)
+
+SCORE: Final = "score"
+SCORE_CHUNK_ROWS: Final = 65_536
+
+Mode = Literal["batch", "lookup"]
+"""`batch`: a score for every common row, once. `lookup`: single rows on request, until the job ends."""
+
+
+class ScoringContract(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=SCORE
+):
+    """What the parties of a model agree on before it scores.
+
+    `model` is the training job's identifier and `model_digest` the SHA-256 of its contract. `score_quota`: rows that
+    may be scored in this job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
+    """
+
+    protocol_version: int
+    logic_version: int
+    leakage_version: int
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    business: Name
+    provider: Name
+    business_key: Digest
+    provider_key: Digest
+    provider_dataset: DatasetName
+    model: Name
+    model_digest: Digest
+    mode: Mode = "batch"
+    purpose: Annotated[str, Meta(max_length=200)] = ""
+    data_digest: Digest
+    business_rows: Annotated[int, Meta(ge=1, le=2**31)]
+    score_quota: Annotated[int, Meta(ge=1, le=2**40)]
+    psi_quota: Annotated[int, Meta(ge=1, le=2**40)]
+    identifier_schema: Annotated[str, Meta(max_length=200)] = "exact.v1"
+    align_chunk_items: Annotated[int, Meta(ge=1, le=16_384)] = 16_384
+    chunk_rows_max: Annotated[int, Meta(ge=1, le=SCORE_CHUNK_ROWS)] = SCORE_CHUNK_ROWS
+    retention: Retention = "digests"
+    expires_at: Annotated[int, Meta(ge=0, le=2**48)]
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """All parties, the business first."""
+        return (self.business, self.provider)
+
+
+AnyContract = JobContract | ScoringContract
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What tells the contracts apart: a job contract has no kind."""
+
+    kind: str = ""
+
+
+def kind_of_contract(data: bytes) -> str:
+    """`score`, or nothing for a job contract and for what is no contract. Does not raise."""
+    try:
+        return msgspec.msgpack.decode(data, type=_Kind).kind
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def encode_scoring(contract: ScoringContract) -> bytes:
+    """The contract's one and only byte form: a msgpack map, kind first, then in field order."""
+    return msgspec.msgpack.encode(contract)
+
+
+def read_scoring(data: bytes) -> ScoringContract:
+    """Read a scoring contract of any version. Raises ContractError when it is malformed or not canonical."""
+    if len(data) > CONTRACT_BYTES_MAX:
+        raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
+    try:
+        contract = msgspec.msgpack.decode(data, type=ScoringContract)
+    except msgspec.MsgspecError as error:
+        raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ContractError("contract_malformed", "the contract cannot be read: it is no msgpack") from None
+    if encode_scoring(contract) != data:
+        raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
+    return contract
+
+
+def decode_scoring(data: bytes) -> ScoringContract:
+    """Read a scoring contract; raises ContractError when it is malformed, not canonical or breaks a rule."""
+    contract = read_scoring(data)
+    check_scoring(contract)
+    return contract
+
+
+def check_scoring(contract: ScoringContract) -> None:
+    """The rules that hold whatever the policies say. Raises ContractError naming rule and remedy."""
+    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version not in LOGIC_VERSIONS:
+        raise ContractError(
+            "version",
+            f"the contract asks for protocol {contract.protocol_version}, logic {contract.logic_version}; this "
+            f"software speaks protocol {PROTOCOL_VERSION}, logic {' or '.join(map(str, sorted(LOGIC_VERSIONS)))}: "
+            "upgrade the older party",
+        )
+    if contract.leakage_version != LEAKAGE_VERSION:
+        raise ContractError(
+            "leakage_version",
+            f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
+        )
+    if contract.business == contract.provider:
+        raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    if contract.mode == "lookup" and not contract.expires_at:
+        raise ContractError("expiry_missing", "a job that answers lookups needs an expiry: give expires_in_hours")
+
+
+def read_any(data: bytes) -> AnyContract:
+    """Read a contract of either kind and any version, as an audit does. Raises ContractError."""
+    return read_scoring(data) if kind_of_contract(data) == SCORE else read_contract(data)
+
+
+def decode_any(data: bytes) -> AnyContract:
+    """Read a contract of either kind; raises ContractError when it is malformed, not canonical or breaks a rule."""
+    return decode_scoring(data) if kind_of_contract(data) == SCORE else decode_contract(data)
+
+
+def agreement_of(contract: bytes, tokens_digest: bytes, count: int) -> bytes:
+    """What both parties of a scoring job must have derived alike, for `job.done`: 32 bytes."""
+    said = b"warren scoring agreement v1\x00" + tokens_digest + count.to_bytes(8, "big")
+    return hashlib.sha256(hashlib.sha256(contract).digest() + said).digest()

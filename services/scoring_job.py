@@ -1,0 +1,124 @@
+"""A scoring job at the business: from a file of rows to a contract, identifiers and own scores."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from messages.identity import PublicIdentity
+from protocol.contract import LEAKAGE_VERSION, LOGIC_VERSION, PROTOCOL_VERSION, ContractError, Retention
+from protocol.scoring_contract import Mode, ScoringContract, check_scoring, encode_scoring
+from protocol.state import BUSINESS
+from services.models.scoring import read_and_score
+from services.models.store import ModelStore
+from services.models.version import ModelVersion
+from services.party import ConfigError, Party
+from services.snapshot import pack_identifiers
+from services.tables import Table, data_digest
+
+PSI_QUOTA: Final = 10_000_000
+LOOKUP_HOURS: Final = 24.0
+"""How long a job answers lookups when nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an operator asks for. `source` empty: the file of the data set that the model was trained on."""
+
+    model: str
+    source: str = ""
+    mode: Mode = "batch"
+    purpose: str = ""
+    provider_dataset: str = ""
+    expires_in_hours: float = 0.0
+    retention: Retention = "digests"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a scoring job starts with. `blobs`: identifiers, own scores, each with its number of rows."""
+
+    contract: bytes
+    partner: str
+    blobs: tuple[tuple[bytes, int], ...] = field(repr=False)
+    facts: bytes = field(repr=False)
+
+
+def prepare(party: Party, asked: Asked) -> Prepared:
+    """Read the rows, score them with the own part, make the contract.
+
+    Raises ConfigError, TableError, ModelUnknown, ModelRetired, ModelDamaged.
+    """
+    version = ModelStore(party.data_directory).usable(asked.model)
+    if version.role != BUSINESS:
+        raise ConfigError(f"model {asked.model}: {party.file.name} was its provider; its business asks for scores")
+    terms = version.terms
+    if terms.provider not in party.peers:
+        raise ConfigError(f"{terms.provider} is no peer of {party.file.name}; add it with `warren peer add FILE`")
+    table, scores = read_and_score(version, *source_of(party, version, asked.source))
+    salt, rows = secrets.token_bytes(32), len(table.identifiers)
+    contract = make_contract(party.identity.public, party.peers[terms.provider], version, asked, table, salt)
+    return Prepared(
+        contract=encode_scoring(contract),
+        partner=terms.provider,
+        blobs=((pack_identifiers(table.identifiers), rows), (scores.astype("<f8").tobytes(), rows)),
+        facts=msgspec.msgpack.encode({"salt": salt}),
+    )
+
+
+def source_of(party: Party, version: ModelVersion, source: str) -> tuple[Path, str]:
+    """(file, identifier column) of the rows to score: those given, or the model's own data set. Raises ConfigError."""
+    name = version.terms.business_dataset
+    if name not in party.datasets:
+        raise ConfigError(
+            f"party.toml has no data set {name} any more, which model {version.model} was trained on: its `id` names "
+            "the identifier column"
+        )
+    entry = party.datasets[name]
+    return Path(source or entry["source"]), entry["id"]
+
+
+def make_contract(
+    business: PublicIdentity,
+    provider: PublicIdentity,
+    version: ModelVersion,
+    asked: Asked,
+    table: Table,
+    salt: bytes,
+) -> ScoringContract:
+    """The contract of a scoring job. Raises ConfigError when no policy could accept it."""
+    hours = asked.expires_in_hours or (LOOKUP_HOURS if asked.mode == "lookup" else 0.0)
+    identifiers_only = Table(identifiers=table.identifiers, columns=(), values=table.values[:, :0])
+    try:
+        contract = ScoringContract(
+            protocol_version=PROTOCOL_VERSION,
+            logic_version=LOGIC_VERSION,
+            leakage_version=LEAKAGE_VERSION,
+            nonce=secrets.token_bytes(8),
+            business=business.name,
+            provider=provider.name,
+            business_key=business.digest(),
+            provider_key=provider.digest(),
+            provider_dataset=asked.provider_dataset or version.terms.provider_dataset,
+            model=version.model,
+            model_digest=version.contract_digest,
+            mode=asked.mode,
+            purpose=asked.purpose,
+            data_digest=data_digest(identifiers_only, salt=salt),
+            business_rows=len(table.identifiers),
+            score_quota=len(table.identifiers),
+            psi_quota=max(PSI_QUOTA, len(table.identifiers)),
+            retention=asked.retention,
+            identifier_schema=version.terms.identifier_schema,
+            expires_at=int(time.time() + hours * 3600) if hours else 0,
+        )
+        contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), ScoringContract)
+        check_scoring(contract)
+    except ContractError as error:
+        raise ConfigError(f"scoring job: {error.reason}") from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"scoring job: {error}") from None
+    return contract

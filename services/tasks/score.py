@@ -1,0 +1,207 @@
+"""Compute tasks of scoring: admit, partial scores, results, and what single rows are answered from."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alignment import identifiers
+from learning import projections
+from learning.evaluation import mean_response
+from messages import schemas
+from protocol.contract import ContractError
+from protocol.policy import Decision, decide_scoring, read_policy
+from protocol.scoring_contract import ScoringContract, decode_scoring
+from services.compute import TaskContext, TaskRefused, TaskResult
+from services.models.scoring import model_for, model_unit, read_and_score
+from services.models.store import ModelRetired, ModelStore, ModelUnknown
+from services.models.version import ModelDamaged, ModelVersion
+from services.snapshot import pack_identifiers, unpack_snapshot
+from services.tables import TableError, data_digest, schema_digest
+from services.tasks import keyring
+from services.tasks.sealing import open_chunk, seal_chunk
+
+Inputs = tuple[bytes, ...]
+
+HASH_BYTES: Final = 16
+"""Of an identifier in the index of single rows: 1e7 identifiers share one with chance 1e-25."""
+
+
+def _decline(code: str, reason: str, own_reason: str = "") -> TaskResult:
+    """`own_reason`: what stays here instead of the partner's text."""
+    output = {"reason_code": code, "reason": reason}
+    return TaskResult({**output, "own_reason": own_reason} if own_reason else output, ())
+
+
+def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """The provider judges a scoring contract and scores its data set. Blobs: identifiers, own scores (float64)."""
+    del inputs
+    try:
+        contract = decode_scoring(arguments["contract"])
+    except ContractError as error:
+        return _decline(error.code, error.reason)
+    if refused := _judge(context, contract):
+        return refused
+    try:
+        version = model_for(ModelStore(context.data_directory), contract, context.party)
+    except (ModelUnknown, ModelRetired, ModelDamaged) as error:
+        code = {ModelUnknown: "model_unknown", ModelRetired: "model_retired"}.get(type(error), "model_damaged")
+        return _decline(code, f"{context.party} does not score with model {contract.model}: {code}", str(error))
+    dataset = context.settings["datasets"][contract.provider_dataset]
+    try:
+        table, scores = read_and_score(version, Path(dataset["source"]), dataset["id"])
+    except TableError as error:
+        # The text names this party's files and columns: they stay here, the partner gets the code.
+        context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))
+        reason = f"the data set {contract.provider_dataset} cannot be scored ({error.code}); its owner's job says where"
+        return _decline("dataset_unfit", reason, f"data set {contract.provider_dataset}: {error}")
+    rows = len(table.identifiers)
+    return TaskResult(
+        {
+            "reason_code": "",
+            "reason": "",
+            "rows": rows,
+            "columns": len(version.columns),
+            "data_digest": data_digest(table, salt=context.job_secret),
+            "schema_digest": schema_digest(table, salt=context.job_secret),
+        },
+        ((pack_identifiers(table.identifiers), rows), (scores.astype("<f8").tobytes(), rows)),
+    )
+
+
+def _judge(context: TaskContext, contract: ScoringContract) -> TaskResult | None:
+    """A refusal by policy or keys, or None."""
+    policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
+    decision: Decision = decide_scoring(contract, policy, frozenset(context.settings["datasets"]))
+    if not decision.acceptable:
+        return _decline(decision.reason_code, decision.reason)
+    fingerprints = (context.partner.digest(), context.identity.public.digest())
+    if (contract.business_key, contract.provider_key) != fingerprints:
+        return _decline(
+            "keys_differ",
+            "the contract names other identity keys than the ones exchanged: compare fingerprints",
+        )
+    return None
+
+
+def _version(context: TaskContext, model: str) -> ModelVersion:
+    """The version that the job was admitted with; a retirement since stops new jobs, not this one."""
+    try:
+        return ModelStore(context.data_directory).get(model).version
+    except (ModelUnknown, ModelDamaged):
+        raise TaskRefused("model_lost", f"{context.party} cannot read model {model} any more") from None
+
+
+def _units(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> projections.Units:
+    """The own scores of some rows of a named set: inputs are scores of all own rows, and the set's row numbers."""
+    scores = np.frombuffer(inputs[0], dtype="<f8")
+    first, rows = arguments["first_row"], arguments["rows"]
+    chosen = np.frombuffer(inputs[1], dtype="<i8")[first : first + rows]
+    return projections.to_units(scores[chosen], model_unit(_version(context, arguments["model"])))
+
+
+def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Round and seal a chunk of partial scores."""
+    chunk = arguments["chunk"]
+    message = schemas.ScorePartial(
+        part=arguments["part"],
+        iteration=arguments["iteration"],
+        first_row=arguments["first_row"],
+        rows=arguments["rows"],
+        values=projections.to_bytes(_units(context, arguments, inputs)),
+    )
+    sealed = seal_chunk(context, message, chunk, arguments["chunks"])
+    return TaskResult(sealed.proof, ((sealed.body, arguments["rows"]),))
+
+
+def open_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Check a chunk of partial scores. Blob: its values, 8 bytes a row."""
+    chunk, rows = arguments["chunk"], arguments["rows"]
+    where = f"score.partial chunk {chunk} from {context.partner.name}"
+    message = open_chunk(context, inputs[0], schemas.ScorePartial, chunk, arguments["chunks"])
+    said = (message.part, message.iteration, message.first_row, message.rows)
+    if said != (arguments["part"], arguments["iteration"], arguments["first_row"], rows):
+        raise TaskRefused("partial_rows", f"{where} speaks of other rows than chunk {chunk} of {arguments['part']}")
+    if len(message.values) != 8 * rows:
+        raise TaskRefused("partial_rows", f"{where} has {len(message.values)} bytes for {rows} rows")
+    return TaskResult({}, ((message.values, rows),))
+
+
+def hold(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """What the provider answers for single rows. Blob: values of all aligned rows, 8 bytes a row."""
+    units = _units(context, arguments, inputs)
+    return TaskResult({}, ((projections.to_bytes(units), len(units)),))
+
+
+def index(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """What the business looks single rows up in. Blob: an `Index`."""
+    names = unpack_snapshot(inputs[0]).identifiers
+    scores = np.frombuffer(inputs[1], dtype="<f8")
+    rows = np.frombuffer(inputs[2], dtype="<i8")
+    version = _version(context, arguments["model"])
+    salt = keyring.stream(context, "score-index").bytes(32)
+    hashes = hash_identifiers(identifiers.normalise([names[row] for row in rows], arguments["schema"]), salt)
+    order = np.argsort(hashes)
+    found = Index(
+        salt=salt,
+        schema=arguments["schema"],
+        task=version.task,
+        unit=model_unit(version),
+        hashes=hashes[order].tobytes(),
+        places=order.astype("<i8").tobytes(),
+        scores=scores[rows[order]].astype("<f8").tobytes(),
+    )
+    return TaskResult({}, ((msgspec.msgpack.encode(found), len(rows)),))
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """Aligned rows by salted hash of their identifier: `hashes` sorted, 16 bytes each; places in the common order."""
+
+    salt: bytes
+    schema: str
+    task: str
+    unit: float
+    hashes: bytes
+    places: bytes
+    scores: bytes
+
+
+def hash_identifiers(names: list[bytes], salt: bytes) -> NDArray[np.bytes_]:
+    """Salted hashes of normalised identifiers, as fixed-width byte strings."""
+    joined = b"".join(hashlib.blake2b(name, key=salt, digest_size=HASH_BYTES).digest() for name in names)
+    return np.frombuffer(joined, dtype=f"S{HASH_BYTES}")
+
+
+def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Add the own scores and apply the inverse link. Blobs: `scores.csv`, `unmatched.csv`, in the own rows' order."""
+    names = unpack_snapshot(inputs[0]).identifiers
+    own = np.frombuffer(inputs[1], dtype="<f8")
+    rows = np.frombuffer(inputs[2], dtype="<i8")
+    version = _version(context, arguments["model"])
+    partial = projections.from_units(projections.from_bytes(b"".join(inputs[3:])), model_unit(version))
+    order = np.argsort(rows)
+    matched = rows[order]
+    scores = own[matched] + partial[order]
+    rest = np.setdiff1d(np.arange(len(names)), matched, assume_unique=True)
+    frame = pl.DataFrame(
+        {
+            "id": pl.Series([names[row] for row in matched], dtype=pl.String),
+            "score": scores,
+            "prediction": mean_response(version.task, scores),
+        }
+    )
+    missing = pl.DataFrame({"id": pl.Series([names[row] for row in rest], dtype=pl.String)})
+    return TaskResult(
+        {"matched": len(matched), "unmatched": len(rest)}, ((_csv(frame), len(matched)), (_csv(missing), len(rest)))
+    )
+
+
+def _csv(frame: pl.DataFrame) -> bytes:
+    data = io.BytesIO()
+    frame.write_csv(data)
+    return data.getvalue()
