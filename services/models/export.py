@@ -24,7 +24,7 @@ def part_of(version: ModelVersion) -> bytes:
         "business": terms.business,
         "provider": terms.provider,
         "task": version.task,
-        "link": LINKS[version.task],
+        "link": LINKS.get(version.task, "log"),
         "rows": version.rows,
         "l2": version.document["l2"],
         "contract_digest": version.contract_digest.hex(),
@@ -45,5 +45,5 @@ def part_of(version: ModelVersion) -> bytes:
     return msgspec.json.format(msgspec.json.encode(part), indent=2) + b"\n"
 
 
-LINKS: Final = {"logistic": "logit", "linear": "identity", "poisson": "log"}
-"""Task -> link function, in the words of generalised linear models."""
+LINKS: Final = {"logistic": "logit", "linear": "identity"}
+"""Task -> link function, in the words of generalised linear models; of all others it is the logarithm."""
