@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from broker.transport import Transport, TransportState
+from broker.transport import Delivery, Transport, TransportState
 from messages import schemas
 from messages.identity import Identity, PublicIdentity
 from services import retention
@@ -34,6 +34,7 @@ from services.journal_mark import JournalMark
 from services.lag import LagMeter
 from services.limits import QUESTIONS_WAITING_MAX, Timing
 from services.lines import Line
+from services.lookups import Lookups
 from services.notices import Notices, Question, ReadyTask
 from services.outbox import Outbox
 from services.receiving import Receiving
@@ -190,6 +191,7 @@ class Daemon(Desk):
         )
         super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of, stepper.partners_of)
         self._executor = self._make_executor(config)
+        self.lookups = Lookups(journal, blobs, envelopes, relay, config.data_directory, around.entropy)
         self.lag = LagMeter(config.timing.lag)
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
@@ -249,7 +251,7 @@ class Daemon(Desk):
 
     async def _run_parts(self) -> None:
         parts = (
-            self._transport.run(self._runner.receive),
+            self._transport.run(self._take),
             self._runner.run(),
             self._relay.run(),
             self._executor.run(),
@@ -265,6 +267,10 @@ class Daemon(Desk):
             log.info("stopping")
             for part in running:
                 part.cancel()
+
+    async def _take(self, delivery: Delivery) -> None:
+        if not await self.lookups.take(delivery):
+            await self._runner.receive(delivery)
 
     def stop(self) -> None:
         """Finish the transaction under way and leave."""
@@ -316,6 +322,7 @@ class Daemon(Desk):
                 seen = changes
             try:
                 await self._runner.expire()
+                await self.lookups.note_counts()
             except JournalUnavailable:
                 log.warning("expiries are looked for later")
 
@@ -344,6 +351,7 @@ class Daemon(Desk):
             self._relay.frozen(job, partner, code)
         for job in notices.ended:
             self._executor.drop(job)
+            self.lookups.ended(job)
             if job in notices.silenced:
                 self.ended(job)
             else:

@@ -289,8 +289,8 @@ def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ConsoleClient:
             time.sleep(POLL_S)
 
 
-def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None) -> dict[str, Any]:
-    """Poll a job until it has ended. Returns its last view.
+def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None, *, until_stage: str = "") -> dict[str, Any]:
+    """Poll a job until it has ended, or has come to a stage. Returns its last view.
 
     Raises ConsoleUnreachable when the daemon goes away, or what ended it if it ran in this process.
     """
@@ -299,6 +299,8 @@ def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None) -> dic
             view: dict[str, Any] = client.ask("job", id=job)
         if watch is not None:
             watch(view)
+        if until_stage and (view["progress"] or {}).get("stage") == until_stage:
+            return view
         if view["status"] != "running" and (view["outcome"] != "done" or view["results"]):
             return view
         time.sleep(POLL_S)

@@ -141,6 +141,9 @@ class Receiving:
         """An unsequenced message about a job that is not frozen."""
         refusal = ""
         match message:
+            case schemas.ScoreAsk() | schemas.ScoreAnswer():
+                # Those that can be taken never come here: see `services.lookups`.
+                return "lookup_unwanted"
             case schemas.JobFrozen():
                 self._stepper.desert(connection, record, line, message.reason_code, notices)
             case schemas.ReceiptRequest():

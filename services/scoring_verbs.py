@@ -1,7 +1,7 @@
 """The console's verbs behind `warren predict`."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from protocol.contract import job_id
 from protocol.state import SCORING_BUSINESS
@@ -9,11 +9,15 @@ from services.console_arguments import number_of, text_of
 from services.control import ConsoleError, Verb
 from services.daemon import Daemon
 from services.job_file import EXPIRES_IN_HOURS_MAX
+from services.lookups import LookupRefused
 from services.models.store import ModelRetired, ModelUnknown
 from services.models.version import ModelDamaged
 from services.party import ConfigError, Party
 from services.scoring_job import Asked, prepare
 from services.tables import TableError
+
+LOOKUP_TIMEOUT_S: Final = 5.0
+LOOKUP_TIMEOUT_MAX_S: Final = 600.0
 
 
 class ScoringVerbs:
@@ -25,7 +29,7 @@ class ScoringVerbs:
 
     def table(self) -> dict[str, Verb]:
         """Verb names and what answers them."""
-        return {"predict": self.predict}
+        return {"predict": self.predict, "lookup": self.lookup}
 
     async def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start a scoring job: of all rows of a file, or one that answers lookups."""
@@ -55,3 +59,16 @@ class ScoringVerbs:
             role=SCORING_BUSINESS,
         )
         return {"job": job}
+
+    async def lookup(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The score of one row by its identifier, from a job that answers lookups."""
+        timeout_s = number_of(request, "timeout_s", LOOKUP_TIMEOUT_S, least=0.0, most=LOOKUP_TIMEOUT_MAX_S)
+        try:
+            found = await self._daemon.lookups.score(text_of(request, "model"), text_of(request, "id"), timeout_s)
+        except LookupRefused as error:
+            raise ConsoleError(error.code, str(error)) from None
+        except TimeoutError:
+            state = self._daemon.transport_state
+            why = "its daemon does not answer" if state.up else state.detail
+            raise ConsoleError("unreachable", f"no answer within {timeout_s:g} s: {why}") from None
+        return {"job": found.job, "score": found.score, "prediction": found.prediction}

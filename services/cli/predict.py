@@ -33,25 +33,37 @@ def predict(
     provider_dataset: Annotated[
         str, typer.Option(help="The provider's data set; by default the one that the model was trained on.")
     ] = "",
+    identifier: Annotated[str, typer.Option("--id", help="Look one row up, in a job opened with --lookup.")] = "",
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="Open a job that answers single rows of the file until it expires.")
+    ] = False,
+    expires_in_hours: Annotated[float, typer.Option(help="When the job ends by itself; 0: after a day.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Score the rows of a file with a model of the running daemon and of its partner's.
+    """Score rows with a model that this party and its partner trained: a whole file, or one row by its identifier.
 
-    Written are id, score and prediction of every row that the partner has, too, in the file's order; the identifiers
-    of the others go to a file beside it.
+    Of a file are written id, score and prediction of every row that the partner has, too, in the file's order; the
+    identifiers of the others go to a file beside it.
     """
     if out_file is not None:
         _check_out(out_file)
     with ConsoleClient(load_party(party).data_directory) as client:
+        if identifier:
+            return _look_up(client, model, identifier, as_json=as_json)
         job = client.ask(
             "predict",
             model=model,
+            mode="lookup" if lookup else "batch",
             business=str(business.resolve()) if business else "",
             purpose=purpose,
             provider_dataset=provider_dataset,
+            expires_in_hours=expires_in_hours,
         )["job"]
         with ProgressView() as watch:
-            view = wait_for(client, job, None if as_json else watch)
+            view = wait_for(client, job, None if as_json else watch, until_stage="serve" if lookup else "")
+    if lookup and view["status"] == "running":
+        print(json.dumps({"job": job}) if as_json else f"{job} answers lookups; end it with `warren cancel {job}`")  # noqa: T201
+        return DONE
     if view["outcome"] != "done":
         complain(view["outcome"] or view["status"], f"({view['reason_code']}): {view['reason']}")
         return OUTCOMES.get(view["outcome"], FAILED)
@@ -62,6 +74,12 @@ def predict(
     out.print(plain(f"{told['scored']:,} rows scored: {told['scores']}"))
     if told["unmatched"]:
         out.print(plain(f"{told['unmatched']:,} rows are unknown to the partner: {told['unmatched_file']}"))
+    return DONE
+
+
+def _look_up(client: ConsoleClient, model: str, identifier: str, *, as_json: bool) -> int:
+    found = client.ask("lookup", model=model, id=identifier)
+    print(json.dumps(found) if as_json else f"score {found['score']:.3f}, prediction {found['prediction']:.6g}")  # noqa: T201
     return DONE
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit.recorded import Recorded, record
+from tests.audit.recorded import BUSINESS, PROVIDER, Recorded, record
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +27,15 @@ def copied(trained: Recorded, tmp_path: Path) -> Callable[[], Recorded]:
         return Recorded(trained.job, paths)
 
     return copy
+
+
+@pytest.fixture
+def model(copied: Callable[[], Recorded], trained: Recorded, tmp_path: Path) -> Recorded:
+    """A copy of the trained model's parties; the tables beside them, where their configuration looks."""
+    found = copied()
+    for role in (BUSINESS, PROVIDER):
+        source = trained.paths[role].parent.parent / f"{role}.csv"
+        (tmp_path / f"{role}.csv").write_bytes(source.read_bytes())
+        text = found.paths[role].read_text()
+        found.paths[role].write_text(text.replace(str(source), str(tmp_path / f"{role}.csv")))
+    return found

@@ -1,7 +1,7 @@
 """Batch scoring between two daemons: the right scores, of the right rows, and only where it is allowed."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,16 +61,6 @@ def with_strangers(recorded: Recorded, directory: Path) -> Path:
     rows = pl.concat([known.tail(40), strangers, known.head(20)]).sample(fraction=1.0, shuffle=True, seed=3)
     rows.write_csv(directory / "score.csv")
     return directory / "score.csv"
-
-
-@pytest.fixture
-def model(copied: Callable[[], Recorded], trained: Recorded, tmp_path: Path) -> Recorded:
-    """A copy of the trained model's parties; the tables beside them, where their configuration looks."""
-    found = copied()
-    for role in (BUSINESS, PROVIDER):
-        source = trained.paths[role].parent.parent / f"{role}.csv"
-        (tmp_path / f"{role}.csv").write_bytes(source.read_bytes())
-    return found
 
 
 def policy(recorded: Recorded, **keys: Any) -> None:
