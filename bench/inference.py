@@ -20,6 +20,7 @@ from learning import curvature_terms, inference, links
 from learning import history as histories
 from learning.quantise import Quantised
 from learning.reductions import column_sums
+from learning.targets import Targets
 from paillier.budget import BitBudget, bit_budget
 
 Vector = NDArray[np.float64]
@@ -92,7 +93,7 @@ def _residuals(
     bound, spread = links.score_range(z[1], family, 2)
     expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=len(labels), slope=along is None)
     if along is None:
-        constant, coefficients = links.business_terms(expansion, z[0], labels, budget.f_u)
+        constant, coefficients = links.business_terms(expansion, z[0], Targets(labels), budget.f_u)
         exponents = links.provider_exponents(expansion, z[1])
         addend = links.provider_addend(expansion, z[1], budget.f_u)
     else:

@@ -18,7 +18,7 @@ from learning import links, loop, metrics, release
 from learning.family import Family
 from learning.quantise import Quantised, quantise
 from learning.reductions import column_sums
-from learning.start import declared_units, start_score
+from learning.targets import Targets, declared_units, start_score
 from paillier.budget import bit_budget
 from services import reference
 
@@ -43,7 +43,7 @@ class Job:
         """As `services.job_file` declares it."""
         if self.task not in ("gamma", "tweedie"):
             return Family(task=self.task, label_bound=self.label_bound)
-        unit, curvature = declared_units(self.task, self.power, labels)
+        unit, curvature = declared_units(self.task, self.power, Targets(labels))
         return Family(task=self.task, power=self.power, value_bits=24, residual_unit=unit, curvature=curvature)
 
 
@@ -99,7 +99,7 @@ def train(
         for matrix, first in ((business, True), (provider, False))
     ]
     family = job.family(labels)
-    base = start_score(family, labels)
+    base = start_score(family, Targets(labels))
     local = [
         histories.begin(side, family=family, l2=job.l2, release_noise=job.release_noise, base=own)
         for side, own in zip(sides, (base, 0.0), strict=True)
@@ -124,7 +124,7 @@ def train(
         z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
         bound, spread = links.score_range(z[1], family, iteration)
         expansion = links.choose(family, bound=bound, spread=spread, tolerance=state.link_tolerance)
-        constant, coefficients = links.business_terms(expansion, z[0], labels, budget.f_u)
+        constant, coefficients = links.business_terms(expansion, z[0], Targets(labels), budget.f_u)
         residuals = links.combine(
             constant,
             coefficients,

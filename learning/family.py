@@ -42,7 +42,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     `residual_unit`: what one unit of a computed residual stands for. `curvature`: of the loss for each unit of score,
     on average at the start; 0 stands for the task's bound, and for a start at score 0 instead of the mean label's.
-    `weighted`: whether rows have weights.
+    `weighted`, `shifted`: whether the business's rows have weights, and scores to begin with.
     """
 
     task: str
@@ -52,6 +52,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     residual_unit: float = 1.0
     curvature: float = 0.0
     weighted: bool = False
+    shifted: bool = False
 
     @property
     def exponents(self) -> tuple[float, ...]:
@@ -115,6 +116,10 @@ def check_family(family: Family) -> None:
         ),
         (family.value_bits == VALUE_BITS or logs, f"value_bits: {VALUE_BITS} but for log links"),
         (mantissa == 0.5, "residual_unit: a power of two"),
+        (
+            family.residual_unit == 1.0 or family.weighted or family.curvature > 0.0,
+            "residual_unit: 1 but with weights or a log link that starts at the mean label",
+        ),
         (family.curvature == 0.0 or logs, "curvature: only for log links"),
         (family.curvature > 0.0 or family.task not in ("gamma", "tweedie"), f"curvature: needed for {family.task}"),
     )
@@ -133,4 +138,5 @@ def family_of(facts: Mapping[str, Any]) -> Family:
         residual_unit=facts.get("residual_unit", 1.0),
         curvature=facts.get("curvature", 0.0),
         weighted=facts.get("weighted", False),
+        shifted=facts.get("shifted", False),
     )

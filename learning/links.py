@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from learning import characters, log_links
 from learning.family import LOG_LINKS, VALUE_BITS, Family, LinkError
 from learning.reductions import root_mean_square
+from learning.targets import Targets
 
 Vector = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -34,7 +35,7 @@ LINEAR_SCORE_MAX: Final = 4.0
 ROWS_ABOVE_MIN: Final = 10
 SHARE_ABOVE_MAX: Final = 1000  # one row in a thousand
 GRID: Final = (1.0, 1.189207115002721, 1.4142135623730951, 1.6817928305074292)  # 2^(k/4)
-ROOM_ABOVE: Final = 1.5
+ROOM_ABOVE: Final = 2.0
 LINK_TOLERANCE: Final = 0.0115
 
 
@@ -88,9 +89,8 @@ def score_range(scores: Vector, family: Family, iteration: int) -> tuple[float, 
     """(bound, spread) that the provider announces, rounded up to powers of 2^(1/4).
 
     The bound is the largest score that at least 10 rows and a thousandth of all rows lie beyond (in size for
-    logistic, on the side where characters grow for a log link), never below 1/4; half as much more where values have
-    more than 15 bits. (0, 0) where nothing needs it:
-    linear, first iteration.
+    logistic, on the side where characters grow for a log link), never below 1/4; twice that where clipping costs more
+    than width (values of more than 15 bits, weighted linear). (0, 0) where nothing needs it: linear, first iteration.
     """
     if iteration == 1 or (family.task == "linear" and not family.weighted):
         return 0.0, 0.0
@@ -98,7 +98,7 @@ def score_range(scores: Vector, family: Family, iteration: int) -> tuple[float, 
     ordered = np.sort(log_links.upper(scores, family) if logs else np.abs(scores))
     beyond = max(ROWS_ABOVE_MIN, len(scores) // SHARE_ABOVE_MAX)
     quantile = float(ordered[max(0, len(scores) - 1 - beyond)])
-    if family.value_bits > VALUE_BITS:
+    if family.value_bits > VALUE_BITS or family.task == "linear":
         # Values have bits to spare, and the rows that would be clipped are those with the largest residuals.
         quantile *= ROOM_ABOVE
     bound = _grid_up(max(BOUND_MIN, quantile))
@@ -129,17 +129,18 @@ def choose(family: Family, *, bound: float, spread: float, tolerance: float) -> 
     return Expansion(family=family, terms=2 * harmonics, bound=bound, stretch=stretch, spread=spread)
 
 
-def business_terms(
-    expansion: Expansion, scores: Vector, labels: Vector, f_u: int, weights: Vector | None = None
-) -> tuple[Integers, Integers]:
+def business_terms(expansion: Expansion, scores: Vector, targets: Targets, f_u: int) -> tuple[Integers, Integers]:
     """(A (n,), u (n, terms)): the plaintexts that the business encrypts. Raises LinkError on unfit labels.
 
-    `weights` (n,) of the rows multiply both, so that the provider does with them what it does without.
+    A row's weight multiplies both and its offset is added to the score, so that the provider does with them what it
+    does without.
     """
     family = expansion.family
-    check_labels(family, labels)
-    scale = (np.ones(len(scores)) if weights is None else weights) / family.residual_unit
-    constant, coefficients, offset = _plain_terms(expansion, scores, labels, scale)
+    check_labels(family, targets.label)
+    scale = targets.weights / family.residual_unit
+    if targets.offset is not None:
+        scores = scores + targets.offset / (family.label_bound if family.task == "linear" else 1.0)
+    constant, coefficients, offset = _plain_terms(expansion, scores, targets.label, scale)
     whole = np.rint(coefficients * 2.0**f_u).astype(np.int64)
     values_max = (1 << family.value_bits) - 1
     return _units(constant, f_u, values_max) - offset * values_max * whole.sum(axis=1), whole

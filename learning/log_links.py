@@ -5,7 +5,6 @@
 An exponent of 0 has no character; its part is in the constant.
 """
 
-import math
 from typing import Final
 
 import numpy as np
@@ -57,11 +56,3 @@ def values(family: Family, bound: float, scores: Vector) -> Integers:
         below = np.minimum(exponent * scores, abs(exponent) * bound) - abs(exponent) * bound
         columns.append(np.rint(characters.exponential(below) * most).astype(np.int64))
     return np.stack(columns, axis=1)
-
-
-def start_records(family: Family, base: float, labels: Vector) -> tuple[Vector, float]:
-    """(residuals (n,), mean curvature) with all scores at `base`, in true units."""
-    power = family.variance_power
-    level, slope = math.exp((2.0 - power) * base), math.exp((1.0 - power) * base)
-    curvature = (2.0 - power) * level + (power - 1.0) * slope * (math.fsum(labels.tolist()) / len(labels))
-    return level - labels * slope, curvature

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import characters
+from learning.family import Family
 
 Vector = NDArray[np.float64]
 
@@ -96,19 +97,24 @@ def tweedie_deviance(labels: Vector, scores: Vector, power: float, weights: Vect
     return 2.0 * weighted_mean(saturated - labels * down / (1.0 - power) + up / (2.0 - power), weights)
 
 
-def evaluate(task: str, labels: Vector, scores: Vector, power: float = 0.0) -> dict[str, float]:
-    """The metrics of a task by name, of labels (n,) and scores z (n,); `power` is that of a Tweedie model."""
+def evaluate(
+    task: str, labels: Vector, scores: Vector, power: float = 0.0, weights: Vector | None = None
+) -> dict[str, float]:
+    """The metrics of a task by name, of labels (n,) and scores z (n,); `power` is that of a Tweedie model.
+
+    With `weights` losses and errors are weighted means; ranks and hits count rows.
+    """
     if task == "logistic":
         return {
             "auc": auc(labels, scores),
             "ks": ks(labels, scores),
-            "log_loss": log_loss(labels, scores),
+            "log_loss": log_loss(labels, scores, weights),
             "accuracy": accuracy(labels, scores),
         }
-    if task == "poisson":
-        return {"poisson_deviance": poisson_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
-    if task == "gamma":
-        return {"gamma_deviance": gamma_deviance(labels, scores), "rmse": rmse(labels, np.exp(scores))}
-    if task == "tweedie":
-        return {"tweedie_deviance": tweedie_deviance(labels, scores, power), "rmse": rmse(labels, np.exp(scores))}
-    return {"rmse": rmse(labels, scores), "r2": r2(labels, scores)}
+    if task == "linear":
+        return {"rmse": rmse(labels, scores, weights), "r2": r2(labels, scores, weights)}
+    variance_power = Family(task=task, power=power).variance_power
+    return {
+        f"{task}_deviance": tweedie_deviance(labels, scores, variance_power, weights),
+        "rmse": rmse(labels, np.exp(scores), weights),
+    }

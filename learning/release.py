@@ -19,6 +19,8 @@ ROWS_PER_COLUMN: Final = 20
 LABEL_SUPPORT_MIN: Final = 50
 COMBINATIONS_MAX: Final = 20_000
 NOTHING: Final = 1e-9
+SAME_WEIGHT: Final = 1e-6
+"""Relative difference up to which two weights of a row are the same."""
 
 
 class ReleaseRefused(ValueError):
@@ -137,6 +139,58 @@ def fewest_rows(row_sets: NDArray[np.bool_], enough: int) -> int:
         rest = np.abs(left @ rotation[-1]) > NOTHING
         found = min(found, int(sizes[rest].sum()))
     return found if found < enough else 0
+
+
+def effective_rows(weights: NDArray[np.float64]) -> float:
+    """How many equal rows vary as much as rows of these weights (n,): (sum |w|)^2 / sum w^2 (Kish 1965)."""
+    square = math.fsum((weights * weights).tolist())
+    return math.fsum(np.abs(weights).tolist()) ** 2 / square if square > 0.0 else 0.0
+
+
+def fewest_effective_rows(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    """The effective rows that a multiple of one gradient less the other is about; 0 if weights (n,) are proportional.
+
+    Gradients of the same rows under two weightings: the multiples that cancel most rows are the ratio of their
+    means and the median ratio, under which all rows but few cancel when all ratios but few are equal.
+    """
+    both = (one > 0.0) & (other > 0.0)
+    ratios = [1.0]
+    if both.any():
+        ratios.append(float(np.median(one[both] / other[both])))
+    found = []
+    for ratio in ratios:
+        rest = one - ratio * other
+        rest = np.where(np.abs(rest) > SAME_WEIGHT * np.maximum(one, ratio * other), rest, 0.0)
+        if not rest.any():
+            return 0
+        found.append(math.ceil(effective_rows(rest)))
+    return min(found)
+
+
+def check_weights(
+    labels: NDArray[np.float64], weights: NDArray[np.float64], partner_columns: int, *, small_sample: bool
+) -> None:
+    """Refuse weights under which few rows make up a gradient: rows of weight 0 are no rows.
+
+    The effective number of all rows must be ROWS_MIN (and ROWS_PER_COLUMN for each column of the partner), that of the
+    rows whose label is not the most frequent one LABEL_SUPPORT_MIN. Raises ReleaseRefused `weights_few`. Jobs that both
+    parties marked `small_sample` are exempt.
+    """
+    if small_sample or (weights == 1.0).all():
+        return
+    needed = max(ROWS_MIN, ROWS_PER_COLUMN * partner_columns)
+    found, places = np.unique(labels, return_inverse=True)
+    most = int(np.bincount(places, weights=weights, minlength=len(found)).argmax())
+    for rows, least, what in (
+        (effective_rows(weights), needed, "rows"),
+        (effective_rows(weights[places != most]), LABEL_SUPPORT_MIN, "rows with rarer labels"),
+    ):
+        if rows < least:
+            raise ReleaseRefused(
+                "weights_few",
+                f"the weights leave {math.floor(rows)} effective {what}, {least} are needed: make the weights more "
+                "even, align more rows, or let both parties accept the mark small_sample",
+            )
 
 
 def check_labels(

@@ -43,7 +43,7 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
-FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted")
+FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted")
 """Fields that describe the generalised linear model, beyond `task` and `label_bound` (`learning.family.Family`)."""
 
 LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", *FAMILY_FIELDS})
@@ -108,6 +108,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     residual_unit: Annotated[float, Meta(gt=0, le=2.0**60)] = 1.0
     curvature: Annotated[float, Meta(ge=0, le=2.0**60)] = 0.0
     weighted: bool = False
+    shifted: bool = False
 
     @property
     def family(self) -> Family:

@@ -12,6 +12,7 @@ max_iterations = 30
 import math
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +20,9 @@ import msgspec
 import numpy as np
 
 from learning import parts
-from learning.family import VALUE_BITS
+from learning.family import VALUE_BITS, LinkError
 from learning.loop import DEFAULT_TOLERANCE
-from learning.start import declared_units
+from learning.targets import Targets, declared_units
 from messages.identity import PublicIdentity
 from protocol.contract import (
     LEAKAGE_VERSION,
@@ -36,6 +37,7 @@ from protocol.contract import (
     check_contract,
 )
 from services.party import ConfigError, Party, read_toml
+from services.row_columns import ClassWeight, RowColumns, class_weights
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
 
 LOG_VALUE_BITS: Final = 24
@@ -69,6 +71,15 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tweedie_power: float = 0.0
     value_bits: int = 0
     residual_unit: float = 0.0
+    weight: str = ""
+    exposure: str = ""
+    offset: str = ""
+    class_weight: ClassWeight = ""
+
+    @property
+    def beside(self) -> RowColumns:
+        """Columns with weights, exposures and offsets of rows."""
+        return RowColumns(weight=self.weight, exposure=self.exposure, offset=self.offset)
 
 
 def load_job(path: Path) -> JobFile:
@@ -104,14 +115,27 @@ def business_table(party: Party, job: JobFile) -> Table:
     label = job.label or entry["label"]
     if not label:
         raise ConfigError(f"data set {job.dataset} has no label column: name it as `label` in the job or data set")
-    return read_table(
+    table = read_table(
         Path(entry["source"]),
         identifier=entry["id"],
         label=label,
         columns=entry["columns"] or None,
         task=job.task,
         steps=entry["steps"],
+        beside=job.beside,
     )
+    return with_class_weights(table, job.task, job.class_weight)
+
+
+def with_class_weights(table: Table, task: str, wanted: ClassWeight) -> Table:
+    """The table with its rows weighted by class. Raises ConfigError for a task without classes, TableError."""
+    if wanted and task != "logistic":
+        raise ConfigError(f"key class_weight: task {task} has no classes")
+    assert table.label is not None
+    of_class = class_weights(table.label, wanted)
+    if of_class is None:
+        return table
+    return replace(table, weight=of_class if table.weight is None else table.weight * of_class)
 
 
 def label_bound(job: JobFile, table: Table) -> float:
@@ -129,13 +153,19 @@ def label_bound(job: JobFile, table: Table) -> float:
 
 def family_fields(job: JobFile, table: Table) -> dict[str, Any]:
     """What the contract declares of labels and link beyond task and label bound."""
-    logs = job.task in ("gamma", "tweedie")
-    bits = job.value_bits or (LOG_VALUE_BITS if logs else VALUE_BITS)
-    if not logs:
-        return {"value_bits": bits, "residual_unit": job.residual_unit or 1.0}
     assert table.label is not None
-    unit, curvature = declared_units(job.task, job.tweedie_power, table.label)
-    return {"value_bits": bits, "residual_unit": job.residual_unit or unit, "curvature": curvature}
+    told = {"weighted": table.weight is not None, "shifted": table.offset is not None}
+    # A Poisson model without weights and exposures keeps the form, and so the bytes, that it always had.
+    at_mean = job.task in ("gamma", "tweedie") or (job.task == "poisson" and any(told.values()))
+    bits = job.value_bits or (LOG_VALUE_BITS if at_mean else VALUE_BITS)
+    if not at_mean and table.weight is None:
+        return {"value_bits": bits, "residual_unit": job.residual_unit or 1.0, **told}
+    try:
+        targets = Targets(table.label, table.weight, table.offset)
+        unit, curvature = declared_units(job.task, job.tweedie_power, targets)
+    except LinkError as error:
+        raise TableError(error.code, str(error)) from None
+    return {"value_bits": bits, "residual_unit": job.residual_unit or unit, "curvature": curvature, **told}
 
 
 def make_contract(

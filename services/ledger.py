@@ -7,6 +7,7 @@ section 5). Identifiers are stored as salted hashes, never in the clear.
 
 import hashlib
 import io
+import math
 import os
 import secrets
 from collections.abc import Sequence
@@ -28,12 +29,14 @@ Sets = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A job's file: sorted row hashes, which of them are in which of its row sets, entries granted or released."""
+    """A job's file: sorted row hashes, which of them are in which of its row sets, entries granted or released;
+    weights of the rows, if they have any."""
 
     job: str
     rows: Rows
     entries: int
     sets: Sets
+    weights: NDArray[np.float64] | None
 
 
 DAY_S: Final = 86_400.0
@@ -91,26 +94,29 @@ class Ledger:
         max_iterations: int,
         small_sample: bool,
         sets: Sets | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> int:
         """Iterations that the rules leave for a job on these rows; the grant is written down.
 
         `sets`: which of the rows are in which row set that gradients are taken over, (n, sets); all in one by default.
+        `weights` (n,): those of the rows; rows count as many as are effective, and jobs differ in effective rows.
         Raises release.ReleaseRefused (too few rows, a row set too close to a former one). Running it again
         for the same job gives the same answer.
         """
         rows, places = np.unique(self.row_hashes(identifiers), return_index=True)
         own = np.ones((len(rows), 1), dtype=bool) if sets is None else sets[places]
+        scaled = None if weights is None else weights[places] * (len(rows) / weights.sum())
         former = self._judged_by(job)
         allowed = release.iterations_allowed(
-            rows=len(rows),
+            rows=len(rows) if scaled is None else math.floor(release.effective_rows(scaled)),
             own_columns=own_columns,
             partner_columns=partner_columns,
             max_iterations=max_iterations,
             small_sample=small_sample,
-            former=_overlaps(rows, former),
+            former=_overlaps(rows, scaled, former),
             row_sets=_row_sets(rows, own, former),
         )
-        self._write(job, rows, own, release.entries_released(allowed, partner_columns))
+        self._write(job, rows, own, release.entries_released(allowed, partner_columns), scaled)
         return allowed
 
     def settle(self, job: str, iterations: int, partner_columns: int) -> None:
@@ -118,8 +124,8 @@ class Ledger:
         path = self._directory / f"{job}.npz"
         if path.exists():
             with np.load(path) as record:
-                rows, sets = record["rows"], _sets_of(record)
-            self._write(job, rows, sets, release.entries_released(iterations, partner_columns))
+                rows, sets, weights = record["rows"], _sets_of(record), _weights_of(record)
+            self._write(job, rows, sets, release.entries_released(iterations, partner_columns), weights)
 
     def grant_scores(self, job: str, model: str, rows: int, *, quota: int, period_s: float, now: float) -> int:
         """Count `rows` scores of a job, durably, before one of them leaves; returns what the period has now in all.
@@ -162,19 +168,44 @@ class Ledger:
         for path in sorted(self._directory.glob("*.npz")):
             if path.stem != job:
                 with np.load(path) as record:
-                    found.append(_Record(path.stem, record["rows"], int(record["entries"]), _sets_of(record)))
+                    sets, weights = _sets_of(record), _weights_of(record)
+                    found.append(_Record(path.stem, record["rows"], int(record["entries"]), sets, weights))
         return found
 
-    def _write(self, job: str, rows: Rows, sets: Sets, entries: int) -> None:
+    def _write(
+        self, job: str, rows: Rows, sets: Sets, entries: int, weights: NDArray[np.float64] | None = None
+    ) -> None:
         data = io.BytesIO()
-        if sets.shape[1] == 1 and sets.all():
-            np.savez_compressed(data, rows=rows, entries=np.int64(entries))
-        else:
-            np.savez_compressed(data, rows=rows, entries=np.int64(entries), sets=sets)
+        arrays: dict[str, Any] = {"rows": rows, "entries": np.int64(entries)}
+        if sets.shape[1] != 1 or not sets.all():
+            arrays["sets"] = sets
+        if weights is not None:
+            arrays["weights"] = weights
+        np.savez_compressed(data, **arrays)
         _write_durably(self._directory / f"{job}.npz", data.getvalue())
 
 
-def _overlaps(rows: Rows, former: Sequence[_Record]) -> list[release.FormerRelease]:
+def _weights_of(record: Any) -> NDArray[np.float64] | None:
+    """The weights in a job's file; None for a job without."""
+    return np.array(record["weights"]) if "weights" in record else None
+
+
+def _differing(rows: Rows, weights: NDArray[np.float64] | None, record: _Record, shared: int) -> int:
+    """Rows in which a former job differs: effective ones where either has weights."""
+    if weights is None and record.weights is None:
+        return len(record.rows) + len(rows) - 2 * shared
+    everyone = np.unique(np.concatenate([rows, record.rows]))
+    found = []
+    for of_rows, of_weights in ((rows, weights), (record.rows, record.weights)):
+        column = np.zeros(len(everyone))
+        column[np.searchsorted(everyone, of_rows)] = 1.0 if of_weights is None else of_weights
+        found.append(column)
+    return release.fewest_effective_rows(found[0], found[1])
+
+
+def _overlaps(
+    rows: Rows, weights: NDArray[np.float64] | None, former: Sequence[_Record]
+) -> list[release.FormerRelease]:
     found = []
     for record in former:
         shared = int(np.isin(record.rows, rows).sum())
@@ -184,7 +215,7 @@ def _overlaps(rows: Rows, former: Sequence[_Record]) -> list[release.FormerRelea
                     job=record.job,
                     entries=record.entries,
                     shared_rows=shared,
-                    differing_rows=len(record.rows) + len(rows) - 2 * shared,
+                    differing_rows=_differing(rows, weights, record, shared),
                 )
             )
     return found

@@ -25,9 +25,11 @@ from learning.preparation import Step
 from messages.identity import Identity
 from services.console_verbs import read_results
 from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable
+from services.job_file import with_class_weights
 from services.logs import LogBook, remembering, write_into
 from services.party import Party, load_party, read_toml, steps_from, write_private
 from services.party_process import run_party
+from services.row_columns import NOTHING_BESIDE, ClassWeight, RowColumns
 from services.tables import Table, read_table
 
 BUSINESS = "business"
@@ -60,11 +62,16 @@ class LocalTables:
     label: str
     business_preparation: Path | None = None
     provider_preparation: Path | None = None
+    beside: RowColumns = NOTHING_BESIDE
+    class_weight: ClassWeight = ""
 
     def read_business(self, task: str) -> Table:
         """The business's table. Raises TableError, ConfigError."""
         steps = _steps(self.business_preparation)
-        return read_table(self.business, identifier=self.identifier, label=self.label, task=task, steps=steps)
+        table = read_table(
+            self.business, identifier=self.identifier, label=self.label, task=task, steps=steps, beside=self.beside
+        )
+        return with_class_weights(table, task, self.class_weight)
 
     def read_provider(self) -> Table:
         """The provider's table. Raises TableError, ConfigError."""

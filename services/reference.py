@@ -31,19 +31,21 @@ class _Problem:
     design: Vector
     label: Vector
     penalties: Vector
+    row_weights: Vector
+    offset: Vector
 
     def loss(self, weights: Vector) -> float:
-        score, label, power = self.design @ weights, self.label, self.power
+        score, label, power = self.design @ weights + self.offset, self.label, self.power
         if self.task == "logistic":
             losses = np.logaddexp(0.0, score) - label * score
         elif self.task == "linear":
             losses = (score - label) ** 2 / 2
         else:
             losses = _integral(2.0 - power, score) - label * _integral(1.0 - power, score)
-        return float(losses.mean() + (self.penalties * weights**2).sum() / 2)
+        return float((self.row_weights * losses).mean() + (self.penalties * weights**2).sum() / 2)
 
     def derivatives(self, weights: Vector) -> tuple[Vector, Vector]:
-        score, label, power = self.design @ weights, self.label, self.power
+        score, label, power = self.design @ weights + self.offset, self.label, self.power
         if self.task == "logistic":
             mean = 1.0 / (1.0 + np.exp(-np.clip(score, -700, 700)))
             residual, curvature = mean - label, mean * (1.0 - mean)
@@ -52,6 +54,7 @@ class _Problem:
         else:
             up, down = _exponential((2.0 - power) * score), label * _exponential((1.0 - power) * score)
             residual, curvature = up - down, (2.0 - power) * up + (power - 1.0) * down
+        residual, curvature = residual * self.row_weights, curvature * self.row_weights
         gradient = self.design.T @ residual / len(label) + self.penalties * weights
         hessian = (self.design * curvature[:, None]).T @ self.design / len(label)
         return gradient, hessian + np.diag(self.penalties + 1e-12)
@@ -67,10 +70,20 @@ def _integral(power: float, score: Vector) -> Vector:
     return score if power == 0.0 else _exponential(power * score) / power
 
 
-def fit(task: str, values: Vector, label: Vector, l2: float, *, power: float = 0.0) -> Reference:
+def fit(
+    task: str,
+    values: Vector,
+    label: Vector,
+    l2: float,
+    *,
+    power: float = 0.0,
+    weight: Vector | None = None,
+    offset: Vector | None = None,
+) -> Reference:
     """Damped Newton on columns `values` (n, d) and `label` (n,): any task of `learning.family`.
 
-    `power` is that of a Tweedie model. A constant column gets the coefficient 0.
+    `power` is that of a Tweedie model, `weight` and `offset` (n,) those of rows.
+    A constant column gets the coefficient 0.
     """
     rows, columns = values.shape
     centre, scale = values.mean(axis=0), values.std(axis=0)
@@ -83,6 +96,8 @@ def fit(task: str, values: Vector, label: Vector, l2: float, *, power: float = 0
         design=np.column_stack([np.ones(rows), (values - centre) / scale]),
         label=label / unit,
         penalties=np.concatenate([[0.0], l2 / scale**2]),
+        row_weights=np.ones(rows) if weight is None else weight / weight.mean(),
+        offset=np.zeros(rows) if offset is None else offset / unit,
     )
     weights = np.zeros(columns + 1)
     if task in LOG_LINKS:

@@ -19,6 +19,7 @@ from learning import evaluation, metrics
 from learning.family import Family
 from learning.preparation import FittedPreparation
 from learning.preparing import apply
+from learning.targets import Targets
 from services import evaluation_files, reference
 from services.models.version import target_of
 from services.plots import plot_convergence
@@ -70,24 +71,36 @@ class Finished:
 
         Columns are in the order of the parameter files. Raises ValueError for one that its table does not have.
         """
+        mine, theirs = self._places
+        business = _columns(self.business, self.of_business, mine)
+        provider = _columns(self.provider, self.of_provider, theirs)
+        return business, provider, self.targets.label
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The common rows in both tables."""
         places = {name: row for row, name in enumerate(self.provider.identifiers)}
         both = [(row, places[name]) for row, name in enumerate(self.business.identifiers) if name in places]
         mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
+        return mine, theirs
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Labels, weights and offsets of the common rows."""
         assert self.business.label is not None
-        business = _columns(self.business, self.of_business, mine)
-        provider = _columns(self.provider, self.of_provider, theirs)
-        return business, provider, self.business.label[mine]
+        return Targets(self.business.label, self.business.weight, self.business.offset).rows(self._places[0])
 
     @cached_property
     def scores(self) -> Vector:
         """The joint model's score of every common row, on the grid of training."""
         business, provider, _ = self.joined
-        return target_of(self.of_business).scores(business) + target_of(self.of_provider).scores(provider)
+        own = target_of(self.of_business).scores(business) + target_of(self.of_provider).scores(provider)
+        return own + self.targets.offsets
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The task's metrics of the joint model on the training rows."""
-        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores, self.power)
+        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores, self.power, self.targets.weight)
 
     @property
     def power(self) -> float:
@@ -98,7 +111,7 @@ class Finished:
     def evaluations(self) -> dict[str, evaluation.Evaluation]:
         """All figures of the joint model by part of the rows."""
         own = self.of_business["task"]
-        return evaluation.by_part(own, self.joined[2], self.scores, self.parts, power=self.power)
+        return evaluation.by_part(own, self.joined[2], self.scores, self.parts, self.targets.weight, power=self.power)
 
     @cached_property
     def parts(self) -> dict[str, NDArray[np.int64]]:
@@ -148,14 +161,23 @@ def compare(finished: Finished) -> Comparison:
     business, provider, label = finished.joined
     values = np.hstack([business, provider])
     task = finished.of_business["task"]
-    best = reference.fit(task, values, label, finished.of_business["l2"], power=finished.power)
+    targets = finished.targets
+    best = reference.fit(
+        task,
+        values,
+        label,
+        finished.of_business["l2"],
+        power=finished.power,
+        weight=targets.weight,
+        offset=targets.offset,
+    )
     scale = values.std(axis=0)
     own = np.array([*finished.of_business["coefficients"].values(), *finished.of_provider["coefficients"].values()])
     distance = np.linalg.norm((own - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
-    scores = values @ best.coefficients + best.intercept
+    scores = values @ best.coefficients + best.intercept + targets.offsets
     return Comparison(
         distance=float(distance),
-        metrics=metrics.evaluate(task, label, scores, finished.power),
+        metrics=metrics.evaluate(task, label, scores, finished.power, targets.weight),
         coefficients=best.coefficients,
         intercept=best.intercept,
     )

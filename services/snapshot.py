@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from learning.preparation import Preparation
 from learning.preparing import SourceTable
+from learning.targets import Targets
 from services.tables import Table
 
 
@@ -28,6 +29,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     label: bytes | None = None
     preparation: Preparation | None = None
     categories: list[list[str] | None] = []
+    weight: bytes = b""
+    offset: bytes = b""
 
     def source(self) -> SourceTable:
         """The rows as a preparation takes them."""
@@ -48,8 +51,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         assert self.label is not None
         return np.frombuffer(self.label, dtype="<f8")
 
+    def weights(self) -> NDArray[np.float64] | None:
+        """Weights of the rows, shape (rows,), if they have any."""
+        return np.frombuffer(self.weight, dtype="<f8") if self.weight else None
 
-LATER_FIELDS: Final = frozenset({"preparation", "categories"})
+    def targets(self) -> Targets:
+        """Labels with weights and offsets of all rows."""
+        offset = np.frombuffer(self.offset, dtype="<f8") if self.offset else None
+        return Targets(np.array(self.labels()), self.weights(), offset)
+
+
+LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset"})
 """Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
 bytes."""
 
@@ -63,6 +75,8 @@ def pack_snapshot(table: Table) -> bytes:
         label=None if table.label is None else np.ascontiguousarray(table.label, dtype="<f8").tobytes(),
         preparation=table.preparation,
         categories=[None if texts is None else list(texts) for texts in table.categories],
+        weight=_bytes_of(table.weight),
+        offset=_bytes_of(table.offset),
     )
     said = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
     return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})
@@ -71,6 +85,10 @@ def pack_snapshot(table: Table) -> bytes:
 def pack_identifiers(identifiers: list[str]) -> bytes:
     """A snapshot that has identifiers only: scoring needs no more once own scores are computed."""
     return msgspec.msgpack.encode(Snapshot(identifiers=identifiers, columns=[], values=b""))
+
+
+def _bytes_of(values: NDArray[np.float64] | None) -> bytes:
+    return b"" if values is None else np.ascontiguousarray(values, dtype="<f8").tobytes()
 
 
 def unpack_snapshot(data: bytes) -> Snapshot:
@@ -82,6 +100,8 @@ def unpack_snapshot(data: bytes) -> Snapshot:
     rows, columns = len(snapshot.identifiers), len(snapshot.columns)
     if len(snapshot.values) != 8 * rows * columns or (snapshot.label is not None and len(snapshot.label) != 8 * rows):
         raise SnapshotDamaged("the snapshot of the table has another size than its rows and columns: submit it again")
+    if any(part and len(part) != 8 * rows for part in (snapshot.weight, snapshot.offset)):
+        raise SnapshotDamaged("the snapshot of the table has other weights than rows: submit the job again")
     if not _places_fit(snapshot):
         raise SnapshotDamaged("the snapshot of the table has categories that it does not name: submit the job again")
     return snapshot

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from learning.family import TASKS
 from learning.preparation import Impute, Preparation, PreparationError, Step, declare
 from learning.preparing import PreparationRefused, SourceTable, apply, fit, settle
+from services.row_columns import NOTHING_BESIDE, RowColumns
 from services.table_cells import FILL, categories_of, numbers_of
 from services.table_files import TableError, TableFile, open_table, shown
 
@@ -42,6 +43,7 @@ class Table:
         values: shape (rows, columns), float64, row-major. Without a preparation finite, and no column is constant.
         label: shape (rows,), float64, None without a label column.
         preparation: what is to be done with the columns before training, settled; None: nothing.
+        weight, offset: shape (rows,), what `services.row_columns` says; None where there is none.
         categories: with a preparation for each column the texts that `values` are places in, None for numbers.
 
     """
@@ -52,6 +54,8 @@ class Table:
     label: Vector | None = field(default=None, repr=False)
     preparation: Preparation | None = field(default=None, repr=False)
     categories: tuple[tuple[str, ...] | None, ...] = field(default=(), repr=False)
+    weight: Vector | None = field(default=None, repr=False)
+    offset: Vector | None = field(default=None, repr=False)
 
     @property
     def prepared_columns(self) -> tuple[str, ...]:
@@ -72,6 +76,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     task: str | None = None,
     steps: Mapping[str, tuple[Step, ...]] | None = None,
+    beside: RowColumns = NOTHING_BESIDE,
 ) -> Table:
     """Read and check a CSV file (UTF-8, commas, a header line) or a Parquet file.
 
@@ -82,6 +87,7 @@ def read_table(
         columns: names of the feature columns, in the order wanted; None takes all others in the file's order.
         task: "logistic" (labels 0 and 1), "poisson" (counts), "gamma" (above 0), "tweedie" (0 or more) or
             "linear"; None checks only that labels are finite.
+        beside: columns with weights, exposures and offsets of rows: no features.
         steps: the preparation of each column that has one; without any, every column is a number in every row.
 
     Raises:
@@ -92,7 +98,7 @@ def read_table(
     if task is not None and task not in TASKS:
         raise ValueError(f"task {task!r} is none of {', '.join(TASKS)}")
     file = open_table(Path(path))
-    chosen = choose_columns(file, identifier, label, columns)
+    chosen = choose_columns(file, identifier, label, columns, beside.names)
     if not file.frame.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
     identifiers = identifiers_of(file, identifier)
@@ -110,6 +116,7 @@ def read_table(
     if label is not None:
         labels = numbers_of(file, label, remedy=FILL)
         _check_label(file, label, labels, task)
+    weight, offset = beside.read(file, task)
     return Table(
         identifiers=identifiers,
         columns=chosen,
@@ -117,6 +124,8 @@ def read_table(
         label=labels,
         preparation=preparation,
         categories=categories,
+        weight=weight,
+        offset=offset,
     )
 
 
@@ -185,7 +194,7 @@ def data_digest(table: Table, *, salt: bytes = b"") -> bytes:
     digest = hashlib.sha256(b"warren table data v1\x00")
     _feed(digest, [schema_digest(table, salt=salt)])
     _feed(digest, [text.encode("utf-8", "surrogatepass") for text in table.identifiers])
-    arrays = [table.values] if table.label is None else [table.values, table.label]
+    arrays = [part for part in (table.values, table.label, table.weight, table.offset) if part is not None]
     # Adding zero makes one spelling of 0.0 and -0.0, which compare equal.
     _feed(digest, [np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes() for array in arrays])
     for texts in table.categories:
@@ -201,7 +210,11 @@ def _feed(digest: "hashlib._Hash", parts: Sequence[bytes]) -> None:
 
 
 def choose_columns(
-    file: TableFile, identifier: str, label: str | None, columns: Sequence[str] | None
+    file: TableFile,
+    identifier: str,
+    label: str | None,
+    columns: Sequence[str] | None,
+    beside: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """The feature columns, in the order wanted: `columns`, or all that are neither identifier nor label.
 
@@ -209,17 +222,23 @@ def choose_columns(
     """
     present = file.frame.columns
     named = ", ".join(map(shown, present[:_COLUMNS_NAMED_MAX])) + (", ..." if len(present) > _COLUMNS_NAMED_MAX else "")
-    for name, code in ((identifier, "identifier_missing"), (label, "label_missing")):
+    looked_for = ((identifier, "identifier_missing"), (label, "label_missing"))
+    for name, code in (*looked_for, *((name, "row_column_missing") for name in beside)):
         if name is not None and name not in present:
             raise file.refusal(code, "there is no such column", f"choose one of: {named}", column=name)
     if identifier == label:
         raise file.refusal("column_reserved", "cannot be identifier and label", "name another label", column=identifier)
-    reserved = {identifier, label}
+    reserved = {identifier, label, *beside}
+    if len(beside) != len(reserved - {identifier, label}):
+        raise file.refusal("column_reserved", "has two meanings", "name another column", column=beside[0])
     chosen = tuple(name for name in present if name not in reserved) if columns is None else tuple(columns)
     for name, count in Counter(chosen).items():
         if name in reserved:
             raise file.refusal(
-                "column_reserved", "is the identifier or the label", "leave it out of the features", column=name
+                "column_reserved",
+                "is no feature but identifier, label, weight or offset",
+                "leave it out of the features",
+                column=name,
             )
         if name not in present:
             raise file.refusal("column_missing", "there is no such column", f"choose from: {named}", column=name)

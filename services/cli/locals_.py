@@ -37,6 +37,7 @@ from services.local import (
 )
 from services.party import ConfigError
 from services.plain_text import plain
+from services.row_columns import RowColumns
 
 out = Console(highlight=False)
 
@@ -130,6 +131,10 @@ def local(
     ),
     key_bits: Annotated[int, typer.Option(help="Paillier modulus: 2048, 3072 or 4096.")] = 2048,
     release_noise: Annotated[float, typer.Option(help="Of a record with the column's largest value.")] = RELEASE_NOISE,
+    weight: Annotated[str, typer.Option(help="Column with weights of rows, in the business's file.")] = "",
+    exposure: Annotated[str, typer.Option(help="Column with exposures of rows (log links).")] = "",
+    offset: Annotated[str, typer.Option(help="Column with scores that rows begin with.")] = "",
+    balanced: Annotated[bool, typer.Option("--balanced", help="Weigh both classes alike.")] = False,
     tweedie_power: Annotated[float, typer.Option(help="p of the variance mean^p, for tweedie: 1 to below 2.")] = 0.0,
     small_sample: Annotated[bool, typer.Option("--small-sample", help="Lift the rules for small samples.")] = False,
     few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
@@ -147,6 +152,7 @@ def local(
     """Train with both parties on this machine, by the same code as two daemons."""
     if task not in TASKS:
         raise ConfigError(f"--task {task}: {', '.join(TASKS)}")
+    beside = {"weight": weight, "exposure": exposure, "offset": offset}
     given = {"small_sample": small_sample, "few_columns": few_columns, "reproducible": bool(noise_seed)}
     job = {
         "task": task,
@@ -156,6 +162,8 @@ def local(
         "key_bits": key_bits,
         "release_noise": release_noise,
         "tweedie_power": tweedie_power,
+        **{name: column for name, column in beside.items() if column},
+        "class_weight": "balanced" if balanced else "",
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(
@@ -165,6 +173,8 @@ def local(
         label=label,
         business_preparation=business_preparation,
         provider_preparation=provider_preparation,
+        beside=RowColumns(**beside),
+        class_weight="balanced" if balanced else "",
     )
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
     finished = _finished(tables, job, result, broker)

@@ -107,7 +107,8 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     Blob: own rows in token order (int64), the common row order of the job.
     """
     own, partner = arguments["own_chunks"], arguments["partner_chunks"]
-    identifiers_of_all = unpack_snapshot(inputs[0]).identifiers
+    snapshot = unpack_snapshot(inputs[0])
+    identifiers_of_all = snapshot.identifiers
     order = np.frombuffer(inputs[1], dtype="<i8")
     own_tokens = _tokens(inputs[2 : 2 + own])
     partner_tokens = _tokens(inputs[2 + own : 2 + own + partner])
@@ -133,7 +134,10 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     if scoring:
         _scoring_rules(context, arguments, found.count, policy)
     else:
-        allowed = _release_rules(context, arguments, [common[place] for place in places[: len(used)]], used)
+        training = [common[place] for place in places[: len(used)]]
+        weight = snapshot.weights()
+        weights = None if weight is None else weight[found.own_rows[places[: len(used)]]]
+        allowed = _release_rules(context, arguments, training, used, weights)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
         ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
@@ -179,7 +183,13 @@ def _scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, p
         raise TaskRefused("score_quota", str(error)) from None
 
 
-def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[str], used: NDArray[np.bool_]) -> int:
+def _release_rules(
+    context: TaskContext,
+    arguments: dict[str, Any],
+    rows: list[str],
+    used: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
+) -> int:
     """Iterations that this party, as owner of what it releases, lets the partner have on these rows and sets."""
     ledger = Ledger(context.data_directory, context.partner.name)
     try:
@@ -187,6 +197,7 @@ def _release_rules(context: TaskContext, arguments: dict[str, Any], rows: list[s
             context.job,
             rows,
             sets=used,
+            weights=weights,
             own_columns=arguments["own_columns"],
             partner_columns=arguments["partner_columns"],
             max_iterations=arguments["max_iterations"],

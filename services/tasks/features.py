@@ -1,5 +1,6 @@
 """Compute tasks before the first iteration: quantised columns, keys, encrypted features."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from learning import history as histories
 from learning import quantise as quantising
 from learning import release
-from learning.family import LinkError, family_of
-from learning.start import check_start, label_unit, start_score
+from learning.family import Family, LinkError, family_of
+from learning.targets import Targets, check_start, start_score, told
 from messages import schemas
 from paillier import keys, packing, proof
 from paillier.backend import Guest, Owner
@@ -35,21 +36,13 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     snapshot = unpack_snapshot(inputs[0])
     rows = np.frombuffer(inputs[1], dtype="<i8")
     business, family, base = arguments["role"] == "business", family_of(arguments), 0.0
-    label = np.ascontiguousarray(snapshot.labels()[rows], dtype="<f8") if business else None
+    targets = snapshot.targets().rows(rows) if business else None
     blocks = arguments.get("blocks", (len(rows),))
     training = sum(blocks)
     try:
-        if label is not None:
-            base = start_score(family, label[:training])
-            check_start(family, base, label[:training])
-        for block in np.split(label[:training], np.cumsum(blocks)[:-1]) if label is not None else ():
-            release.check_labels(
-                block,
-                arguments["partner_columns"],
-                label_unit=label_unit(family, base),
-                release_noise=arguments["release_noise"],
-                small_sample=arguments["small_sample"],
-            )
+        if targets is not None:
+            targets = targets.normalised(training)
+            base = _begin(targets.rows(slice(training)), family, blocks, arguments)
         columns = prepare(snapshot, rows, training)
         quantised = columns.quantise(blocks, intercept=business, small_sample=arguments["small_sample"])
     except (quantising.ColumnRefused, release.ReleaseRefused, LinkError) as error:
@@ -65,11 +58,30 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         (quantised.values.astype("<i2").tobytes(), len(rows)),
         (histories.encode(history), len(quantised.scales)),
     ]
-    if label is not None:
-        blobs.append((label.tobytes(), len(rows)))
+    if targets is not None:
+        blobs.append((targets.to_bytes(), len(rows)))
     if columns.fitted is None:
         return TaskResult({}, tuple(blobs))
     return TaskResult({"prepared": True}, (*blobs, (msgspec.msgpack.encode(columns.fitted), len(rows))))
+
+
+def _begin(targets: Targets, family: Family, blocks: Sequence[int], arguments: dict[str, Any]) -> float:
+    """The score that rows begin with, once the rules for labels and weights hold in every block of training rows."""
+    base = start_score(family, targets)
+    check_start(family, base, targets)
+    small_sample, partner_columns = arguments["small_sample"], arguments["partner_columns"]
+    for block in np.split(np.arange(len(targets.label)), np.cumsum(blocks)[:-1]):
+        part = targets.rows(block)
+        release.check_weights(part.label, part.weights, partner_columns, small_sample=small_sample)
+        values, unit = told(family, base, part)
+        release.check_labels(
+            values,
+            partner_columns,
+            label_unit=unit,
+            release_noise=arguments["release_noise"],
+            small_sample=small_sample,
+        )
+    return base
 
 
 def generate_keys(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

@@ -9,6 +9,7 @@ from learning import history as histories
 from learning import links, loop
 from learning.family import LinkError, family_of
 from learning.reductions import column_sums
+from learning.targets import targets_of
 from messages import schemas
 from paillier import packing
 from paillier.backend import Guest
@@ -70,10 +71,11 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
     first, rows = arguments["first_row"], arguments["rows"]
     scores = np.frombuffer(inputs[0], dtype="<f8")[first : first + rows]
-    label = np.frombuffer(inputs[1], dtype="<f8")[first : first + rows]
+    expansion = _expansion(facts, arguments)
+    targets = targets_of(inputs[1], expansion.family).rows(slice(first, first + rows))
     budget = keyring.budget_of(facts)
     try:
-        constant, terms = links.business_terms(_expansion(facts, arguments), scores, label, budget.f_u)
+        constant, terms = links.business_terms(expansion, scores, targets, budget.f_u)
     except LinkError as error:
         raise TaskRefused(error.code, str(error)) from None
     plain = np.concatenate([terms.reshape(rows, -1), constant.reshape(rows, 1)], axis=1).ravel()

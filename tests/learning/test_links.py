@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial.chebyshev import chebpts1
 
-from learning import characters, links, start
+from learning import characters, links
 from learning.family import Family, LinkError, check_family
+from learning.targets import Targets, check_start, declared_units, start_score
 from paillier.budget import bit_budget
 
 UNIT = 2**24 * 32767
@@ -15,7 +16,8 @@ LOGISTIC = Family(task="logistic")
 
 
 def residuals(expansion, own, other, labels, f_u):
-    constant, coefficients = links.business_terms(expansion, own, labels, f_u)
+    targets = labels if isinstance(labels, Targets) else Targets(labels)
+    constant, coefficients = links.business_terms(expansion, own, targets, f_u)
     values = links.provider_exponents(expansion, other)
     links.check_terms(expansion)
     total = links.combine(constant, coefficients, values, links.provider_addend(expansion, other, f_u))
@@ -118,7 +120,7 @@ def test_the_first_iteration_needs_no_terms(task):
     bound, spread = links.score_range(scores, family, 1)
     expansion = links.choose(family, bound=bound, spread=spread, tolerance=0.03)
     labels = np.tile([0.0, 1.0], 25)
-    constant, coefficients = links.business_terms(expansion, scores, labels, 20)
+    constant, coefficients = links.business_terms(expansion, scores, Targets(labels), 20)
     mean = {"logistic": 0.5, "poisson": 1.0, "linear": 0.0}[task]
     unit = 2.0 if task == "linear" else 1.0
     assert coefficients.shape == (50, 0)
@@ -142,10 +144,10 @@ def test_a_row_s_integers_do_not_depend_on_other_rows(seed, cut):
     own, other = rows(seed, 30), rows(seed + 1, 30, 0.8)
     labels = (own > 0).astype(float)
     expansion = links.choose(LOGISTIC, bound=2.0, spread=0.84, tolerance=0.01)
-    constant, coefficients = links.business_terms(expansion, own, labels, 24)
+    constant, coefficients = links.business_terms(expansion, own, Targets(labels), 24)
     values = links.provider_exponents(expansion, other)
     for part in (slice(0, cut), slice(cut, None)):
-        a, u = links.business_terms(expansion, own[part], labels[part], 24)
+        a, u = links.business_terms(expansion, own[part], Targets(labels[part]), 24)
         assert a.tobytes() == constant[part].tobytes()
         assert u.tobytes() == coefficients[part].tobytes()
         assert links.provider_exponents(expansion, other[part]).tobytes() == values[part].tobytes()
@@ -187,7 +189,7 @@ def test_an_unknown_task_is_refused():
 def log_family(power, labels, value_bits=24):
     task = "gamma" if power == 2.0 else "tweedie"
     own = 0.0 if task == "gamma" else power
-    unit, curvature = start.declared_units(task, own, labels)
+    unit, curvature = declared_units(task, own, Targets(labels))
     return Family(task=task, power=own, value_bits=value_bits, residual_unit=unit, curvature=curvature)
 
 
@@ -203,7 +205,7 @@ def test_gamma_and_tweedie_residuals_are_the_score_of_the_deviance(seed, power, 
     family = log_family(power, labels)
     f_u = bit_budget(1000, 2048, family.residual_bound, value_bits=24).f_u
     expansion = links.choose(family, bound=bound, spread=0.0, tolerance=0.01)
-    own = start.start_score(family, labels) + rows(seed, 200, 0.3)
+    own = start_score(family, Targets(labels)) + rows(seed, 200, 0.3)
     other = np.clip(rows(seed + 1, 200, bound / 3), -bound, bound)
     found, values = residuals(expansion, own, other, labels, f_u)
     mean = np.exp(own + other)
@@ -290,8 +292,52 @@ def test_declarations_that_do_not_go_together_are_refused(fields):
 def test_labels_that_outgrow_the_declared_unit_are_refused_at_the_start():
     labels = np.array([1.0, 1.0, 1.0, 5.0])
     family = log_family(2.0, labels)
-    start.check_start(family, start.start_score(family, labels), labels)
+    check_start(family, start_score(family, Targets(labels)), Targets(labels))
     grown = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 50.0])
     with pytest.raises(LinkError) as caught:
-        start.check_start(family, start.start_score(family, grown), grown)
+        check_start(family, start_score(family, Targets(grown)), Targets(grown))
     assert caught.value.code == "label_unfit"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["logistic", "linear", "poisson", "gamma", "tweedie"]))
+def test_weights_multiply_residuals_and_offsets_add_to_scores(seed, task):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, 200).astype(float) + (task == "gamma")
+    weights, offset = generator.exponential(size=200), generator.normal(size=200) * 0.3
+    targets = Targets(labels, weights, offset).normalised(200)
+    power = 1.4 if task == "tweedie" else 0.0
+    unit, curvature = declared_units(task, power, targets)
+    family = Family(
+        task=task,
+        label_bound=2.0 if task in ("linear", "poisson") else 1.0,
+        power=power,
+        residual_unit=unit,
+        curvature=curvature,
+        weighted=True,
+        shifted=True,
+    )
+    check_family(family)
+    check_start(family, start_score(family, targets), targets)
+    budget = bit_budget(1000, 2048, family.residual_bound)
+    own, other = rows(seed, 200, 0.3), np.clip(rows(seed + 1, 200, 0.3), -1.0, 1.0)
+    base = start_score(family, targets)
+    expansion = links.choose(family, bound=1.0, spread=0.4, tolerance=0.0)
+    found, _ = residuals(expansion, own + base, other, targets, budget.f_u)
+    z = own + base + other + offset / (2.0 if task == "linear" else 1.0)
+    exact = {
+        "logistic": 1 / (1 + np.exp(-z)) - labels,
+        "linear": z - labels / 2.0,
+        "poisson": np.exp(z) - labels,
+        "gamma": 1 - labels * np.exp(-z),
+        "tweedie": np.exp(0.6 * z) - labels * np.exp(-0.4 * z),
+    }[task]
+    assert np.abs(found * unit - targets.weights * exact).max() < 0.02 * max(1.0, targets.weights.max())
+    assert np.abs(found).max() <= family.residual_bound
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [np.inf, 1.0]])
+def test_weights_that_no_mean_can_be_taken_of_are_refused(weight):
+    with pytest.raises(LinkError) as caught:
+        Targets(np.zeros(2), np.array(weight)).normalised(2)
+    assert caught.value.code == "weight_unfit"

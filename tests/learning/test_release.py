@@ -151,3 +151,46 @@ def test_more_columns_never_make_labels_safer(positives, columns):
         return False
 
     assert refused(columns + 1) or not refused(columns)
+
+
+def test_effective_rows_are_rows_for_equal_weights_and_few_for_few_large_ones():
+    assert release.effective_rows(np.ones(700)) == pytest.approx(700)
+    lone = np.concatenate([np.full(3, 1000.0), np.full(5000, 1e-3)])
+    assert release.effective_rows(lone) < 3.1
+    assert release.effective_rows(np.zeros(4)) == 0.0
+
+
+@pytest.mark.parametrize("zeros", [0, 3500])
+def test_weights_that_leave_few_rows_are_refused_as_few_rows_are(zeros):
+    labels, weights = np.arange(4000) % 2.0, np.ones(4000)
+    weights[:zeros] = 0.0
+    weights[-1] = 1.5
+    if not zeros:
+        release.check_weights(labels, weights, 3, small_sample=False)
+        return
+    with pytest.raises(release.ReleaseRefused) as caught:
+        release.check_weights(labels, weights, 3, small_sample=False)
+    assert caught.value.code == "weights_few"
+    release.check_weights(labels, weights, 3, small_sample=True)
+
+
+def test_weights_that_single_out_few_rows_with_rare_labels_are_refused():
+    labels, weights = np.zeros(4000), np.ones(4000)
+    labels[:200] = 1.0
+    release.check_weights(labels, weights, 3, small_sample=False)
+    weights[10:200] = 0.0
+    with pytest.raises(release.ReleaseRefused) as caught:
+        release.check_weights(labels, weights, 3, small_sample=False)
+    assert caught.value.code == "weights_few"
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("scale", [1.0, 7.0])
+def test_other_weights_of_five_rows_are_a_difference_of_about_five_rows(factor, scale):
+    one = np.random.default_rng(1).uniform(0.5, 2.0, 3000)
+    other = one * scale
+    assert release.fewest_effective_rows(one, other) == 0
+    other[:5] *= factor
+    assert 1 <= release.fewest_effective_rows(one / one.mean(), other / other.mean()) <= 5
+    other = np.random.default_rng(2).uniform(0.5, 2.0, 3000)
+    assert release.fewest_effective_rows(one, other) > 1000

@@ -122,3 +122,42 @@ def test_sets_follow_their_rows_whatever_the_order_of_their_hashes(tmp_path: Pat
     small = np.column_stack([np.ones(4000, dtype=bool), np.arange(4000) < 500])
     with pytest.raises(ReleaseRefused, match="500 rows"):
         ledger.admit("job-1", PEOPLE[:4000], sets=small, **arguments)  # type: ignore[arg-type]
+
+
+def test_weights_that_differ_in_a_few_rows_are_refused_and_rows_count_as_far_as_they_are_effective(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path, "provider-a")
+
+    def ask(job: str, weights: np.ndarray | None) -> int:
+        return ledger.admit(
+            job,
+            PEOPLE[:4000],
+            own_columns=14,
+            partner_columns=10,
+            max_iterations=2,
+            small_sample=False,
+            weights=weights,
+        )
+
+    even = np.ones(4000)
+    assert ask("job-1", None) == 2
+    assert ask("job-2", even * 5.0) == 2
+    ledger.settle("job-2", 2, 10)
+    few = even.copy()
+    few[:5] = 0.0
+    with pytest.raises(ReleaseRefused) as caught:
+        ask("job-3", few)
+    assert caught.value.code == "rows_too_close"
+    half = even.copy()
+    half[:2000] = 0.0
+    assert ask("job-4", half) == 2
+    few = half.copy()
+    few[-5:] = 3.0
+    with pytest.raises(ReleaseRefused) as caught:
+        ask("job-5", few)
+    assert caught.value.code == "rows_too_close"
+    half[:3500] = 0.0
+    with pytest.raises(ReleaseRefused) as caught:
+        ask("job-6", half)
+    assert caught.value.code == "rows_too_few"
