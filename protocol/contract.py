@@ -122,6 +122,11 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return {name: getattr(self, name) for name in FAMILY_FIELDS if getattr(self, name) != fields[name]}
 
     @property
+    def parties(self) -> tuple[str, ...]:
+        """All parties, the business first."""
+        return (self.business, self.provider)
+
+    @property
     def small_sample(self) -> bool:
         """Whether both parties accept fewer rows than the privacy rules ask for."""
         return "small_sample" in self.marks

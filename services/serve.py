@@ -47,6 +47,14 @@ def expiry_of(contract: bytes) -> float:
         return 0.0
 
 
+def parties_of(contract: bytes) -> tuple[str, ...]:
+    """All parties of a contract, the business first; none for bytes that are no contract."""
+    try:
+        return read_any(contract).parties
+    except ContractError:
+        return ()
+
+
 def terms_of(party: Party, contract: bytes) -> Terms:
     """What a contract says of retention and rules; the newest rules refuse what is none, or is of unknown rules.
 
@@ -98,6 +106,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
         journal_url=party.file.journal,
         expiry_of=expiry_of,
         terms_of=functools.partial(terms_of, party),
+        parties_of=parties_of,
         earlier_roles=ROLES_BY_VERSION,
         answering_role=answering_role,
         answer_probe=answer,

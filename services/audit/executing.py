@@ -211,7 +211,7 @@ class _Run:
         reply = self._worker.run(
             TaskCall(
                 job=self._job,
-                partner=self._partner,
+                partner=asked.partner or self._partner,
                 task=asked.task,
                 function=asked.function,
                 arguments=asked.arguments,

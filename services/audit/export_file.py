@@ -7,7 +7,7 @@ one spelling only and is checked against its schema before it is looked at.
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal, Self
 
@@ -18,6 +18,7 @@ from messages.codec import CodecError, pack, unpack
 from messages.envelope import HEADER_BYTES_MAX
 from messages.identity import Identity, PublicIdentity
 from messages.schemas import Digest, Name
+from services.limits import PARTNERS_PER_JOB_MAX
 
 MAGIC: Final = b"warren export 1\n"
 FRAME_BYTES_MAX: Final = 2**18
@@ -73,6 +74,13 @@ class Opening(Frame, frozen=True, kw_only=True, tag="export"):
     exported_at: _Place
 
 
+class FurtherPartner(Frame, frozen=True, kw_only=True, tag="partner"):
+    """After the opening, in the order of the contract: a partner beside the opening's, in a job of several."""
+
+    name: Name
+    identity: Annotated[str, Meta(max_length=16_384)]
+
+
 class Entry(Frame, frozen=True, kw_only=True, tag="entry"):
     """An entry of the hash chain. `digest`: salted digest of its event. Only an auditor gets salt, event and time."""
 
@@ -108,7 +116,7 @@ class Seal(Frame, frozen=True, kw_only=True, tag="signature"):
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
-AnyFrame = Opening | Entry | Ending | Seal
+AnyFrame = Opening | FurtherPartner | Entry | Ending | Seal
 _ANY: Final[Any] = AnyFrame
 
 
@@ -141,7 +149,9 @@ def signature_holds(party: PublicIdentity, signature: bytes, digest: bytes) -> b
 class ExportWriter:
     """Writes a new file, durable and of mode 0600 once it is closed well. Raises FileExistsError."""
 
-    def __init__(self, path: Path, opening: Opening, identity: Identity) -> None:
+    def __init__(
+        self, path: Path, opening: Opening, identity: Identity, further: Sequence[FurtherPartner] = ()
+    ) -> None:
         self._path = path
         self._fresh = path.with_name(f".{path.name}.new")
         if path.exists():
@@ -153,6 +163,8 @@ class ExportWriter:
         self._identity = identity
         self._write(MAGIC)
         self._write(encode_frame(opening))
+        for frame in further:
+            self._write(encode_frame(frame))
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
@@ -182,7 +194,10 @@ class ExportWriter:
 
 
 class ExportReader:
-    """Reads a file frame by frame. `opening` is there at once; `signed` is the digest that the signature is over."""
+    """Reads a file frame by frame. `opening` and `further` are there at once.
+
+    `signed` is the digest of all bytes before the newest frame: the one that the signature is over.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises ExportError, OSError."""
@@ -199,6 +214,17 @@ class ExportReader:
             self._file.close()
             raise
         self.opening = frame
+        self.further: tuple[FurtherPartner, ...] = ()
+        self._waiting: AnyFrame | None = None
+        try:
+            while isinstance(found := self._next(), FurtherPartner):
+                self.further = (*self.further, found)
+                if len(self.further) >= PARTNERS_PER_JOB_MAX:
+                    raise ExportError(self.offset, f"more than {PARTNERS_PER_JOB_MAX} partners")
+        except BaseException:
+            self._file.close()
+            raise
+        self._waiting = found
 
     def _read_magic(self) -> None:
         if self._file.read(len(MAGIC)) != MAGIC:
@@ -224,10 +250,15 @@ class ExportReader:
         self.offset = start + _LENGTH.size + size
         return decode_frame(data, start)
 
+    def _taken(self) -> AnyFrame | None:
+        """The frame that was read to see that it is no partner's, and then the ones after it."""
+        frame, self._waiting = self._waiting, None
+        return self._next() if frame is None else frame
+
     def frames(self) -> Iterator[AnyFrame]:
         """The frames after the opening, to the end of the file. Raises ExportError."""
         entries = 0
-        while (frame := self._next()) is not None:
+        while (frame := self._taken()) is not None:
             entries += isinstance(frame, Entry)
             if entries > ENTRIES_MAX:
                 raise ExportError(self.offset, f"more than {ENTRIES_MAX} entries")

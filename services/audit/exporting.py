@@ -11,10 +11,11 @@ from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from messages.identity import PublicIdentity
 from protocol.effects import ControlReceived, Started
 from protocol.machines import contract_of
 from services import __version__, chain, jobs, retention
-from services.audit.export_file import AUDITOR, Audience, Ending, Entry, ExportWriter, Opening
+from services.audit.export_file import AUDITOR, Audience, Ending, Entry, ExportWriter, FurtherPartner, Opening
 from services.data_directory import JOURNAL
 from services.jobs import JobRecord, Status
 from services.journal_schema import SCHEMA_VERSION, events, meta, purged
@@ -76,7 +77,8 @@ def export(connection: Connection, party: Party, job: str, audience: Audience, o
             f"job {job} was purged: its events are gone, headers and digests remain; export it --for partner"
         )
     opening = _opening(party, record, contract, audience)
-    with ExportWriter(out, opening, party.identity) as writer:
+    further = [FurtherPartner(name=name, identity=_peer(party, name).to_json()) for name in record.partners[1:]]
+    with ExportWriter(out, opening, party.identity, further) as writer:
         for entry in _entries(connection, job, audience):
             writer.entry(entry)
         writer.finish(_ending(record, audience))
@@ -84,12 +86,6 @@ def export(connection: Connection, party: Party, job: str, audience: Audience, o
 
 
 def _opening(party: Party, record: JobRecord, contract: bytes, audience: Audience) -> Opening:
-    partner = party.peers.get(record.partner)
-    if partner is None:
-        raise ConfigError(
-            f"{record.partner} is no peer of {party.file.name} any more: add its public identity again with "
-            "`warren peer add FILE`"
-        )
     return Opening(
         audience=audience,
         job=record.job,
@@ -98,11 +94,21 @@ def _opening(party: Party, record: JobRecord, contract: bytes, audience: Audienc
         role=record.role,
         logic_version=record.logic_version,
         party_identity=party.identity.public.to_json(),
-        partner_identity=partner.to_json(),
+        partner_identity=_peer(party, record.partner).to_json(),
         contract=contract,
         software=__version__,
         exported_at=int(time.time()),
     )
+
+
+def _peer(party: Party, name: str) -> PublicIdentity:
+    found = party.peers.get(name)
+    if found is None:
+        raise ConfigError(
+            f"{name} is no peer of {party.file.name} any more: add its public identity again with "
+            "`warren peer add FILE`"
+        )
+    return found
 
 
 def contract_of_job(connection: Connection, job: str) -> tuple[bytes, float]:

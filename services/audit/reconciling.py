@@ -1,65 +1,96 @@
-"""Both parties' files of one job beside each other: what one has as sent the other has as received, and the reverse."""
+"""The files of the parties of one job beside each other: what one has as sent the other has as received, and the
+reverse, for each two of them."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from messages.envelope import Header, header_signed_by
-from messages.identity import IdentityError, PublicIdentity
-from messages.keys import AddressError
+from messages.identity import PublicIdentity
 from services import chain
-from services.audit.export_file import Entry, ExportError, ExportReader, Opening
-from services.audit.verifying import FINDINGS_MAX, OPPOSITE, Finding, Verification, identities_of, messages_of, verify
+from services.audit.export_file import Entry, ExportError, Opening
+from services.audit.parties import Parties
+from services.audit.verifying import FINDINGS_MAX, Finding, Verification, messages_of, verify
 
 
 @dataclass(slots=True)
 class Reconciliation:
-    """Both files. `under_way`: sentences about messages at the end that one party has not got yet."""
+    """All files. `under_way`: sentences about messages at the end that one party has not got yet.
 
-    files: tuple[Verification, Verification]
+    `missing`: parties of the job whose file is not among them.
+    """
+
+    files: tuple[Verification, ...]
     matched: int = 0
     under_way: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
-        """Whether both files hold and tell the same story."""
+        """Whether the files hold and tell the same story."""
         return not self.findings and all(file.holds for file in self.files)
 
 
-def reconcile(first: Path, second: Path) -> Reconciliation:
-    """Check both files and compare them message by message. Raises OSError."""
-    result = Reconciliation((verify(first), verify(second)))
-    here, there = (found.opening for found in result.files)
-    if here is None or there is None:
-        return result
-    _same_job(result, here, there)
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    opening: Opening
+    parties: Parties
+    over: bool
+
+
+def reconcile(*paths: Path) -> Reconciliation:
+    """Check all files and compare each two of them message by message. Raises OSError."""
+    result = Reconciliation(tuple(map(verify, paths)))
+    files = []
+    for path, found in zip(paths, result.files, strict=True):
+        if found.opening is None or found.parties is None:
+            return result
+        # A journal that has ended sends nothing more: what a partner has beyond it was taken out.
+        over = found.ending is not None and found.ending.status != "running"
+        files.append(_File(path, found.opening, found.parties, over))
+    pairs = list(itertools.combinations(files, 2))
+    for one, other in pairs:
+        _same_job(result, one, other)
     if result.findings:
         return result
-    for path, other, own, its in ((first, second, *result.files), (second, first, *result.files[::-1])):
-        try:
-            _direction(result, path, other, own, its)
-        except (ExportError, IdentityError, AddressError) as error:
-            result.findings.append(Finding(f"the files cannot be compared beyond {error}"))
+    everybody = {name for file in files for name in (file.parties.party, *file.parties.partners)}
+    result.missing = sorted(everybody - {file.parties.party for file in files})
+    for one, other in pairs:
+        for sender, receiver in ((one, other), (other, one)):
+            try:
+                _direction(result, sender, receiver)
+            except ExportError as error:
+                result.findings.append(Finding(f"the files cannot be compared beyond {error}"))
     return result
 
 
-def _same_job(result: Reconciliation, here: Opening, there: Opening) -> None:
+def _same_job(result: Reconciliation, one: _File, other: _File) -> None:
+    here, there = one.parties, other.parties
+    shared = here.identities.keys() & there.identities.keys()
     checks = (
-        (here.job == there.job, f"the files are of two jobs, {here.job} and {there.job}"),
+        (one.opening.job == other.opening.job, f"the files are of two jobs, {one.opening.job} and {other.opening.job}"),
         (
-            (here.party, here.partner) == (there.partner, there.party),
-            f"the files are not of two partners: {here.party} with {here.partner}, {there.party} with {there.partner}",
+            {here.party, *here.partners} == {there.party, *there.partners},
+            f"the files are not of two partners: {here.party} with {', '.join(here.partners)}, {there.party} with "
+            f"{', '.join(there.partners)}",
         ),
-        (OPPOSITE.get(here.role) == there.role, f"both files are of a {here.role}"),
-        (here.contract == there.contract, "the two files hold different contracts"),
+        (here.party != there.party, f"both files are of a {here.role}, {here.party}"),
         (
-            (here.party_identity, here.partner_identity) == (there.partner_identity, there.party_identity),
+            here.role_of(there.party) == there.role and there.role_of(here.party) == here.role,
+            f"{here.party} is a {here.role} and {there.party} a {there.role}: no such two are in one job",
+        ),
+        (one.opening.contract == other.opening.contract, "the two files hold different contracts"),
+        (
+            all(here.identities[name].to_json() == there.identities[name].to_json() for name in shared),
             "the two files hold different keys of a party",
         ),
     )
-    result.findings += [Finding(text) for holds, text in checks if not holds]
+    known = {finding.text for finding in result.findings}
+    result.findings += [Finding(text) for holds, text in checks if not holds and text not in known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +100,10 @@ class _Seen:
     digest: bytes
 
 
-def _seen(path: Path, kind: str) -> dict[int, _Seen]:
+def _seen(file: _File, partner: str) -> dict[int, _Seen]:
     return {
-        header.sequence: _Seen(entry.position, header.kind, _digest(entry)) for entry, header in messages_of(path, kind)
+        header.sequence: _Seen(entry.position, header.kind, _digest(entry))
+        for entry, header in messages_of(file.path, chain.SENT, partner)
     }
 
 
@@ -79,22 +111,17 @@ def _digest(entry: Entry) -> bytes:
     return hashlib.sha256(entry.header + entry.signature).digest()
 
 
-def _direction(
-    result: Reconciliation, sender: Path, receiver: Path, sending: Verification, receiving: Verification
-) -> None:
+def _direction(result: Reconciliation, sender: _File, receiver: _File) -> None:
     """What one party sent against what the other received."""
-    assert sending.opening is not None
-    name, reader = sending.opening.party, sending.opening.partner
-    sent = _seen(sender, chain.SENT)
+    name, reader = sender.parties.party, receiver.parties.party
+    sent = _seen(sender, reader)
     last_sent = max(sent, default=0)
-    # A journal that has ended sends nothing more: what the partner has beyond it was taken out.
-    over = sending.ending is not None and sending.ending.status != "running"
     newest = 0
     beyond = 0
-    for entry, header in messages_of(receiver, chain.RECEIVED):
+    for entry, header in messages_of(receiver.path, chain.RECEIVED, name):
         newest = max(newest, header.sequence)
         found = sent.pop(header.sequence, None)
-        if found is None and header.sequence > last_sent and not over:
+        if found is None and header.sequence > last_sent and not sender.over:
             beyond += 1
         elif found is None:
             _add(
@@ -105,7 +132,7 @@ def _direction(
                 header,
             )
         elif found.digest != _digest(entry):
-            _differ(result, sender, sending.opening, entry, header)
+            _differ(result, sender, reader, entry, header)
         else:
             result.matched += 1
     if beyond:
@@ -125,11 +152,13 @@ def _not_received(result: Reconciliation, left: dict[int, _Seen], newest: int, n
         result.under_way.append(f"{which} of {name}, still under way to {reader} when {reader}'s file was written")
 
 
-def _differ(result: Reconciliation, sender: Path, opening: Opening, entry: Entry, header: Header) -> None:
-    identity = identities_of(opening)[opening.party]
+def _differ(result: Reconciliation, sender: _File, reader: str, entry: Entry, header: Header) -> None:
+    name = sender.parties.party
+    identity = sender.parties.identities.get(name)
+    if identity is None:
+        return  # named by `verify`
     theirs = header_signed_by(identity, entry.header, entry.signature)
-    ours = any(_signed(identity, sender, header.sequence))
-    name, reader = opening.party, opening.partner
+    ours = any(_signed(identity, sender, reader, header.sequence))
     if theirs and ours:
         text = f"{name} signed two different headers of this sequence: its own signatures prove it"
     elif theirs:
@@ -139,8 +168,8 @@ def _differ(result: Reconciliation, sender: Path, opening: Opening, entry: Entry
     _add(result, text, entry, header)
 
 
-def _signed(identity: PublicIdentity, path: Path, sequence: int) -> Iterator[bool]:
-    for entry, header in messages_of(path, chain.SENT):
+def _signed(identity: PublicIdentity, sender: _File, reader: str, sequence: int) -> Iterator[bool]:
+    for entry, header in messages_of(sender.path, chain.SENT, reader):
         if header.sequence == sequence:
             yield header_signed_by(identity, entry.header, entry.signature)
 
@@ -148,9 +177,3 @@ def _signed(identity: PublicIdentity, path: Path, sequence: int) -> Iterator[boo
 def _add(result: Reconciliation, text: str, entry: Entry, header: Header) -> None:
     if len(result.findings) < FINDINGS_MAX:
         result.findings.append(Finding(text, entry.position, header.kind, header.sequence, header.sender))
-
-
-def opening_of(path: Path) -> Opening:
-    """The first frame of a file. Raises ExportError, OSError."""
-    with ExportReader(path) as reader:
-        return reader.opening

@@ -5,8 +5,6 @@ the plaintext or of the sealed body), tasks asked for and computed, and how the 
 named.
 """
 
-import hashlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from messages import codec, schemas
-from messages.envelope import Header, read_header
+from messages import schemas
+from messages.envelope import Header
 from protocol.effects import (
     STATE_BYTES_MAX,
     AnyEffect,
@@ -44,9 +42,8 @@ from services.audit.export_file import (
     ExportReader,
     Opening,
     Seal,
-    printable,
 )
-from services.jobs import SentBody
+from services.audit.said import UNDIGESTED, Differs, Said, header_of
 from services.limits import TASKS_PER_JOB_MAX
 from services.roles import Role
 
@@ -60,15 +57,6 @@ _UNREADABLE: Final = frozenset({"seal_broken", "message_oversized", "message_mal
 """Codes with which the engine ends a job for a message that never became an event."""
 _UNDONE: Final = frozenset({"effect_impossible", "logic_unknown", "peer_unknown"})
 """Codes with which the engine undoes a step that the machine itself would take."""
-
-
-class Differs(Exception):
-    """The first place where record and machine part."""
-
-    def __init__(self, position: int, text: str) -> None:
-        super().__init__(printable(f"entry {position}: {text}" if position else text))
-        self.position = position
-        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +142,9 @@ class _Replayer:
         self._role = role
         self._on_task, self._on_arrival, self._on_start = on_task, on_arrival, on_start
         opening = reader.opening
-        self._state: Any = role.initial(opening.job, opening.party, (opening.partner,))
-        self._said: deque[schemas.Message] = deque()
-        self._bulk: deque[SendBulk] = deque()
+        self._partners = (opening.partner, *(item.name for item in reader.further))
+        self._state: Any = role.initial(opening.job, opening.party, self._partners)
+        self._said = Said(self._partners)
         self._tasks: dict[str, Compute] = {}
         self._finish: Finish | None = None
         self._judged = 0
@@ -185,16 +173,16 @@ class _Replayer:
 
     def _take(self, entry: Entry, after: Entry | None) -> None:
         if entry.kind == chain.SENT:
-            self._sent(entry)
+            self._said.sent(entry)
             return
         if entry.kind == chain.FAULT and entry.position == self._judged:
             return
-        self._silent(entry.position)
+        self._said.silent(entry.position)
         if entry.kind == chain.FAULT:
             self._alone(entry)
             return
         fault = after if after is not None and after.kind == chain.FAULT else None
-        if fault is not None and _fault(fault)[0] in chain.OWN_WORD:
+        if fault is not None and _fault(fault).code in chain.OWN_WORD:
             fault = None
         if self._finish is not None:
             self._late(entry)
@@ -226,9 +214,10 @@ class _Replayer:
     def _settle(self, entry: Entry, event: AnyEvent) -> None:
         """An event must fit what the machine knows of: its header, or a task that was asked for."""
         if isinstance(event, ControlReceived | BulkReceived):
-            header = _header(entry)
-            stated: tuple[object, ...] = (event.kind,)
-            signed: tuple[object, ...] = (header.kind,)
+            header = header_of(entry)
+            # Events of jobs that could have one partner only do not name it.
+            stated: tuple[object, ...] = (event.kind, event.sender or self._partners[0])
+            signed: tuple[object, ...] = (header.kind, header.sender)
             if isinstance(event, BulkReceived):
                 stated += (event.chunk, event.chunks, event.body.sha256)
                 signed += (header.chunk, header.chunks, header.body_sha256)
@@ -275,10 +264,8 @@ class _Replayer:
 
     def _expect(self, entry: Entry, effect: AnyEffect) -> None:
         match effect:
-            case Send():
-                self._said.append(effect.message)
-            case SendBulk():
-                self._bulk.append(effect)
+            case Send() | SendBulk():
+                self._said.say(entry.position, effect)
             case Compute():
                 if effect.task in self._tasks:
                     raise Differs(entry.position, f"the machine asks for task {effect.task} twice")
@@ -292,7 +279,7 @@ class _Replayer:
 
     def _late(self, entry: Entry) -> None:
         """After the end there may be messages that were still under way, and nothing else."""
-        self._bulk.clear()
+        self._said.forget_bulk()
         self._tasks.clear()
         if entry.kind != chain.RECEIVED or entry.event:
             raise Differs(entry.position, f"a {entry.kind} entry after the machine had ended the job")
@@ -300,7 +287,7 @@ class _Replayer:
     def _unreadable(self, entry: Entry, fault: Entry | None) -> None:
         if entry.kind != chain.RECEIVED or fault is None:
             raise Differs(entry.position, f"a {entry.kind} entry without an event while the job ran")
-        code, _, _ = _fault(fault)
+        code = _fault(fault).code
         self._judged = fault.position
         if code not in _UNREADABLE:
             raise Differs(fault.position, f"the job failed with {code}, which no unreadable message leads to")
@@ -308,16 +295,16 @@ class _Replayer:
 
     def _alone(self, fault: Entry) -> None:
         """A fault that is not the end of a step."""
-        code, _, _ = _fault(fault)
+        code = _fault(fault).code
         if code not in chain.OWN_WORD or self._finish is not None:
             raise Differs(fault.position, f"the job failed with {code}, which no entry before it leads to")
         self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
-        self._bulk.clear()
+        self._said.forget_bulk()
         self._failed(fault)
 
     def _faulted(self, entry: Entry, event: AnyEvent, fault: Entry) -> None:
         """The journal says that this step was undone: it must fail here, too, or ask for what cannot be done."""
-        code, _, _ = _fault(fault)
+        code = _fault(fault).code
         self._judged = fault.position
         try:
             self._step(entry, event)
@@ -329,61 +316,11 @@ class _Replayer:
         self._result.notes.append(f"entry {fault.position}: {code} is this party's engine's word; it is not replayed")
         self._failed(fault)
 
-    def _failed(self, fault: Entry) -> None:
-        code, reason, told = _fault(fault)
-        if told:
-            self._said.append(schemas.JobFailed(reason_code=code, reason=told))
-        self._finish = Finish(outcome="failed", reason_code=code, reason=reason)
-
-    # -- what was sent --------------------------------------------------------------------------------------
-
-    def _sent(self, entry: Entry) -> None:
-        header = _header(entry)
-        if header.kind in schemas.BULK:
-            self._sent_bulk(entry, header)
-            return
-        if not self._said:
-            raise Differs(
-                entry.position, f"{header.kind} (sequence {header.sequence}) was sent, the machine says nothing"
-            )
-        message = self._said.popleft()
-        kind = codec.kind_of(message)
-        if kind != header.kind:
-            raise Differs(
-                entry.position, f"{header.kind} (sequence {header.sequence}) was sent, the machine says {kind}"
-            )
-        if not entry.event:
-            self._note("the digest of some control messages was not recorded: only their kinds were compared")
-        elif _plain_digest(entry) != hashlib.sha256(_encoded(entry, message)).digest():
-            raise Differs(
-                entry.position, f"{kind} (sequence {header.sequence}) was sent with other content than the machine's"
-            )
-        self._result.controls += 1
-
-    def _sent_bulk(self, entry: Entry, header: Header) -> None:
-        if not self._bulk:
-            raise Differs(entry.position, f"{header.kind} (sequence {header.sequence}) was sent, the machine says none")
-        effect = self._bulk.popleft()
-        recorded = (header.kind, header.chunk, header.chunks)
-        if recorded != (effect.kind, effect.chunk, effect.chunks):
-            raise Differs(
-                entry.position,
-                f"{header.kind} chunk {header.chunk} of {header.chunks} was sent, the machine says "
-                f"{effect.kind} chunk {effect.chunk} of {effect.chunks}",
-            )
-        if header.body_sha256 != effect.body.sha256:
-            raise Differs(
-                entry.position,
-                f"{header.kind} chunk {header.chunk} (sequence {header.sequence}) was sent with another body than "
-                "the one that was computed",
-            )
-        self._result.bulk += 1
-
-    def _silent(self, position: int) -> None:
-        """Control messages leave with the step that said them: none may be left when the next entry comes."""
-        if self._said:
-            kind = codec.kind_of(self._said[0])
-            raise Differs(position, f"before this entry the machine says {kind}, which was not sent")
+    def _failed(self, entry: Entry) -> None:
+        fault = _fault(entry)
+        if fault.told:
+            self._said.say_all(schemas.JobFailed(reason_code=fault.code, reason=fault.told), fault.untold)
+        self._finish = Finish(outcome="failed", reason_code=fault.code, reason=fault.reason)
 
     def _note(self, text: str) -> None:
         if text not in self._result.notes:
@@ -392,7 +329,10 @@ class _Replayer:
     # -- the end --------------------------------------------------------------------------------------------
 
     def _end(self, ending: Ending) -> None:
-        self._silent(ending.length)
+        self._said.silent(ending.length)
+        self._result.controls, self._result.bulk = self._said.controls, self._said.bulk
+        if self._said.undigested:
+            self._note(UNDIGESTED)
         finish = self._finish
         recorded = (ending.outcome, ending.reason_code, ending.reason)
         if finish is None:
@@ -416,33 +356,21 @@ class _Replayer:
         self._result.parameters = finish.results[0].sha256.hex() if finish.results else ""
 
 
-def _header(entry: Entry) -> Header:
-    try:
-        return read_header(entry.header)
-    except ValueError:
-        raise Differs(entry.position, f"the header of a {entry.kind} message cannot be read") from None
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What an entry says that the engine made. `told`: what all partners but `untold` read of it."""
+
+    code: str
+    reason: str
+    told: str
+    untold: tuple[str, ...]
 
 
-def _encoded(entry: Entry, message: schemas.Message) -> bytes:
-    """What the machine says, in bytes. Its words are made of recorded outputs, which may be anything."""
-    try:
-        return codec.encode(message)
-    except codec.CodecError as error:
-        raise Differs(entry.position, f"the machine says what is no message: {error}") from None
-
-
-def _plain_digest(entry: Entry) -> bytes:
-    try:
-        return msgspec.msgpack.decode(entry.event, type=SentBody).plain_sha256
-    except UNREADABLE:
-        raise Differs(entry.position, "the recorded digest of a sent message cannot be read") from None
-
-
-def _fault(entry: Entry) -> tuple[str, str, str]:
-    """(code, reason, what the partner was told) of an entry that the engine made."""
+def _fault(entry: Entry) -> _Fault:
     try:
         found = msgspec.msgpack.decode(entry.event, type=dict[str, str])
-        return found["code"], found["reason"], found.get("told", found["reason"])
+        untold = tuple(found.get("untold", "").split(","))
+        return _Fault(found["code"], found["reason"], found.get("told", found["reason"]), untold)
     except (*UNREADABLE, KeyError):
         raise Differs(entry.position, "the reason of a fault cannot be read") from None
 

@@ -43,8 +43,8 @@ def page(report: Report) -> str:
     )
     parts = [
         f"<h1>Audit of job {escape(report.job)}</h1>",
-        f'<p class="soft">{escape(report.role)} {escape(report.party)} with {escape(report.partner)}; the job is '
-        f"{escape(report.outcome)}; export for the {escape(report.audience)}, {escape(when)}</p>",
+        f'<p class="soft">{escape(report.role)} {escape(report.party)} with {escape(", ".join(report.partners))}; '
+        f"the job is {escape(report.outcome)}; export for the {escape(report.audience)}, {escape(when)}</p>",
         verdict,
         _findings(report),
         "<h2>Against the contract</h2>",
@@ -86,14 +86,14 @@ def _lines(lines: list[Line]) -> str:
     if not lines:
         return '<p class="soft">Nothing.</p>'
     rows = "".join(
-        f"<tr{_bad(bool(line.outside))}><td>{escape(line.kind)}</td>"
+        f"<tr{_bad(bool(line.outside))}><td>{escape(line.kind)}</td><td>{escape(line.partner)}</td>"
         f'<td class="number">{line.messages:,}</td><td class="number">{escape(line.bytes_text)}</td>'
         f'<td class="number">{escape(line.rows_text)}</td><td>{escape(line.sealed_text)}</td>'
         f"<td>{escape('; '.join(line.outside))}</td></tr>"
         for line in lines
     )
     return (
-        '<div class="wide"><table><thead><tr><th>kind</th><th class="number">messages</th>'
+        '<div class="wide"><table><thead><tr><th>kind</th><th>partner</th><th class="number">messages</th>'
         '<th class="number">bytes</th><th class="number">rows</th><th>sealed</th><th>outside the contract</th></tr>'
         f"</thead><tbody>{rows}</tbody></table></div>"
     )

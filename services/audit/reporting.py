@@ -20,11 +20,11 @@ from protocol.contract import JobContract
 from protocol.effects import BulkReceived, Computed, ControlReceived
 from protocol.grants import GRANTED
 from protocol.scoring_contract import AnyContract, ScoringContract
-from protocol.state import BUSINESS, SIDES
 from services import chain, jobs
 from services.audit.export_file import AUDITOR, UNREADABLE, Entry, ExportError, ExportReader, Opening
+from services.audit.parties import Parties
 from services.audit.replaying import Arrival, Task, replay
-from services.audit.verifying import OPPOSITE, verify
+from services.audit.verifying import verify
 from services.jobs import SentBody
 from services.limits import BULK_BODY_BYTES_MAX
 from services.tasks.sealing import PLAIN
@@ -66,10 +66,11 @@ UNKNOWN: Final = "not in this file"
 
 @dataclass(slots=True)
 class Line:
-    """All messages of a kind in one direction. None: a partner's file does not say."""
+    """All messages of a kind to or from one partner. None: a partner's file does not say."""
 
     direction: str
     kind: str
+    partner: str = ""
     messages: int = 0
     bytes: int | None = None
     largest: int = 0
@@ -109,7 +110,7 @@ class Report:
 
     job: str = ""
     party: str = ""
-    partner: str = ""
+    partners: list[str] = field(default_factory=list)
     role: str = ""
     audience: str = ""
     outcome: str = ""
@@ -136,13 +137,16 @@ class Report:
 
 @dataclass(slots=True)
 class _Seen:
-    """What a replay tells beyond the headers."""
+    """What a replay tells beyond the headers, by direction and partner or by party."""
 
+    party: str
+    partner: str
+    """The first one, whom tasks and events mean that name none."""
     sizes: dict[bytes, int] = field(default_factory=dict)
-    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rows: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     moduli: dict[str, int] = field(default_factory=dict)
-    numbers: Counter[str] = field(default_factory=Counter)
-    gradients: Counter[str] = field(default_factory=Counter)
+    numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    gradients: Counter[tuple[str, str]] = field(default_factory=Counter)
     columns: dict[str, int] = field(default_factory=dict)
     aligned: int = 0
 
@@ -154,30 +158,34 @@ class _Seen:
         try:
             output = msgspec.msgpack.decode(task.event.output, type=dict[str, Any])
             arguments = msgspec.msgpack.decode(task.asked.arguments, type=dict[str, Any])
-            self._task(function, output, arguments, task.event)
+            self._task(function, task.asked.partner or self.partner, output, arguments, task.event)
         except (*UNREADABLE, KeyError, TypeError, ValueError, IndexError):
             return  # the replay names what is wrong with it
 
-    def _task(self, function: str, output: dict[str, Any], arguments: dict[str, Any], event: Computed) -> None:
+    def _task(
+        self, function: str, partner: str, output: dict[str, Any], arguments: dict[str, Any], event: Computed
+    ) -> None:
         if PLAIN in output and function in _SEALED_BY:
             self.sizes[event.blobs[0].sha256] = event.blobs[0].bytes
-            self.rows[chain.SENT, _SEALED_BY[function]] += event.blobs[0].rows
+            self.rows[chain.SENT, _SEALED_BY[function], partner] += event.blobs[0].rows
         if function in _OPENED_BY:
-            self.rows[chain.RECEIVED, _OPENED_BY[function]] += int(arguments.get("rows", arguments.get("items", 0)))
+            rows = int(arguments.get("rows", arguments.get("items", 0)))
+            self.rows[chain.RECEIVED, _OPENED_BY[function], partner] += rows
         match function:
             case "admit" | "score.admit":
-                self.columns["own"] = int(output.get("columns", 0))
+                self.columns[self.party] = int(output.get("columns", 0))
             case "align.match":
                 self.aligned = int(output["count"])
             case "keys.generate":
-                self.moduli["own"] = int.from_bytes(output["modulus"], "little").bit_length()
+                self.moduli[self.party] = int.from_bytes(output["modulus"], "little").bit_length()
             case "cross.close":
-                self.gradients[chain.SENT] += 1
+                self.gradients[chain.SENT, partner] += 1
             case "gradient":
-                self.numbers[chain.SENT] += len(output["products"])
+                self.numbers[chain.SENT, ""] += len(output["products"])
 
     def arrival(self, arrival: Arrival) -> None:
-        """The partner's control messages."""
+        """The partners' control messages."""
+        sender = arrival.header.sender
         if not isinstance(arrival.event, ControlReceived):
             return
         try:
@@ -186,25 +194,25 @@ class _Seen:
             return
         match message:
             case schemas.JobAccept():
-                self.columns["partner"] = message.columns
+                self.columns[sender] = message.columns
             case schemas.FeaturesCodes():
-                self.moduli["partner"] = int.from_bytes(message.modulus, "little").bit_length()
+                self.moduli[sender] = int.from_bytes(message.modulus, "little").bit_length()
             case schemas.CrossTerm():
-                self.gradients[chain.RECEIVED] += 1
+                self.gradients[chain.RECEIVED, sender] += 1
             case schemas.StepProducts():
-                self.numbers[chain.RECEIVED] += len(message.products)
+                self.numbers[chain.RECEIVED, sender] += len(message.products)
 
 
 def report(path: Path) -> Report:
     """The report of an export. Raises OSError only: what cannot be read is among the findings."""
     checked = verify(path)
     result = Report(findings=[str(finding) for finding in checked.findings], fingerprints=checked.fingerprints)
-    opening = checked.opening
-    if opening is None:
+    opening, parties = checked.opening, checked.parties
+    if opening is None or parties is None:
         return result
-    result.job, result.party, result.partner = opening.job, opening.party, opening.partner
+    result.job, result.party, result.partners = opening.job, opening.party, list(parties.partners)
     result.role, result.audience, result.exported_at = opening.role, opening.audience, opening.exported_at
-    seen = _Seen()
+    seen = _Seen(opening.party, opening.partner)
     if opening.audience == AUDITOR:
         again = replay(path, on_task=seen.task, on_arrival=seen.arrival)
         if not again.same:
@@ -212,7 +220,7 @@ def report(path: Path) -> Report:
     if checked.ending is not None:
         result.outcome = checked.ending.outcome or checked.ending.status
         result.head = checked.ending.head.hex()
-    lines: dict[tuple[str, str], Line] = {}
+    lines: dict[tuple[str, str, str], Line] = {}
     try:
         with ExportReader(path) as reader:
             for entry in reader.entries():
@@ -224,17 +232,18 @@ def report(path: Path) -> Report:
     result.lines = sorted(lines.values(), key=lambda line: line.direction != chain.SENT)
     if checked.contract is not None:
         for line in result.lines:
-            line.outside = _outside(line, opening, checked.contract, seen)
-        result.facts = _facts(opening, checked.contract, seen)
+            line.outside = _outside(line, opening, parties, checked.contract, seen)
+        result.facts = _facts(opening, parties, checked.contract, seen)
     return result
 
 
-def _count(lines: dict[tuple[str, str], Line], entry: Entry, opening: Opening, seen: _Seen) -> None:
+def _count(lines: dict[tuple[str, str, str], Line], entry: Entry, opening: Opening, seen: _Seen) -> None:
     try:
         header = read_header(entry.header)
     except ValueError:
         return
-    line = lines.setdefault((entry.kind, header.kind), Line(entry.kind, header.kind))
+    partner = header.recipient if entry.kind == chain.SENT else header.sender
+    line = lines.setdefault((entry.kind, header.kind, partner), Line(entry.kind, header.kind, partner))
     line.messages += 1
     if header.suite not in line.suites:
         line.suites.append(header.suite)
@@ -244,7 +253,7 @@ def _count(lines: dict[tuple[str, str], Line], entry: Entry, opening: Opening, s
     line.bytes = (line.bytes or 0) + size
     line.largest = max(line.largest, size)
     if header.kind in schemas.BULK:
-        line.rows = seen.rows[entry.kind, header.kind]
+        line.rows = seen.rows[entry.kind, header.kind, partner]
 
 
 def _size(entry: Entry, header: Header, seen: _Seen) -> int:
@@ -266,9 +275,9 @@ def _size(entry: Entry, header: Header, seen: _Seen) -> int:
             return 0
 
 
-def _outside(line: Line, opening: Opening, contract: AnyContract, seen: _Seen) -> list[str]:
+def _outside(line: Line, opening: Opening, parties: Parties, contract: AnyContract, seen: _Seen) -> list[str]:
     """What of a kind is not what the contract grants."""
-    reader = opening.role if line.direction == chain.RECEIVED else OPPOSITE.get(opening.role, "")
+    reader = opening.role if line.direction == chain.RECEIVED else parties.role_of(line.partner)
     rows = line.rows or 0
     items = contract.psi_quota
     if line.kind == "align.echo":
@@ -302,10 +311,10 @@ def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[
     )
 
 
-def _facts(opening: Opening, contract: AnyContract, seen: _Seen) -> list[Fact]:
-    return (
-        _scored(opening, contract, seen) if isinstance(contract, ScoringContract) else _trained(opening, contract, seen)
-    )
+def _facts(opening: Opening, parties: Parties, contract: AnyContract, seen: _Seen) -> list[Fact]:
+    if isinstance(contract, ScoringContract):
+        return _scored(opening, contract, seen)
+    return _trained(opening, parties, contract, seen)
 
 
 def _scored(opening: Opening, contract: ScoringContract, seen: _Seen) -> list[Fact]:
@@ -325,21 +334,17 @@ def _scored(opening: Opening, contract: ScoringContract, seen: _Seen) -> list[Fa
     ]
 
 
-def _trained(opening: Opening, contract: JobContract, seen: _Seen) -> list[Fact]:
+def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: _Seen) -> list[Fact]:
     marks = ", ".join(contract.marks) or "none"
     facts = [
         Fact("task", contract.task, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
-        Fact("marks", marks, "accepted by both parties"),
+        Fact("marks", marks, "accepted by all parties"),
         Fact("release noise", f"{contract.release_noise:g} of a record", "on every gradient entry"),
         Fact("retention", contract.retention, "what each party keeps after the end"),
     ]
     if opening.audience != AUDITOR:
         return [*facts, Fact("sizes, rows, numbers released", UNKNOWN, "a partner's file holds headers only")]
-    own, partner = seen.columns.get("own", 0), seen.columns.get("partner", 0)
-    if SIDES.get(opening.role) == BUSINESS:
-        own = contract.business_columns + 1
-    else:
-        partner = contract.business_columns + 1
+    columns = {**seen.columns, contract.business: contract.business_columns + 1}
     facts.append(
         Fact(
             "aligned rows",
@@ -348,21 +353,24 @@ def _trained(opening: Opening, contract: JobContract, seen: _Seen) -> list[Fact]
             outside=seen.aligned > contract.business_rows,
         )
     )
-    for who, name in (("own", opening.party), ("partner", opening.partner)):
-        if who in seen.moduli:
-            bits = seen.moduli[who]
+    for name in (opening.party, *parties.partners):
+        if name in seen.moduli:
+            bits = seen.moduli[name]
             wrong = bits != contract.key_bits
             facts.append(Fact(f"key of {name}", f"{bits} bits", f"contract: {contract.key_bits}", outside=wrong))
-    for direction, columns, text in (
-        (chain.SENT, partner, f"numbers released to {opening.partner}"),
-        (chain.RECEIVED, own, f"numbers received from {opening.partner}"),
-    ):
-        facts.append(_released(text, direction, columns, contract, seen))
+    for name in parties.partners:
+        sent, received = (chain.SENT, name), (chain.RECEIVED, name)
+        numbers = seen.numbers[chain.SENT, ""]  # the same row goes to every partner
+        width = columns.get(name, 0)
+        facts.append(_released(f"numbers released to {name}", seen.gradients[sent], width, numbers, contract, seen))
+        numbers, width = seen.numbers[received], columns.get(opening.party, 0)
+        facts.append(
+            _released(f"numbers received from {name}", seen.gradients[received], width, numbers, contract, seen)
+        )
     return facts
 
 
-def _released(name: str, direction: str, columns: int, contract: JobContract, seen: _Seen) -> Fact:
-    gradients, numbers = seen.gradients[direction], seen.numbers[direction]
+def _released(name: str, gradients: int, columns: int, numbers: int, contract: JobContract, seen: _Seen) -> Fact:
     total = gradients * columns + numbers
     value = f"{total:,}: {gradients} gradients of {columns} entries, {numbers} numbers of Gram rows"
     if contract.small_sample:

@@ -1,5 +1,6 @@
 """Checks of one export file: chain, signatures, sequences, contract. Every finding says where, what and whose."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,13 +8,11 @@ from typing import Final
 
 from messages import schemas
 from messages.envelope import PROTOCOL_VERSION, Header, header_signed_by, read_header
-from messages.identity import IdentityError, PublicIdentity
-from messages.keys import AddressError
 from messages.seal import SUITES
 from protocol.contract import ContractError, contract_digest
 from protocol.grants import GRANTED
 from protocol.scoring_contract import AnyContract, read_any
-from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, SIDES
+from protocol.state import BUSINESS, PROVIDER, SIDES
 from services import chain
 from services.audit.export_file import (
     AUDITOR,
@@ -27,14 +26,9 @@ from services.audit.export_file import (
     printable,
     signature_holds,
 )
+from services.audit.parties import ROLES, Parties, keys_in, parties_of_file
 
 FINDINGS_MAX: Final = 200
-OPPOSITE: Final = {
-    BUSINESS: PROVIDER,
-    PROVIDER: BUSINESS,
-    SCORING_BUSINESS: SCORING_PROVIDER,
-    SCORING_PROVIDER: SCORING_BUSINESS,
-}
 _MESSAGES: Final = (chain.RECEIVED, chain.SENT)
 
 
@@ -61,6 +55,7 @@ class Verification:
     """What one file proves. `sent` and `received` count messages; `fingerprints` are to be compared by telephone."""
 
     opening: Opening | None = None
+    parties: Parties | None = None
     ending: Ending | None = None
     contract: AnyContract | None = None
     entries: int = 0
@@ -73,17 +68,6 @@ class Verification:
     def holds(self) -> bool:
         """Whether nothing is missing or altered."""
         return not self.findings
-
-
-def identities_of(opening: Opening) -> dict[str, PublicIdentity]:
-    """The public identities in a file, by name. Raises IdentityError, AddressError."""
-    found = {}
-    for name, text in ((opening.party, opening.party_identity), (opening.partner, opening.partner_identity)):
-        identity = PublicIdentity.from_json(text)
-        if identity.name != name:
-            raise IdentityError(f"the identity given for {name} is {identity.name}'s")
-        found[name] = identity
-    return found
 
 
 def verify(path: Path) -> Verification:
@@ -102,12 +86,13 @@ class _Verifier:
         self._result = result
         self._reader = reader
         self._opening = result.opening = reader.opening
+        self._parties = result.parties = parties_of_file(reader.opening, reader.further)
         self._head = chain.genesis(self._opening.job, self._opening.party)
-        self._last = {chain.RECEIVED: 0, chain.SENT: 0}
-        self._counts = {chain.RECEIVED: 0, chain.SENT: 0}
-        self._acknowledged = 0
-        self._identities: dict[str, PublicIdentity] = {}
-        self._over = False
+        self._last: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        """By direction and partner, as the sequences are."""
+        self._acknowledged: Counter[str] = Counter()
+        self._identities = self._parties.identities
 
     def _find(self, text: str, entry: Entry | None = None, header: Header | None = None, *, party: str = "") -> None:
         if len(self._result.findings) < FINDINGS_MAX:
@@ -149,13 +134,13 @@ class _Verifier:
     # -- beginning and end ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        opening = self._opening
-        try:
-            self._identities = identities_of(opening)
-        except (IdentityError, AddressError) as error:
+        opening, parties = self._opening, self._parties
+        for error in parties.unusable:
             self._find(f"an identity in the file cannot be used: {error}")
+        if len({parties.party, *parties.partners}) <= len(parties.partners):
+            self._find("the file names a party twice")
         self._result.fingerprints = {name: found.fingerprint for name, found in self._identities.items()}
-        if opening.role not in OPPOSITE:
+        if opening.role not in ROLES:
             self._find(f"there is no role {opening.role}: a job has a {BUSINESS} and a {PROVIDER}")
         if contract_digest(opening.contract).hex()[:16] != opening.job.rpartition("-")[2]:
             self._find("the contract is not the one that the job's identifier names")
@@ -166,12 +151,12 @@ class _Verifier:
             return
         if contract.nonce.hex() != opening.job.partition("-")[0]:
             self._find("the contract's nonce is not the one in the job's identifier")
-        business, provider = opening.party, opening.partner
-        if SIDES.get(opening.role) == PROVIDER:
-            business, provider = provider, business
-        if (contract.business, contract.provider) != (business, provider):
+        keys = keys_in(contract)
+        others = tuple(name for name in keys if name != opening.party)
+        mine = BUSINESS if opening.party == contract.business else PROVIDER
+        if opening.party not in keys or others != parties.partners or mine != SIDES.get(opening.role):
             self._find("the contract names other parties than the file")
-        for name, key in ((contract.business, contract.business_key), (contract.provider, contract.provider_key)):
+        for name, key in keys.items():
             if name in self._identities and self._identities[name].digest() != key:
                 self._find("these are other keys than those that the contract names", party=name)
 
@@ -248,11 +233,11 @@ class _Verifier:
 
     def _message(self, entry: Entry, header: Header) -> None:
         opening, sent = self._opening, entry.kind == chain.SENT
-        sender, recipient = opening.party, opening.partner
-        if not sent:
-            sender, recipient = recipient, sender
-        if (header.sender, header.recipient) != (sender, recipient):
+        own, other = (header.sender, header.recipient) if sent else (header.recipient, header.sender)
+        if own != opening.party or other not in self._parties.partners:
             self._find(f"a {entry.kind} message from {header.sender} to {header.recipient}", entry, header)
+            return
+        sender, recipient = header.sender, header.recipient
         if header.job != opening.job:
             self._find(f"belongs to job {header.job}", entry, header)
         identity = self._identities.get(sender)
@@ -260,61 +245,70 @@ class _Verifier:
             self._find(f"the signature is not {sender}'s over this header", entry, header)
         if header.version != PROTOCOL_VERSION or header.suite not in SUITES:
             self._find(f"version {header.version}, suite {header.suite} are not known", entry, header)
-        reader = OPPOSITE.get(opening.role, "") if sent else opening.role
+        reader = self._parties.role_of(recipient)
         if reader in GRANTED and header.kind not in GRANTED[reader]:
             self._find(f"the contract grants {recipient} no {header.kind}", entry, header)
         if header.chunk >= header.chunks or (header.kind not in schemas.BULK and header.chunks != 1):
             self._find(f"is chunk {header.chunk} of {header.chunks}", entry, header)
-        self._in_sequence(entry, header)
-        self._in_time(entry, header)
+        self._in_sequence(entry, header, other)
+        self._in_time(entry, header, other)
 
-    def _in_sequence(self, entry: Entry, header: Header) -> None:
-        due = self._last[entry.kind] + 1
+    def _in_sequence(self, entry: Entry, header: Header, partner: str) -> None:
+        line = (entry.kind, partner)
+        due = self._last[line] + 1
         if header.sequence > due:
             last = header.sequence - 1
             missing = f"sequence {due} is" if last == due else f"sequences {due} to {last} are"
             self._find(f"{missing} missing before it", entry, header)
         elif header.sequence < due:
             self._find(f"comes after sequence {due - 1}: messages were repeated or swapped", entry, header)
-        self._last[entry.kind] = max(header.sequence, self._last[entry.kind])
-        self._counts[entry.kind] += 1
-        self._result.sent, self._result.received = self._counts[chain.SENT], self._counts[chain.RECEIVED]
+        self._last[line] = max(header.sequence, self._last[line])
+        self._counts[line] += 1
+        self._result.sent += entry.kind == chain.SENT
+        self._result.received += entry.kind == chain.RECEIVED
 
-    def _in_time(self, entry: Entry, header: Header) -> None:
+    def _in_time(self, entry: Entry, header: Header, partner: str) -> None:
         """What a header says of the state in which it was signed."""
         if entry.kind == chain.SENT:
             if header.previous != self._head:
                 self._find(
                     "was signed over another chain: an entry before it was altered, added or removed", entry, header
                 )
-            if header.received != self._counts[chain.RECEIVED]:
+            had = self._counts[chain.RECEIVED, partner]
+            if header.received != had:
                 self._find(
                     f"was signed when {header.received} messages of {header.recipient} were in the journal, before it "
-                    f"the file has {self._counts[chain.RECEIVED]}",
+                    f"the file has {had}",
                     entry,
                     header,
                 )
             return
-        if header.received > self._last[chain.SENT]:
+        sent = self._last[chain.SENT, partner]
+        if header.received > sent:
             self._find(
                 f"{header.sender} had {header.received} messages of {header.recipient} by then, the file has "
-                f"{self._last[chain.SENT]} as sent",
+                f"{sent} as sent",
                 entry,
                 header,
             )
-        elif header.received < self._acknowledged:
+        elif header.received < self._acknowledged[partner]:
             self._find(
-                f"{header.sender} had {self._acknowledged} messages before, now {header.received}", entry, header
+                f"{header.sender} had {self._acknowledged[partner]} messages before, now {header.received}",
+                entry,
+                header,
             )
-        self._acknowledged = max(header.received, self._acknowledged)
+        self._acknowledged[partner] = max(header.received, self._acknowledged[partner])
 
 
-def messages_of(path: Path, kind: str) -> Iterator[tuple[Entry, Header]]:
-    """The sent or received messages of a file that can be read at all. Raises ExportError."""
+def messages_of(path: Path, kind: str, partner: str) -> Iterator[tuple[Entry, Header]]:
+    """The messages sent to or received from a partner that can be read at all. Raises ExportError."""
     with ExportReader(path) as reader:
         for entry in reader.entries():
-            if entry.kind == kind:
-                try:
-                    yield entry, read_header(entry.header)
-                except ValueError:
-                    continue
+            if entry.kind != kind:
+                continue
+            try:
+                header = read_header(entry.header)
+            except ValueError:
+                continue
+            if partner == (header.recipient if kind == chain.SENT else header.sender):
+                yield entry, header

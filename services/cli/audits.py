@@ -53,18 +53,20 @@ def export_(
 
 def verify_(
     file: File,
-    partner: Annotated[Path | None, typer.Argument(metavar="[FILE_OF_PARTNER]", help="The partner's export.")] = None,
+    partners: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE_OF_PARTNER]...", help="The partners' exports.")
+    ] = None,
 ) -> int:
-    """Check chain, signatures, sequences and contract; with both files, that they tell the same story."""
-    if partner is None:
+    """Check chain, signatures, sequences and contract; with partners' files, that all tell the same story."""
+    if not partners:
         found = verify(file)
         _show_file(file, found)
         return _verdict(found.holds)
-    both = reconcile(file, partner)
-    for path, found in zip((file, partner), both.files, strict=True):
+    together = reconcile(file, *partners)
+    for path, found in zip((file, *partners), together.files, strict=True):
         _show_file(path, found)
-    _show_both(both)
-    return _verdict(both.holds)
+    _show_together(together)
+    return _verdict(together.holds)
 
 
 def _show_file(path: Path, found: Verification) -> None:
@@ -82,11 +84,14 @@ def _show_file(path: Path, found: Verification) -> None:
         complain("altered or missing:", f"{path}: {finding}")
 
 
-def _show_both(both: Reconciliation) -> None:
-    out.print(plain(f"{both.matched} messages are the same in both files"))
-    for sentence in both.under_way:
+def _show_together(found: Reconciliation) -> None:
+    files = "both files" if len(found.files) == 2 else "the two files that they concern"
+    out.print(plain(f"{found.matched} messages are the same in {files}"))
+    for name in found.missing:
+        out.print(plain(f"not compared: what went between these parties and {name}, whose file is not here"))
+    for sentence in found.under_way:
         out.print(plain(f"under way: {sentence}"))
-    for finding in both.findings:
+    for finding in found.findings:
         complain("the files differ:", finding)
 
 
@@ -192,10 +197,13 @@ def report_(
 
 
 def _show_report(found: Report) -> None:
-    table = Table("direction", "kind", "messages", "bytes", "sealed", "rows", "outside the contract", box=None)
+    several = len(found.partners) > 1
+    names = ("messages", "bytes", "sealed", "rows", "outside the contract")
+    table = Table("direction", *(("partner",) if several else ()), "kind", *names, box=None)
     for line in found.lines:
         outside = "; ".join(line.outside)
-        cells = (line.direction, line.kind, f"{line.messages:,}", line.bytes_text, line.sealed_text, line.rows_text)
+        who = (line.direction, line.partner, line.kind) if several else (line.direction, line.kind)
+        cells = (*who, f"{line.messages:,}", line.bytes_text, line.sealed_text, line.rows_text)
         table.add_row(*map(plain, cells), plain(outside), style="bold red" if outside else "")
     out.print(table)
     for fact in found.facts:
