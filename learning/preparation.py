@@ -10,6 +10,7 @@ A prepared column is named after its source: "income", "income=(missing)", "sex=
 categories and statistics are private: error texts name columns and steps, never a category or a value.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
@@ -324,6 +325,8 @@ def _check_impute(where: str, number: int, step: Impute, *, text: bool) -> None:
         raise PreparationError(f'{where}: categories have no {step.by}; use by = "mode" or "constant"')
     if not text and isinstance(step.constant, str):
         raise PreparationError(f"{where}: the constant of a column of numbers is a number; or add an encoding")
+    if isinstance(step.constant, float) and not math.isfinite(step.constant):
+        raise PreparationError(f"{where}: the constant is NaN or infinite; give a number")
     if step.constant == "":
         raise PreparationError(f"{where}: an empty constant is a missing value again; give it a name")
 
@@ -333,5 +336,7 @@ def _check_clip(where: str, step: Clip) -> None:
     if bounds == (step.quantiles is not None):
         raise PreparationError(f"{where}: give `low`, `high` or both, or else `quantiles` = [lower, upper]")
     low, high = step.quantiles or (step.low, step.high)
+    if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+        raise PreparationError(f"{where}: a bound is NaN or infinite; leave it out where there is none")
     if low is not None and high is not None and not low < high:
         raise PreparationError(f"{where}: the lower bound must be below the upper one")

@@ -75,13 +75,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 def read_policy(table: dict[str, Any]) -> PolicyBook:
     """A policy book from a parsed TOML table. Raises PolicyError naming the key."""
     general = {key: value for key, value in table.items() if key != "partner"}
+    overrides = table.get("partner", {})
+    if not isinstance(overrides, dict):
+        raise PolicyError("policy: key partner: write a table for each, [partner.NAME]")
     try:
         default = msgspec.convert(general, Policy)
-        partner = {
-            name: msgspec.convert({**general, **override}, Policy)
-            for name, override in table.get("partner", {}).items()
-        }
-    except (msgspec.ValidationError, TypeError, AttributeError) as error:
+        partner = {name: msgspec.convert({**general, **override}, Policy) for name, override in overrides.items()}
+    except (msgspec.ValidationError, TypeError) as error:
         raise PolicyError(f"policy: {error}") from None
     return PolicyBook(default=default, partner=partner)
 

@@ -283,6 +283,8 @@ def test_two_prepared_columns_of_one_name_are_refused():
         ((Clip(low=1, quantiles=(0, 1)),), "give `low`, `high` or both"),
         ((Clip(low=1, high=1),), "below the upper"),
         ((Clip(quantiles=(0.9, 0.1)),), "below the upper"),
+        ((Clip(low=math.nan),), "NaN or infinite"),
+        ((Impute(by="constant", constant=math.inf),), "NaN or infinite"),
         ((Log(),) * 17, "16 at most"),
     ],
 )

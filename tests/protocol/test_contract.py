@@ -148,6 +148,8 @@ def test_a_partner_can_be_treated_differently() -> None:
 def test_a_misspelt_key_in_a_policy_is_named() -> None:
     with pytest.raises(PolicyError, match="iteration_max"):
         read_policy({"iteration_max": 3})
+    with pytest.raises(PolicyError, match="key partner"):
+        read_policy({"partner": "business-b"})
 
 
 def test_a_contract_with_text_that_is_no_utf_8_is_malformed():

@@ -28,6 +28,7 @@ INPUT_BYTES_MAX: Final = 2048
 
 _SOURCES: Final = (
     *MODULES,
+    "learning/preparation.py",
     "protocol/contract.py",
     "messages/schemas.py",
     "messages/identity.py",
@@ -57,6 +58,11 @@ source = "loans.csv"
 id = "id"
 label = "y"
 columns = ["a"]
+
+[dataset.preparation]
+a = [{ step = "impute", by = "median", indicator = true }, { step = "clip", low = 0.5 }, { step = "log" }]
+c = [{ step = "impute", by = "constant", constant = "x" }, { step = "one_hot", unseen = "other", rows_min = 5 }]
+d = [{ step = "ordinal", categories = ["p", "q", 3] }]
 """
 POLICY: Final = b"""tasks = ["logistic", "linear"]
 marks = ["small_sample"]
@@ -105,6 +111,13 @@ def seeds() -> Iterator[bytes]:
                     changed[place] = line.split(b" = ")[0] + b" = " + value
                     yield which + b"\n".join(changed)
     yield b"\x00" + PARTY + PARTY[PARTY.index(b"[[dataset]]") :]
+    steps = PARTY.index(b"[dataset.preparation]")
+    for value in VALUES:
+        for old in (b'"median"', b"true", b"0.5", b'"x"', b'"other"', b"5 }", b"3]", b'"log"'):
+            yield b"\x00" + PARTY[:steps] + PARTY[steps:].replace(old, value + old.strip(b'"medianxothlg0.5tru3'), 1)
+    for value in VALUES:
+        yield b"\x00" + PARTY[:steps] + b"preparation = " + value
+        yield b"\x00" + PARTY[:steps] + b"[dataset.preparation]\na = " + value
     yield b"\x00\xff\xfe"
 
 
