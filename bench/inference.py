@@ -18,6 +18,7 @@ from bench.simulate import JOBS, Job, load
 from learning import curvature as curvatures
 from learning import curvature_terms, inference, links
 from learning import history as histories
+from learning.family import Family
 from learning.quantise import Quantised
 from learning.reductions import column_sums
 from learning.targets import Targets
@@ -46,8 +47,8 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
     """Train, then run the stage."""
     outcome, sides, local = simulate.train(job, business, provider, labels, seed)
     noise = np.random.default_rng(seed + 1)
-    rows = len(labels)
-    budget = bit_budget(rows, 2048, job.family(labels).residual_bound)
+    rows, family = len(labels), job.family(labels)
+    budget = bit_budget(rows, 2048, family.residual_bound, value_bits=family.value_bits)
     curved = [
         curvatures.begin(
             history,
@@ -62,20 +63,19 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
     turns = [(0, None), *((owner, j) for owner in (0, 1) for j in range(len(local[owner].scales)))]
     for owner, j in turns:
         along = None if j is None else curvatures.along(curved[owner], local[owner], j, sides[owner].values)
-        residuals, terms = _residuals(job, z, labels, budget, owner, along)
+        residuals, terms = _residuals(family, z, labels, budget, owner, along)
         cost += terms + 1
         for k, side in enumerate(sides):
             totals = _noisy(side, residuals, budget, job, noise)
             direction = j if owner == k else None
-            curved[k] = curvatures.append(curved[k], local[k], totals, rows, budget.f_u, direction=direction)
-    parts = [0.0, 0.0]
-    if job.task == "linear":
-        square = float(((labels / local[0].label_unit) ** 2).mean())
-        parts = [curvatures.unexplained_part(local[0], square), curvatures.unexplained_part(local[1])]
-    said = [
-        curvatures.summarise(one, business=k == 0, unexplained=part)
-        for k, (one, part) in enumerate(zip(curved, parts, strict=True))
+            curved[k] = curvatures.append(
+                curved[k], local[k], totals, rows, budget.f_u, budget.f_v, direction=direction
+            )
+    parts = [
+        curvatures.unexplained_part(curved[k], local[k], family, z[k], labels if k == 0 else None) for k in range(2)
     ]
+    curved = [replace(one, unexplained=part) for one, part in zip(curved, parts, strict=True)]
+    said = [curvatures.summarise(one, business=k == 0) for k, one in enumerate(curved)]
     scale = inference.dispersion(job.task, said[0], said[1], rows)
     estimates: list[inference.Estimate] = []
     for k, (one, history) in enumerate(zip(curved, local, strict=True)):
@@ -86,10 +86,9 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
 
 
 def _residuals(
-    job: Job, z: list[Vector], labels: Vector, budget: BitBudget, owner: int, along: Vector | None
+    family: Family, z: list[Vector], labels: Vector, budget: BitBudget, owner: int, along: Vector | None
 ) -> tuple[Integers, int]:
     """What the encrypted computation gives for every row, and the terms that were sent for it."""
-    family = job.family(labels)
     bound, spread = links.score_range(z[1], family, 2)
     expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=len(labels), slope=along is None)
     if along is None:
@@ -114,12 +113,23 @@ def _noisy(side: Quantised, residuals: Integers, budget: BitBudget, job: Job, no
     ]
 
 
-def peer(task: str, values: Vector, labels: Vector) -> Any:
-    """statsmodels' fit of the joined table, without penalty; parameters, errors, p-values with the constant first."""
+def peer(task: str, values: Vector, labels: Vector, power: float = 1.5) -> Any:
+    """statsmodels' fit of the joined table, without penalty; parameters, errors, p-values with the constant first.
+
+    The dispersion of Gamma and Tweedie models is estimated from the deviance there, too.
+    """
     from statsmodels import api
 
-    families = {"logistic": api.families.Binomial, "poisson": api.families.Poisson, "linear": api.families.Gaussian}
-    return api.GLM(labels, api.add_constant(values), family=families[task]()).fit(tol=1e-12, maxiter=200)
+    log = api.families.links.Log()
+    families = {
+        "logistic": api.families.Binomial(),
+        "poisson": api.families.Poisson(),
+        "linear": api.families.Gaussian(),
+        "gamma": api.families.Gamma(link=log),
+        "tweedie": api.families.Tweedie(link=log, var_power=power),
+    }
+    scale = "dev" if task in ("gamma", "tweedie") else None
+    return api.GLM(labels, api.add_constant(values), family=families[task]).fit(tol=1e-12, maxiter=200, scale=scale)
 
 
 def main() -> None:

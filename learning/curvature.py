@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.factor import bounded_cholesky, solve_lower, solve_upper
+from learning.family import VALUE_BITS, Family
 from learning.history import HistoryError, LocalHistory, rounded, scores
 from learning.quantise import STEPS
 
@@ -48,21 +49,22 @@ class Curvature:
     `directions` (d, d): row j is v_j, whose largest score over all rows is 1 in size. `gradient` (d,) at the
     target parameters, penalty included; empty before it is known. `responses` (m, d): own block of `H v` for the
     m directions so far, the business's first. `deviations` (d,): standard deviation of the release noise in every
-    entry of gradient and responses.
+    entry of gradient and responses. `unexplained`: see `Summary`.
     """
 
     directions: Vector
     gradient: Vector
     responses: Vector
     deviations: Vector
+    unexplained: float = 0.0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a party tells of its block, in the basis of its rotated directions.
 
     `gram`: lower triangle of `V H_qq V^T` by rows; `gradient`: `V g_q`; `noise`: root of the summed variances that
-    release noise puts on `V e`; `unexplained`: own part of the mean square residual of a linear model (zero
-    otherwise), see `unexplained_part`.
+    release noise puts on `V e`; `unexplained`: own part of the mean deviance of a model with a dispersion, see
+    `unexplained_part`.
     """
 
     gram: tuple[float, ...]
@@ -99,13 +101,13 @@ def begin(history: LocalHistory, values: NDArray[np.int16], entropy: Sequence[in
     basis = []
     for row in _rotation(entropy, columns):
         direction = solve_upper(history.factor, row)
-        size = float(np.abs(scores(replace(history, weights=direction), values)).max())
+        size = float(np.abs(_along(history, direction, values)).max())
         basis.append(direction / size)
     return Curvature(
         directions=np.array(basis).reshape(columns, columns),
         gradient=np.zeros(0),
         responses=np.zeros((0, columns)),
-        deviations=history.scales * (STEPS * release_noise / (len(values) * math.sqrt(3.0))),
+        deviations=history.scales * (history.residual_unit * STEPS * release_noise / (len(values) * math.sqrt(3.0))),
     )
 
 
@@ -124,11 +126,22 @@ def _rotation(entropy: Sequence[int], size: int) -> list[Vector]:
 
 def along(curvature: Curvature, history: LocalHistory, direction: int, values: NDArray[np.int16]) -> Vector:
     """Scores (n,) of the rows along own direction `direction`, within [-1, 1]."""
-    return np.clip(scores(replace(history, weights=curvature.directions[direction]), values), -1.0, 1.0)
+    return np.clip(_along(history, curvature.directions[direction], values), -1.0, 1.0)
+
+
+def _along(history: LocalHistory, direction: Vector, values: NDArray[np.int16]) -> Vector:
+    return scores(replace(history, weights=direction, base=0.0), values)
 
 
 def append(
-    curvature: Curvature, history: LocalHistory, total: Sequence[int], rows: int, f_u: int, *, direction: int | None
+    curvature: Curvature,
+    history: LocalHistory,
+    total: Sequence[int],
+    rows: int,
+    f_u: int,
+    value_bits: int = VALUE_BITS,
+    *,
+    direction: int | None,
 ) -> Curvature:
     """Take in a gradient of the stage: first that at the target parameters, then one for every direction.
 
@@ -138,8 +151,8 @@ def append(
     columns = len(history.scales)
     if len(total) != columns:
         raise HistoryError(f"{len(total)} sums for {columns} columns")
-    unit = rows * (1 << f_u) * STEPS
-    mean = np.array([value / unit for value in total]) * history.scales
+    unit = rows * (1 << f_u) * ((1 << value_bits) - 1)
+    mean = np.array([value / unit for value in total]) * history.scales * history.residual_unit
     penalties = np.full(columns, history.l2)
     if history.intercept:
         penalties[0] = 0.0
@@ -164,7 +177,7 @@ def _gram(curvature: Curvature, own: Vector) -> Vector:
     return (product + product.T) / 2.0
 
 
-def summarise(curvature: Curvature, *, business: bool, unexplained: float = 0.0) -> Summary:
+def summarise(curvature: Curvature, *, business: bool) -> Summary:
     """What to tell when all directions are done; numbers of 24 significant bits."""
     gram = _gram(curvature, _split(curvature, business=business)[0])
     spread = curvature.directions * curvature.deviations[None, :]
@@ -172,21 +185,59 @@ def summarise(curvature: Curvature, *, business: bool, unexplained: float = 0.0)
         gram=tuple(rounded(float(gram[i, j])) for i in range(len(gram)) for j in range(i + 1)),
         gradient=tuple(rounded(_dot(row, curvature.gradient)) for row in curvature.directions),
         noise=rounded(math.sqrt(math.fsum((spread * spread).ravel().tolist()))),
-        unexplained=rounded(unexplained),
+        unexplained=rounded(curvature.unexplained),
     )
 
 
-def unexplained_part(history: LocalHistory, mean_square: float = 0.0) -> float:
-    """A party's part of the mean square residual of a linear model at its weights, in units of `label_unit` squared.
+def unexplained_part(
+    curvature: Curvature,
+    history: LocalHistory,
+    family: Family,
+    own_scores: Vector,
+    labels: Vector | None = None,
+) -> float:
+    """A party's part of what dispersion is estimated from: the mean deviance of a model that has a dispersion.
 
-    `mean_square`: of the labels, at the business. From the gradient at weights 0, `g(0) = -X^T y / n`, and the
-    normal equations: `|y - X w|^2 / n = y^T y / n + sum_q (g_q(0) . w_q - lambda |w_q|^2)`.
+    `own_scores` (n,) at the target parameters, the business's with what rows begin with; `labels` (n,) at the business,
+    for a linear model less what rows begin with. All of it is known to the party already:
+
+    - linear, in units of `label_unit`: from the gradient at weights 0, `g(0) = -X^T y / n`, and the normal equations,
+      `|y - X w|^2 / n = y^T y / n + sum_q (g_q(0) . w_q - lambda |w_q|^2)`.
+    - gamma: `2 mean(z - log y + y / mu - 1)`, where the mean of `1 - y / mu` is the intercept's entry of the gradient.
+    - tweedie: `2 mean(y^(2-p) / ((1-p)(2-p)) - y mu^(1-p) / (1-p) + mu^(2-p) / (2-p))`, where the mean of `mu^(2-p)` is
+      the intercept's curvature, and the gradient's entry is its difference from that of `y mu^(1-p)`; p > 1.
     """
-    first = _times(history.factor, history.whitened[0][:, None])[:, 0]
-    penalties = np.full(len(first), history.l2)
-    if history.intercept:
-        penalties[0] = 0.0
-    return mean_square + _dot(first, history.weights) - _dot(penalties * history.weights, history.weights)
+    if family.task == "linear":
+        first = _times(history.factor, history.whitened[0][:, None])[:, 0]
+        penalties = np.full(len(first), history.l2)
+        if history.intercept:
+            penalties[0] = 0.0
+        square = 0.0 if labels is None else _mean((labels / history.label_unit) ** 2)
+        return square + _dot(first, history.weights) - _dot(penalties * history.weights, history.weights)
+    if family.task == "gamma":
+        own = _mean(own_scores)
+        return 2.0 * (own if labels is None else own - _mean(np.log(labels)) - float(curvature.gradient[0]))
+    if family.task == "tweedie" and labels is not None:
+        p, level = family.variance_power, _intercept_curvature(curvature, history)
+        slope = level - float(curvature.gradient[0])
+        full = _mean(labels ** (2.0 - p)) / ((1.0 - p) * (2.0 - p))
+        return 2.0 * (full - slope / (1.0 - p) + level / (2.0 - p))
+    return 0.0
+
+
+def _mean(values: Vector) -> float:
+    return math.fsum(values.tolist()) / len(values)
+
+
+def _intercept_curvature(curvature: Curvature, history: LocalHistory) -> float:
+    """`H_00`, the mean of D, at the business: by the metric in which its directions are orthogonal."""
+    metric = _times(history.factor, history.factor.T)
+    own, _ = _split(curvature, business=True)
+    total = []
+    for direction, response in zip(curvature.directions, own, strict=True):
+        bent = np.array([_dot(row, direction) for row in metric])
+        total.append(float(bent[0]) / _dot(direction, bent) * float(response[0]))
+    return math.fsum(total)
 
 
 def solve(curvature: Curvature, other: Summary, rows: int, *, business: bool) -> Block:
@@ -251,3 +302,33 @@ def _dot(left: Vector, right: Vector) -> float:
 def _times(left: Vector, right: Vector) -> Vector:
     """Matrix product with correctly rounded sums: the same bits on every machine."""
     return np.array([[_dot(row, column) for column in right.T] for row in left]).reshape(len(left), right.shape[1])
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    columns: int
+    unexplained: float
+    arrays: tuple[bytes, ...]
+
+
+_ARRAYS: Final = ("directions", "gradient", "responses", "deviations")
+
+
+def encode(curvature: Curvature) -> bytes:
+    """The curvature as bytes: msgpack, arrays as little-endian float64."""
+    arrays = tuple(np.ascontiguousarray(getattr(curvature, name), dtype="<f8").tobytes() for name in _ARRAYS)
+    return msgspec.msgpack.encode(_Stored(len(curvature.deviations), curvature.unexplained, arrays))
+
+
+def decode(data: bytes) -> Curvature:
+    """Read what `encode` wrote. Raises msgspec.MsgspecError on anything else."""
+    stored = msgspec.msgpack.decode(data, type=_Stored)
+    flat = [np.frombuffer(part, dtype="<f8").astype(np.float64) for part in stored.arrays]
+    directions, gradient, responses, deviations = flat
+    shape = (-1, stored.columns)
+    return Curvature(
+        directions=directions.reshape(shape),
+        gradient=gradient,
+        responses=responses.reshape(shape),
+        deviations=deviations,
+        unexplained=stored.unexplained,
+    )

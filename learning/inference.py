@@ -82,7 +82,7 @@ def table(
         variance = float(block.covariance[j, j]) * dispersion
         noise = float(block.covariance_noise[j]) * dispersion
         found.append(
-            _estimate(name, float(weights[j]), variance * unit**2, noise * unit**2, block.change_noise[j] * unit)
+            _estimate(name, float(weights[j]), variance * unit**2, noise * unit**2, float(block.change_noise[j]) * unit)
         )
     return tuple(found)
 
@@ -119,11 +119,11 @@ def _estimate(name: str, value: float, variance: float, variance_noise: float, n
 
 
 def dispersion(task: str, own: Summary, other: Summary, rows: int) -> float:
-    """The scale of the variance: 1 for labels that are classes or counts, else the mean square residual.
+    """The scale of the variance: 1 for labels that are classes or counts, else the deviance by degrees of freedom.
 
-    In units of `label_unit` squared, over the degrees of freedom that are left.
+    For a linear model that is the mean square residual, in units of `label_unit` squared.
     """
-    if task != "linear":
+    if task in ("logistic", "poisson"):
         return 1.0
     columns = len(own.gradient) + len(other.gradient)
     return max(0.0, rows * (own.unexplained + other.unexplained) / max(1, rows - columns))

@@ -51,6 +51,16 @@ def entries_released(iterations: int, receiver_columns: int) -> int:
     return iterations * receiver_columns + iterations * (iterations + 3) // 2
 
 
+def inference_entries(receiver_columns: int, sender_columns: int) -> int:
+    """Numbers that the inference stage of a job tells a receiver: its block of every turn, and the sender's summary.
+
+    One turn at the target parameters and one for each column of both; the Gram matrix of the sender's block, its
+    gradient, and two numbers more (`learning.curvature.Summary`).
+    """
+    turns = 1 + receiver_columns + sender_columns
+    return turns * receiver_columns + sender_columns * (sender_columns + 1) // 2 + sender_columns + 2
+
+
 def entries_allowed(rows: int) -> int:
     """Numbers that one partner may get about one row set, over all jobs."""
     return rows // ROWS_PER_ENTRY
@@ -65,8 +75,11 @@ def iterations_allowed(
     small_sample: bool,
     former: Sequence[FormerRelease] = (),
     row_sets: NDArray[np.bool_] | None = None,
+    reserved: int = 0,
 ) -> int:
     """Iterations that this party allows the partner, at most `max_iterations`; 0 when nothing is left.
+
+    `reserved`: entries that the job will release besides those of its iterations.
 
     `row_sets`: which rows (n, jobs) were in which job with the partner, this one and all former ones. Raises
     ReleaseRefused: `rows_too_few`, or `rows_too_close` when a former row set differs by some rows but fewer than
@@ -96,7 +109,7 @@ def iterations_allowed(
             f"sums and differences of the gradients of this and former jobs would be about {alone} rows alone: "
             f"use the rows of a former job, or leave out those of all former jobs, or add {needed} new ones",
         )
-    left = entries_allowed(rows) - sum(job.entries for job in former)
+    left = entries_allowed(rows) - reserved - sum(job.entries for job in former)
     allowed = 0
     while allowed < max_iterations and entries_released(allowed + 1, partner_columns) <= left:
         allowed += 1

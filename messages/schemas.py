@@ -245,6 +245,20 @@ class ScoreAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True
     reason_code: ReasonCode
 
 
+class CurvatureBlock(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="curvature.block.v1"):
+    """Both ways, at the end of the inference stage: the curvature of the sender's own block, in a basis of its own.
+
+    `gram`: lower triangle by rows, in the sender's whitened and turned basis; `gradient`: in the same basis, at the
+    target parameters; `noise`: size of the release noise in it; `unexplained`: the sender's part of the mean square
+    residual of a linear model. Reveals how much of each own column the sender's columns explain (docs/inference.md).
+    """
+
+    gram: Annotated[list[Finite], Meta(max_length=5000)]
+    gradient: Annotated[list[Finite], Meta(max_length=100)]
+    noise: NonNegative
+    unexplained: Finite
+
+
 class Receipt(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.v1"):
     """Either party, unsequenced: all sequences up to `applied` are journalled; bulk up to `credit` may be sent.
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding, dividing, scoring
+from protocol import coding, dividing, inferring, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Alignment, JobState, Phase
 from protocol.steps import (
@@ -309,6 +309,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
         "max_iterations": contract.max_iterations,
         "small_sample": contract.small_sample,
         **dividing.arguments(state),
+        **inferring.reserved(state),
     }
 
 

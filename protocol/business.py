@@ -1,8 +1,8 @@
 """The business: has the labels, starts the job, encrypts the link terms, holds one share of the residuals."""
 
 from messages import schemas
-from protocol import aligning, dividing, iterating
-from protocol.contract import contract_digest, decode_contract
+from protocol import aligning, dividing, inferring, iterating
+from protocol.contract import INFERENCE_COLUMNS_MAX, contract_digest, decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
 from protocol.state import JobState, Phase
@@ -57,6 +57,11 @@ def accepted(state: JobState, message: schemas.JobAccept) -> Outcome:
         "few_columns",
         f"{state.partner} brings {message.columns} columns; fewer than 3 need the mark few_columns",
     )
+    expect(
+        not contract.inference or message.columns <= INFERENCE_COLUMNS_MAX,
+        "columns",
+        f"{state.partner} brings {message.columns} columns, standard errors take at most {INFERENCE_COLUMNS_MAX}",
+    )
     state = change(state, partner_rows=message.rows, partner_columns=message.columns)
     return aligning.start(state)
 
@@ -74,11 +79,17 @@ def scored(state: JobState, event: Computed) -> Outcome:
     return state, (*effects, *more)
 
 
+def curvature_scored(state: JobState, event: Computed) -> Outcome:
+    """Own scores of a turn of the inference stage."""
+    return _plan_when_ready(inferring.scored(state, event))
+
+
 def range_received(state: JobState, message: schemas.ScoreRange) -> Outcome:
     """The provider's score range of the iteration that is about to start."""
-    ahead = state.phase is Phase.ENCRYPTING
+    ahead = state.phase is Phase.ENCRYPTING or (state.phase is Phase.CROSSING and state.inference is not None)
+    seen = state.early_range is not None if ahead else state.round.range_received
     expect(
-        message.iteration == state.iteration + (1 if ahead else 0) and not state.round.range_received,
+        message.iteration == state.iteration + (1 if ahead else 0) and not seen,
         "iteration_wrong",
         f"score.range of iteration {message.iteration} from {state.partner} in iteration {state.iteration}",
     )
@@ -106,6 +117,7 @@ def _plan_when_ready(state: JobState) -> Outcome:
             "spread": current.spread,
             "loop": state.loop,
             "job": job_arguments(state),
+            **inferring.arguments(state),
         },
     )
     return change(state, round=change(current, planned=True)), (task,)
@@ -154,8 +166,9 @@ def _encrypt_terms(state: JobState) -> Outcome:
                     "bound": current.bound,
                     "spread": current.spread,
                     "job": job_arguments(state),
+                    **inferring.arguments(state),
                 },
-                (current.scores, state.features.label),
+                (current.scores, state.features.label, *inferring.along(state)),
                 sends_bulk=True,
             )
         )

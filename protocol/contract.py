@@ -26,6 +26,8 @@ KEY_BITS: Final = (2048, 3072, 4096)
 INSECURE_KEY_BITS_MIN: Final = 512
 RELEASE_NOISE: Final = 1 / 32
 CONTRACT_BYTES_MAX: Final = 65_536
+INFERENCE_COLUMNS_MAX: Final = 60
+"""Columns of a party in a job with standard errors: each is an iteration, and a summary must fit a message."""
 _REASON_MAX: Final = 500
 
 MARKS: Final[dict[str, str]] = {
@@ -46,7 +48,7 @@ DatasetName = Name
 FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted")
 """Fields that describe the generalised linear model, beyond `task` and `label_bound` (`learning.family.Family`)."""
 
-LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", *FAMILY_FIELDS})
+LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", "inference", *FAMILY_FIELDS})
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
 contract from before them keeps its bytes, its digest and its job."""
 
@@ -66,7 +68,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Everything two parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
 
     `validation` and `test` are shares of the aligned rows that are kept out of training; `parts_commitment` binds the
-    business to its seed of them (`learning.parts`), and is empty where all rows are trained on alike.
+    business to its seed of them (`learning.parts`), and is empty where all rows are trained on alike. `inference`:
+    after training, standard errors of each party's own coefficients (docs/inference.md).
     """
 
     protocol_version: int
@@ -102,6 +105,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     parts_commitment: Annotated[bytes, Meta(max_length=32)] = b""
     validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     test: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    inference: bool = False
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
     tweedie_power: Annotated[float, Meta(ge=0, lt=2)] = 0.0
     value_bits: Annotated[int, Meta(ge=VALUE_BITS, le=VALUE_BITS_MAX)] = VALUE_BITS
@@ -231,4 +235,26 @@ def check_contract(contract: JobContract) -> None:
             "few_columns",
             f"{contract.business} brings {contract.business_columns} columns: with fewer than 2 and the intercept, "
             "its gradient shows almost in the clear; add columns or let both parties accept the mark few_columns",
+        )
+    _check_inference(contract)
+
+
+def _check_inference(contract: JobContract) -> None:
+    """What standard errors are there for. Raises ContractError."""
+    if not contract.inference:
+        return
+    if contract.task == "tweedie" and contract.tweedie_power == 1.0:
+        raise ContractError(
+            "inference", "no dispersion can be had of a Tweedie model of power 1 without more exchange: use poisson"
+        )
+    if contract.weighted and contract.task not in ("logistic", "poisson"):
+        raise ContractError(
+            "inference",
+            f"the dispersion of a {contract.task} model of weighted rows is not estimated: leave inference out",
+        )
+    if contract.business_columns + 1 > INFERENCE_COLUMNS_MAX:
+        raise ContractError(
+            "inference",
+            f"standard errors take at most {INFERENCE_COLUMNS_MAX} columns of a party, {contract.business} brings "
+            f"{contract.business_columns} and the intercept: use fewer columns, or leave inference out",
         )

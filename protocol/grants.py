@@ -22,6 +22,7 @@ _BOTH: Final = frozenset(
         "features.encrypted",
         "cross.term",
         "step.products",
+        "curvature.block",
     }
 )
 

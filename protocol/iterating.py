@@ -7,6 +7,7 @@ import msgspec
 
 from learning import loop
 from messages import schemas
+from protocol import inferring
 from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, RemoteProtocolError, Send
 from protocol.facts import budget_of, job_arguments, partner_chunks
 from protocol.state import IterationFacts, JobState, Phase, Round
@@ -148,6 +149,8 @@ def _differentiate_when_ready(state: JobState) -> Outcome:
     if not current.closed or not current.cross_term or current.differentiating:
         return state, ()
     assert features.history is not None
+    if state.inference is not None:
+        return inferring.differentiate(state)
     task = compute(
         f"gradient/{state.iteration}",
         "gradient",
@@ -229,12 +232,15 @@ def _advance(state: JobState) -> Outcome:
         converged=step.converged,
     )
     if step.stop:
-        return _close(state, step.combination, step.reason)
+        if inferring.wanted(state):
+            return inferring.start(state, step.combination, step.reason)
+        return close(change(state, stop_reason=step.reason, combination=step.combination))
     return score(state, step.combination)
 
 
-def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome:
-    state = change(state, phase=Phase.CLOSING, stop_reason=reason, combination=combination)
+def close(state: JobState) -> Outcome:
+    """Everything is known: take the last step, and tell the partner that this party is done."""
+    state = change(state, phase=Phase.CLOSING)
     if is_business(state):
         return state, (progress(state, "finish", waits_for=state.partner),)
     return _results(state, 0.0)
@@ -242,20 +248,21 @@ def _close(state: JobState, combination: tuple[float, ...], reason: str) -> Outc
 
 def _results(state: JobState, constant: float) -> Outcome:
     facts = [msgspec.to_builtins(fact) for fact in state.facts]
-    inputs = (state.snapshot, state.features.history)
+    inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
     task = compute(
         "results",
         "results",
         {
-            "iterations": state.iteration,
+            "iterations": inferring.iterations_trained(state),
             "converged": state.converged,
             "stop_reason": state.stop_reason,
             "facts": facts,
             "combination": state.combination,
             "constant": constant,
             "job": job_arguments(state),
+            **inferring.results_arguments(state),
         },
-        inputs if state.features.preparation is None else (*inputs, state.features.preparation),
+        inputs,
     )
     return state, (task, progress(state, "finish"))
 

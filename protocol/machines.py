@@ -12,7 +12,7 @@ import msgspec
 
 from messages import schemas
 from messages.codec import CodecError
-from protocol import aligning, business, coding, iterating, provider, scoring, scoring_opening
+from protocol import aligning, business, coding, inferring, iterating, provider, scoring, scoring_opening
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
     AnyEffect,
@@ -65,6 +65,8 @@ _SHARED: Final[dict[str, Handler]] = {
     "control:cross.term": iterating.cross_received,
     "computed:gradient": iterating.differentiated,
     "control:step.products": iterating.products_received,
+    "computed:curvature.gradient": inferring.differentiated,
+    "control:curvature.block": inferring.block_received,
     "computed:results": iterating.results_ready,
     "control:job.done": iterating.done_received,
 }
@@ -82,6 +84,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "control:job.decline": business.declined,
         "control:align.accept": aligning.opened,
         "computed:score": business.scored,
+        "computed:curvature.score": business.curvature_scored,
         "control:score.range": business.range_received,
         "computed:link.plan": business.planned,
         "computed:link.terms": business.terms_encrypted,
@@ -94,6 +97,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "computed:admit": provider.admitted,
         "control:align.propose": aligning.opened,
         "computed:score": provider.scored,
+        "computed:curvature.score": provider.curvature_scored,
         "bulk:link.terms": provider.terms_received,
         "computed:link.evaluate": provider.terms_evaluated,
     },

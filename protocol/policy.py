@@ -12,6 +12,7 @@ intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none
 score_period_days = 30
+inference = false                 # standard errors after training: docs/inference.md says what they tell the partner
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
@@ -47,6 +48,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retention: tuple[Retention, ...] = ("digests",)
     score_quota: Annotated[int, Meta(ge=0)] = 0
     score_period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
+    inference: bool = False
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +123,11 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str]) -> D
             contract.retention not in policy.retention,
             "retention_refused",
             f"retention {contract.retention} is not accepted",
+        ),
+        (
+            contract.inference and not policy.inference,
+            "inference_refused",
+            "standard errors after training (inference) are not accepted",
         ),
         (
             contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,

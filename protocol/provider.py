@@ -1,7 +1,7 @@
 """The provider: has features only, evaluates the link terms on them, holds the other share of the residuals."""
 
 from messages import schemas
-from protocol import aligning, dividing, iterating
+from protocol import aligning, dividing, inferring, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send
 from protocol.facts import job_arguments, rows_of_chunks
@@ -66,15 +66,25 @@ def admitted(state: JobState, event: Computed) -> Outcome:
 
 def scored(state: JobState, event: Computed) -> Outcome:
     """Own scores are there: announce their range and wait for link terms."""
-    output = output_of(event.output)
     state, effects = iterating.took_step(state, event)
+    state, more = _announce(state, event)
+    return state, (*effects, *more)
+
+
+def curvature_scored(state: JobState, event: Computed) -> Outcome:
+    """Own scores of a turn of the inference stage."""
+    return _announce(inferring.scored(state, event), event)
+
+
+def _announce(state: JobState, event: Computed) -> Outcome:
+    output = output_of(event.output)
     state = change(
         state,
         phase=Phase.LINKING,
         round=change(state.round, bound=output["bound"], spread=output["spread"]),
     )
     send = Send(message=schemas.ScoreRange(iteration=state.iteration, bound=output["bound"], spread=output["spread"]))
-    return state, (*effects, send, progress(state, "train", total=state.rows, waits_for=state.partner))
+    return state, (send, progress(state, "train", total=state.rows, waits_for=state.partner))
 
 
 def terms_received(state: JobState, event: BulkReceived) -> Outcome:
@@ -105,8 +115,9 @@ def terms_received(state: JobState, event: BulkReceived) -> Outcome:
             "feature_row": feature_row,
             "bound": current.bound,
             "job": job_arguments(state),
+            **inferring.arguments(state),
         },
-        (event.body, current.scores, state.features.matrix, *blobs),
+        (event.body, current.scores, state.features.matrix, *inferring.along(state), *blobs),
         sends_bulk=True,
     )
     current = change(

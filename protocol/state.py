@@ -153,6 +153,21 @@ class Round(Record, frozen=True, kw_only=True):
     partner_largest: float = 0.0
 
 
+class Inference(Record, frozen=True, kw_only=True):
+    """The inference stage: `iterations` of training before it, the present `turn`, and what it has found.
+
+    `told` and `partner_told`: digests of the own and the partner's `curvature.block`.
+    """
+
+    iterations: int
+    turn: int = -1
+    curvature: BlobRef | None = None
+    along: BlobRef | None = None
+    told: bytes = b""
+    partner_told: bytes = b""
+    partner_block: bytes = b""
+
+
 class IterationFacts(Record, frozen=True, kw_only=True):
     """What the history keeps of an iteration; every number is known to both parties."""
 
@@ -214,6 +229,7 @@ class JobState(Record, frozen=True, kw_only=True):
     combination: tuple[float, ...] = ()
     partner_done: bool = False
     scoring: Scoring = Scoring()
+    inference: Inference | None = None
 
     @property
     def terms_of(self) -> JobContract:

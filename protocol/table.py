@@ -93,13 +93,20 @@ _CROSSING = _row(
     "control:step.products",
     "control:cross.term",
     "computed:cross.close",
+    "control:curvature.block",
     phase=_P.CROSSING,
     computed__gradient=(_P.CROSSING, _P.STEPPING, _P.SCORING, _P.CLOSING),
+    computed__curvature_gradient=(_P.SCORING, _P.CLOSING),
 )
 
 _STEPPING = _row(phase=_P.STEPPING, control__step_products=(_P.SCORING, _P.CLOSING))
 
-_CLOSING = _row(phase=_P.CLOSING, computed__results=(_P.CLOSING, _P.DONE), control__job_done=(_P.CLOSING, _P.DONE))
+_CLOSING = _row(
+    "control:curvature.block",
+    phase=_P.CLOSING,
+    computed__results=(_P.CLOSING, _P.DONE),
+    control__job_done=(_P.CLOSING, _P.DONE),
+)
 
 _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _row(phase=_P.NEW, started=_P.PROPOSED),
@@ -109,6 +116,7 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.ENCRYPTING: {**_ENCRYPTING, "control:score.range": frozenset({_P.ENCRYPTING})},
     _P.SCORING: _row(
         "computed:score",
+        "computed:curvature.score",
         "control:score.range",
         phase=_P.SCORING,
         computed__link_plan=_P.LINKING,
@@ -120,7 +128,7 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
         phase=_P.LINKING,
         computed__residual_open=(_P.LINKING, _P.CROSSING),
     ),
-    _P.CROSSING: _CROSSING,
+    _P.CROSSING: {**_CROSSING, "control:score.range": frozenset({_P.CROSSING})},
     _P.STEPPING: _STEPPING,
     _P.CLOSING: _CLOSING,
 }
@@ -131,7 +139,7 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.ALIGNING: {**_ALIGNING, "control:align.propose": frozenset({_P.ALIGNING})},
     _P.CODING: _CODING,
     _P.ENCRYPTING: _ENCRYPTING,
-    _P.SCORING: _row(phase=_P.SCORING, computed__score=_P.LINKING),
+    _P.SCORING: _row(phase=_P.SCORING, computed__score=_P.LINKING, computed__curvature_score=_P.LINKING),
     _P.LINKING: _row(
         "bulk:link.terms",
         phase=_P.LINKING,

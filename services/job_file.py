@@ -71,6 +71,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tweedie_power: float = 0.0
     value_bits: int = 0
     residual_unit: float = 0.0
+    inference: bool = False
     weight: str = ""
     exposure: str = ""
     offset: str = ""
@@ -208,6 +209,7 @@ def make_contract(
             retention=job.retention,
             validation=job.validation,
             test=job.test,
+            inference=job.inference,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,
             **family_fields(job, table),

@@ -95,8 +95,11 @@ class Ledger:
         small_sample: bool,
         sets: Sets | None = None,
         weights: NDArray[np.float64] | None = None,
+        reserved: int = 0,
     ) -> int:
         """Iterations that the rules leave for a job on these rows; the grant is written down.
+
+        `reserved`: entries that the job releases besides those of its iterations.
 
         `sets`: which of the rows are in which row set that gradients are taken over, (n, sets); all in one by default.
         `weights` (n,): those of the rows; rows count as many as are effective, and jobs differ in effective rows.
@@ -115,17 +118,18 @@ class Ledger:
             small_sample=small_sample,
             former=_overlaps(rows, scaled, former),
             row_sets=_row_sets(rows, own, former),
+            reserved=reserved,
         )
-        self._write(job, rows, own, release.entries_released(allowed, partner_columns), scaled)
+        self._write(job, rows, own, release.entries_released(allowed, partner_columns) + reserved, scaled)
         return allowed
 
-    def settle(self, job: str, iterations: int, partner_columns: int) -> None:
-        """Replace a job's grant by what it really released."""
+    def settle(self, job: str, iterations: int, partner_columns: int, reserved: int = 0) -> None:
+        """Replace a job's grant by what it really released; `reserved` as for `admit`."""
         path = self._directory / f"{job}.npz"
         if path.exists():
             with np.load(path) as record:
                 rows, sets, weights = record["rows"], _sets_of(record), _weights_of(record)
-            self._write(job, rows, sets, release.entries_released(iterations, partner_columns), weights)
+            self._write(job, rows, sets, release.entries_released(iterations, partner_columns) + reserved, weights)
 
     def grant_scores(self, job: str, model: str, rows: int, *, quota: int, period_s: float, now: float) -> int:
         """Count `rows` scores of a job, durably, before one of them leaves; returns what the period has now in all.

@@ -114,6 +114,7 @@ def make_party(
     noise_seed: str,
     workers: int = 1,
     retention: tuple[str, ...] = ("digests",),
+    inference: bool = False,
 ) -> Path:
     """Write identity, policy and party.toml of one party; returns the path of party.toml."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,10 @@ def make_party(
     write_private(directory / "identity" / f"{name}.private.json", identity.to_bytes())
     (directory / f"{name}.public.json").write_text(identity.public.to_json(), encoding="utf-8")
     (directory / "peers").mkdir(exist_ok=True)
-    policy = f"marks = {_listed(marks)}\nretention = {_listed(retention)}\nscore_quota = {SCORE_QUOTA}\n"
+    policy = (
+        f"marks = {_listed(marks)}\nretention = {_listed(retention)}\nscore_quota = {SCORE_QUOTA}\n"
+        f"inference = {'true' if inference else 'false'}\n"
+    )
     (directory / "policy.toml").write_text(policy, encoding="utf-8")
     source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
     label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.compute import ComputeFunction
-from services.tasks import admit, align, features, results, score, train
+from services.tasks import admit, align, curving, features, results, score, train
 
 FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "admit": admit.admit,
@@ -26,6 +26,8 @@ FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "residual.open": train.open_share,
     "cross.close": train.close_cross,
     "gradient": train.gradient,
+    "curvature.score": curving.score,
+    "curvature.gradient": curving.gradient,
     "results": results.results,
     "score.admit": score.admit,
     "score.partial": score.send_partial,

@@ -7,7 +7,7 @@ from typing import Any
 
 from learning import parts
 from messages import schemas
-from protocol.contract import ContractError, decode_contract
+from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contract
 from protocol.policy import Decision, decide, read_policy
 from services.compute import TaskContext, TaskResult
 from services.snapshot import pack_snapshot
@@ -71,7 +71,8 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             own_reason=f"data set {contract.provider_dataset}: {error}",
         )
     columns = len(table.prepared_columns)
-    if columns > contract.columns_max or (columns < 3 and "few_columns" not in contract.marks):
+    most = min(contract.columns_max, INFERENCE_COLUMNS_MAX) if contract.inference else contract.columns_max
+    if columns > most or (columns < 3 and "few_columns" not in contract.marks):
         return _decline(
             Decision(reason_code="columns", reason=f"the data set has {columns} columns, the contract forbids that")
         )

@@ -202,6 +202,7 @@ def _release_rules(
             partner_columns=arguments["partner_columns"],
             max_iterations=arguments["max_iterations"],
             small_sample=arguments["small_sample"],
+            reserved=arguments.get("reserved", 0),
         )
     except release.ReleaseRefused as error:
         raise TaskRefused(error.code, str(error)) from None

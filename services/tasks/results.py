@@ -5,16 +5,22 @@ from typing import Any
 import msgspec
 
 from learning import history as histories
+from learning import release
 from services.compute import TaskContext, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
+from services.tasks import curving
 from services.tasks.preparing import decode_fitted, prepared_names
 
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
-    """Blobs: `parameters.json` and `history.json`. No timestamps, no names of the job: equal models, equal bytes."""
+    """Blobs: `parameters.json`, `history.json` and, where the contract asks for it, `inference.json`.
+
+    No timestamps, no names of the job: equal models, equal bytes.
+    """
     facts = arguments["job"]
     snapshot = unpack_snapshot(inputs[0])
+    inputs, curvature = (inputs[:-1], inputs[-1:]) if "inference" in arguments else (inputs, ())
     trained = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
     target = histories.target(trained)
     columns = prepared_names(snapshot)
@@ -41,10 +47,14 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         "converged": arguments["converged"],
         "stop_reason": arguments["stop_reason"],
     }
+    blobs = [_json(parameters), _json(history)]
+    reserved = 0
+    if curvature:
+        blobs.append(_json(curving.table(arguments, tuple(columns), trained, curvature[0])))
+        reserved = release.inference_entries(facts["partner_columns"], facts["own_columns"])
     Ledger(context.data_directory, context.partner.name).settle(
-        context.job, arguments["iterations"], facts["partner_columns"]
+        context.job, arguments["iterations"], facts["partner_columns"], reserved
     )
-    blobs = (_json(parameters), _json(history))
     return TaskResult({"constant": target.constant}, tuple((blob, facts["rows"]) for blob in blobs))
 
 

@@ -16,7 +16,7 @@ from paillier.backend import Guest
 from paillier.budget import BudgetError
 from paillier.vector import CipherVector
 from services.compute import TaskContext, TaskRefused, TaskResult
-from services.tasks import keyring
+from services.tasks import curving, keyring
 from services.tasks.features import check_rows, checked_vector, matrix_of, open_vector
 from services.tasks.sealing import open_chunk, open_with_plain, seal_chunk
 
@@ -57,6 +57,8 @@ def plan(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     """Choose the link expansion of an iteration from the announced range and the size of the gradient."""
     del context, inputs
     facts = arguments["job"]
+    if "curvature" in arguments:
+        return TaskResult(curving.plan(arguments), ())
     expansion = links.choose(
         family_of(facts),
         bound=arguments["bound"],
@@ -75,7 +77,10 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     targets = targets_of(inputs[1], expansion.family).rows(slice(first, first + rows))
     budget = keyring.budget_of(facts)
     try:
-        constant, terms = links.business_terms(expansion, scores, targets, budget.f_u)
+        if curving.bends(arguments):
+            constant, terms = curving.business_terms(arguments, scores, targets, inputs[2:], budget.f_u)
+        else:
+            constant, terms = links.business_terms(expansion, scores, targets, budget.f_u)
     except LinkError as error:
         raise TaskRefused(error.code, str(error)) from None
     plain = np.concatenate([terms.reshape(rows, -1), constant.reshape(rows, 1)], axis=1).ravel()
@@ -138,6 +143,19 @@ def _residuals(
     return guest.power_rows(terms, exponents, value_bits + 1, plus=constants)
 
 
+def _own_terms(
+    arguments: dict[str, Any], message: schemas.LinkTerms, scores: NDArray[np.float64], along: Inputs, f_u: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The provider's (exponents, addend) for a chunk. Raises LinkError for terms that do not suit the model."""
+    if curving.bends(arguments):
+        return curving.provider_terms(arguments, message, scores, along, f_u)
+    expansion = links.Expansion(
+        family=family_of(arguments["job"]), terms=message.terms, bound=message.bound, stretch=message.stretch
+    )
+    links.check_terms(expansion)
+    return links.provider_exponents(expansion, scores), links.provider_addend(expansion, scores, f_u)
+
+
 def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """The provider's work on a chunk of link terms: residuals, packed, masked, re-randomised, sealed."""
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
@@ -147,20 +165,16 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     check_rows(where, message, arguments)
     if message.iteration != iteration:
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
-    expansion = links.Expansion(
-        family=family_of(facts), terms=message.terms, bound=message.bound, stretch=message.stretch
-    )
-    try:
-        links.check_terms(expansion)
-    except LinkError as error:
-        raise TaskRefused(error.code, f"{where}: {error}") from None
     count = rows * (message.terms + 1)
     vector = open_vector(context, facts, message.ciphertexts, count, where)
     scores = np.frombuffer(inputs[1], dtype="<f8")[first : first + rows]
     matrix = matrix_of(inputs[2], facts["own_columns"])
     budget, guest = keyring.budget_of(facts), keyring.guest(context, facts)
-    residuals = _residuals(guest, vector, links.provider_exponents(expansion, scores), message.terms + 1, budget.f_v)
-    addend = links.provider_addend(expansion, scores, budget.f_u)
+    try:
+        exponents, addend = _own_terms(arguments, message, scores, inputs[3:4], budget.f_u)
+    except LinkError as error:
+        raise TaskRefused(error.code, f"{where}: {error}") from None
+    residuals = _residuals(guest, vector, exponents, message.terms + 1, budget.f_v)
     if addend.any():
         residuals = guest.add_plain(residuals, addend.tolist())
     packed = guest.pack_rows(residuals, budget.row_slot, budget.rows_per_ciphertext)
@@ -171,7 +185,9 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     masked = guest.rerandomise(guest.add_plain(packed, masks), blinding)
     # The residual is D - R: the provider's share is subtracted, so it enters every sum negatively.
     share = [-value % (1 << budget.share_bits) for value in packing.share_digits(masks, rows, budget)]
-    features = _features(context, facts, inputs[3:], arguments["feature_row"], arguments)
+    features = _features(
+        context, facts, inputs[3 + curving.blobs_along(arguments) :], arguments["feature_row"], arguments
+    )
     output = {"terms": message.terms, **_parts(context, arguments, matrix, features, share)}
     reply = schemas.ResidualShare(iteration=iteration, first_row=first, rows=rows, ciphertexts=masked.to_bytes())
     sealed = seal_chunk(context, reply, chunk, arguments["chunks"])
@@ -215,8 +231,8 @@ def close_cross(context: TaskContext, arguments: dict[str, Any], inputs: Inputs)
     return TaskResult({"ciphertexts": reply.to_bytes()}, ())
 
 
-def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """Decrypt the partner's half, add the own half, append the gradient to the local history."""
+def read_total(context: TaskContext, arguments: dict[str, Any]) -> list[int]:
+    """Decrypt the partner's half of a gradient and add the own half: exact sums. Raises TaskRefused."""
     facts, iteration = arguments["job"], arguments["iteration"]
     budget, owner = keyring.budget_of(facts), keyring.owner(context, facts)
     columns = facts["own_columns"]
@@ -225,7 +241,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     vector = checked_vector(owner, arguments["ciphertexts"], count, where)
     local = [int.from_bytes(part, "little", signed=True) for part in arguments["local"]]
     try:
-        total = packing.read_gradient(
+        return packing.read_gradient(
             owner.decrypt(vector),
             columns,
             budget,
@@ -235,6 +251,12 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         )
     except BudgetError as error:
         raise TaskRefused("budget_exceeded", f"{where}: {error}") from None
+
+
+def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Decrypt the partner's half, add the own half, append the gradient to the local history."""
+    facts, columns = arguments["job"], arguments["job"]["own_columns"]
+    total, budget = read_total(context, arguments), keyring.budget_of(facts)
     history, products, largest = histories.append_gradient(
         histories.decode(inputs[0]), total, facts["rows"], budget.f_u, facts["release_noise"], budget.f_v
     )

@@ -28,18 +28,23 @@ def data(seed=7, rows=ROWS):
 def labels_of(task, z, generator):
     if task == "logistic":
         return (generator.uniform(size=len(z)) < 1 / (1 + np.exp(-z))).astype(float)
+    if task == "gamma":
+        return generator.gamma(2.0, np.exp(z) / 2.0)
+    if task == "tweedie":
+        return np.array([generator.gamma(2.0, 0.5, count).sum() for count in generator.poisson(np.exp(z))])
     if task == "poisson":
         return generator.poisson(np.exp(z)).clip(0, 16).astype(float)
     return 10 * z + 20 * generator.normal(size=len(z))
 
 
 def job(task, **more):
-    bound = {"logistic": 1.0, "poisson": 16.0, "linear": 128.0}[task]
-    fields = {"l2": 0.0, "label_bound": bound, "small_sample": True, "release_noise": 0.0, **more}
+    bound = {"poisson": 16.0, "linear": 128.0}.get(task, 1.0)
+    power = 1.5 if task == "tweedie" else 0.0
+    fields = {"l2": 0.0, "label_bound": bound, "small_sample": True, "release_noise": 0.0, "power": power, **more}
     return Job("synthetic", task, "y", **fields)
 
 
-@pytest.mark.parametrize("task", ["logistic", "poisson", "linear"])
+@pytest.mark.parametrize("task", ["logistic", "poisson", "linear", "gamma", "tweedie"])
 def test_errors_and_p_values_of_both_parties_are_those_of_statsmodels(task):
     business, provider, z, generator = data()
     labels = labels_of(task, z, generator)
@@ -118,13 +123,13 @@ def test_directions_hide_the_columns_and_span_them():
     assert not np.allclose(others.directions, found.directions)
 
 
-@pytest.mark.parametrize("task", ["logistic", "poisson", "linear"])
+@pytest.mark.parametrize("task", ["logistic", "poisson", "linear", "gamma", "tweedie"])
 @pytest.mark.parametrize("owner", ["business", "provider"])
 def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
     generator = np.random.default_rng(5)
     business, provider = 0.5 * generator.normal(size=(2, 500))
     along = generator.uniform(-1, 1, 500)
-    family = Family(task=task, label_bound=64.0)
+    family = job(task, label_bound=64.0).family(np.linspace(0.1, 4.0, 500))
     bound, spread = links.score_range(provider, family, 2)
     expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=500, slope=False)
     mine, theirs = (along, None) if owner == "business" else (None, along)
@@ -132,12 +137,14 @@ def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
     exponents = curvature_terms.provider_exponents(expansion, provider, theirs)
     assert coefficients.shape == exponents.shape == (500, curvature_terms.terms_sent(expansion, owner))
     assert exponents.min(initial=0) >= 0
-    assert exponents.max(initial=0) <= 65534
+    assert exponents.max(initial=0) < 2 << family.value_bits
     addend = curvature_terms.provider_addend(expansion, 500, theirs, 24)
-    found = links.combine(constant, coefficients, exponents, addend) / (2.0**24 * 32767)
+    unit = 2.0**24 * (2**family.value_bits - 1) / family.residual_unit
+    found = links.combine(constant, coefficients, exponents, addend) / unit
     score = business + np.minimum(provider, expansion.bound or np.inf)
     chance = 1 / (1 + np.exp(-score))
-    true = {"logistic": chance * (1 - chance), "poisson": np.exp(score), "linear": np.ones(500)}[task] * along
+    curves = {"logistic": chance * (1 - chance), "poisson": np.exp(score), "tweedie": np.exp(score / 2)}
+    true = curves.get(task, np.ones(500)) * along
     assert np.sqrt(np.mean((found - true) ** 2)) < 2 * curvature_terms.CURVATURE_TOLERANCE
 
 

@@ -18,6 +18,15 @@ from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
 
 ROWS, MARKS = 120, ("insecure", "small_sample")
+DEFAULTS: dict[str, Any] = {
+    "l2": 1e-2,
+    "max_iterations": 2,
+    "tolerance": 1e-6,
+    "key_bits": 512,
+    "release_noise": 0.0,
+    "chunk_rows_max": 30,
+    "align_chunk_items": 50,
+}
 
 
 def table(rows: int, columns: int, seed: int, *, label: bool) -> Table:
@@ -67,12 +76,8 @@ def stage(directory: Path, seed: int, *, shuffle: bool = False, salted: int = 0,
         provider_key=sides[1].identity.public.digest(),
         business_rows=ROWS,
         business_columns=4,
-        l2=1e-2,
-        max_iterations=2,
-        tolerance=1e-6,
-        key_bits=512,
         marks=MARKS,
-        **{"release_noise": 0.0, "chunk_rows_max": 30, "align_chunk_items": 50, **changes},
+        **{**DEFAULTS, **changes},
     )
     salt = hashlib.sha256(f"salt {salted}".encode()).digest()
     if agreed.layout.divides:
