@@ -145,9 +145,9 @@ def test_contracts_that_no_errors_can_be_had_of_are_refused() -> None:
         check_contract(contract(inference=True, business_columns=60))
 
 
-def test_a_block_of_other_sizes_or_of_no_curvature_ends_the_job(tmp_path: Path) -> None:
+def test_a_block_that_is_not_the_one_said_or_of_other_sizes_ends_the_job(tmp_path: Path) -> None:
     for number, (change, code) in enumerate(
-        [({"gradient": [0.0]}, "block_wrong"), ({"gram": [-1.0] * 6}, "block_wrong")]
+        [({"gradient": [0.0]}, "block_wrong"), ({"gram": [-1.0] * 6}, "agreement_differs")]
     ):
         directory = tmp_path / str(number)
         directory.mkdir()
