@@ -32,7 +32,9 @@ from services.tasks.admit import probe
 
 log = structlog.get_logger("serve")
 
-RESULT_NAMES = ("parameters.json", "history.json")
+RESULT_NAMES = ("parameters.json", "history.json", "inference.json")
+"""The last of them where the contract asks for it."""
+MODEL_RESULTS = 2
 RESULTS_OF = {SCORING_BUSINESS: ("scores.csv", "unmatched.csv")}
 """The result files of jobs that train no model."""
 RESULTS_PERIOD_S = 0.2
@@ -146,7 +148,7 @@ def _note_unwritten(daemon: Daemon, job: str, error: OSError | BlobError) -> Non
 
 
 async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: ModelStore) -> None:
-    parameters, history = [await daemon.result(view.job, ref) for ref in view.results[: len(RESULT_NAMES)]]
+    parameters, history = [await daemon.result(view.job, ref) for ref in view.results[:MODEL_RESULTS]]
     version = await daemon.journal.read(
         lambda connection: version_of(connection, party.file.name, view.job, parameters, history, time.time())
     )
@@ -157,7 +159,8 @@ async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: Model
 async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:
     fresh = directory.with_name(f".{directory.name}.new")
     fresh.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, ref in zip(RESULTS_OF.get(view.role, RESULT_NAMES), view.results, strict=True):
+    names = RESULTS_OF.get(view.role, RESULT_NAMES[: max(MODEL_RESULTS, len(view.results))])
+    for name, ref in zip(names, view.results, strict=True):
         path = fresh / name
         path.touch(mode=0o600)
         data = await daemon.result(view.job, ref)
