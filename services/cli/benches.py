@@ -80,6 +80,23 @@ def journal(
         show(figures, out)
 
 
+@app.command()
+def score(
+    rows: Annotated[int, typer.Option(help="Rows of the synthetic file that is scored.", min=1000)] = 100_000,
+    lookups: Annotated[int, typer.Option(help="Single rows that are timed, alone and beside training.", min=0)] = 200,
+    as_json: Json = False,
+) -> None:
+    """A large file scored by two daemons over a private RabbitMQ, and single rows while a training job runs."""
+    from bench.score import measure_scoring
+    from bench.train import show
+
+    figures = measure_scoring(rows=rows, lookups=lookups)
+    if as_json:
+        out.print_json(json.dumps(figures))
+    else:
+        show(figures, out)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says what is being measured, on standard error and on a terminal only."""
