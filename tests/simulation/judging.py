@@ -3,8 +3,11 @@
 import functools
 from dataclasses import dataclass, fields
 
+from tests.simulation.played import LOOKUPS, SCORING, TRAINING, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
+
+JOBS = {job.job: job for job in (TRAINING, SCORING, LOOKUPS)}
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,14 @@ class Verdict:
 
 
 @functools.cache
-def undisturbed() -> Outcome:
-    """The run that nothing befell."""
-    return play(UNDISTURBED)
+def undisturbed(job: str = TRAINING.job) -> Outcome:
+    """The run of a job that nothing befell."""
+    return play(UNDISTURBED, JOBS[job])
 
 
-def judge(schedule: Schedule, expected: Outcome | None = None) -> Verdict:
+def judge(schedule: Schedule, expected: Outcome | None = None, job: Story = TRAINING) -> Verdict:
     """Play a schedule and compare."""
-    outcome, expected = play(schedule), expected or undisturbed()
+    outcome, expected = play(schedule, job), expected or undisturbed(job.job)
     return Verdict(
         schedule=schedule,
         broken=tuple([*expected.broken, *outcome.broken]),

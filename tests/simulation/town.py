@@ -19,8 +19,8 @@ from broker.transport import Receiver
 from learning.family import Family
 from paillier.budget import bit_budget
 from protocol.grants import GRANTED
-from protocol.machines import ROLES
-from protocol.state import BUSINESS, PROVIDER, decode_state
+from protocol.machines import ROLES, answering_role
+from protocol.state import decode_state
 from services import jobs
 from services.crash import Crash
 from services.daemon import Daemon, DaemonConfig
@@ -28,16 +28,15 @@ from services.jobs import JobView
 from services.journal_schema import blobs, held, outbox, tasks
 from services.limits import Timing
 from services.serve import expiry_of
-from services.snapshot import pack_snapshot
 from services.surroundings import Surroundings
 from services.transactions import Transactions, sqlite_url
-from tests.simulation.agreement import BEGAN, JOB, KEY_BITS, MARKS, PARTNER, ROWS, contract, identity, tables
+from tests.simulation.agreement import BEGAN, KEY_BITS, MARKS, PARTNER, ROWS, identity, tables
 from tests.simulation.invariants import Spoken, Watcher
 from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
+from tests.simulation.played import TRAINING, Story
 from tests.simulation.schedule import Disaster, Schedule
 
 SLOTS: Final = 2
-GRANTS: Final = {"bank": GRANTED[BUSINESS], "bureau": GRANTED[PROVIDER]}
 TIMING: Final = Timing(watch=60.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
 REST_S: Final = 2.0
@@ -135,6 +134,7 @@ class _Party:
             roles=ROLES,
             settings=town.settings(name),
             expiry_of=expiry_of,
+            answering_role=answering_role,
             timing=TIMING,
             surroundings=surroundings,
             crash=self.hook,
@@ -163,16 +163,17 @@ class _Party:
 class Town:
     """The parties of one seed, the broker between them, and the schedule of their misfortunes."""
 
-    def __init__(self, directory: Path, schedule: Schedule) -> None:
-        self.directory, self.schedule = directory, schedule
-        self.watcher = Watcher({name: identity(name) for name in PARTNER}, JOB, GRANTS)
+    def __init__(self, directory: Path, schedule: Schedule, story: Story = TRAINING) -> None:
+        self.directory, self.schedule, self.story = directory, schedule, story
+        grants = {name: GRANTED[role] for name, role in story.roles.items()}
+        self.watcher = Watcher({name: identity(name) for name in PARTNER}, story.job, grants)
         self.broker = EmbeddedBroker(tuple(PARTNER), faults=schedule.faults, observer=self.watcher.published)
         self.parties = {name: _Party(self, name) for name in PARTNER}
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a party's tasks are told."""
         source = self.directory / f"{name}.csv"
-        policy = {"marks": list(MARKS), "key_bits_min": 512}
+        policy = {"marks": list(MARKS), "key_bits_min": 512, "score_quota": 1000}
         datasets = {"people": {"source": str(source), "id": "id"}}
         return {"policy": policy, "datasets": datasets, "noise_seed": "", "threads": 1}
 
@@ -186,6 +187,7 @@ class Town:
         for name in PARTNER:
             (self.directory / name).mkdir()
             (self.directory / name / "journal.sqlite").write_bytes(_fresh_journal(name))
+            self.story.before(name, self.directory / name)
 
     async def tell(self) -> Outcome:
         """The whole story of the job."""
@@ -214,7 +216,7 @@ class Town:
 
     def _opened(self, name: str, end: End) -> End:
         plain = self.watcher.plaintexts(name)
-        owner = MEMORY.caches.get("bank", {}).get(JOB, {}).get("owner")
+        owner = MEMORY.caches.get("bank", {}).get(self.story.job, {}).get("owner")
         if name == "bureau" and owner is not None:
             budget = bit_budget(ROWS, KEY_BITS, Family(task="logistic").residual_bound)
             packed = (budget.rows_per_ciphertext - 1) * budget.row_slot + budget.share_bits + 2
@@ -245,16 +247,17 @@ class Town:
 
     async def _submit(self) -> None:
         """What an operator does whose command was cut off: look, and submit again if the job is not there."""
-        table = tables()["bank"]
-        snapshot = pack_snapshot(table)
+        story = self.story
         while True:
             daemon = self.parties["bank"].daemon
             try:
                 assert daemon is not None
                 await daemon.started()
-                if any(view.job == JOB for view in await daemon.jobs()):
+                if any(view.job == story.job for view in await daemon.jobs()):
                     return
-                await daemon.submit(JOB, "bureau", contract=contract(), blobs=((snapshot, ROWS),))
+                await daemon.submit(
+                    story.job, "bureau", contract=story.contract, blobs=story.blobs(), role=story.roles["bank"]
+                )
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -274,7 +277,7 @@ class Town:
     async def _ending(self, name: str) -> End:
         await self.watcher.over(name)
         while True:
-            view = await self._look(name, lambda connection: jobs.view(connection, JOB))
+            view = await self._look(name, lambda connection: jobs.view(connection, self.story.job))
             if view is not None and view.status != "running":
                 end = await self._look(name, functools.partial(self._end, name, view))
                 if end is not None:
@@ -284,11 +287,11 @@ class Town:
             await asyncio.sleep(REST_S)
 
     def _end(self, name: str, view: JobView, connection: Connection) -> End:
-        record = jobs.load(connection, JOB)
+        record = jobs.load(connection, self.story.job)
         daemon = self.parties[name].daemon
         assert record is not None
         assert daemon is not None
-        results = tuple(daemon.blob(connection, JOB, ref) for ref in view.results)
+        results = tuple(daemon.blob(connection, self.story.job, ref) for ref in view.results)
         sent, received = self.watcher.spoken(name)
         phase = decode_state(record.state).phase
         return End(view.status, view.outcome, view.reason_code, phase, results, sent, received, {})
@@ -338,15 +341,15 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(name, ignore_errors=True)
 
 
-def play(schedule: Schedule) -> Outcome:
-    """One seed from beginning to end."""
+def play(schedule: Schedule, job: Story = TRAINING) -> Outcome:
+    """One seed of a job from beginning to end."""
     from tests.simulation.virtual import Stalled, run
 
     with scratch() as directory:
         town: list[Town] = []
 
         async def story() -> Outcome:
-            town.append(Town(directory, schedule))
+            town.append(Town(directory, schedule, job))
             return await town[0].tell()
 
         try:

@@ -1,0 +1,124 @@
+"""The jobs that a simulation can play: what is submitted, and what the parties have before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from messages.schemas import Name
+from protocol.contract import contract_digest, job_id
+from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
+from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
+from services.models.store import ModelStore
+from services.models.version import make_version
+from services.snapshot import pack_identifiers, pack_snapshot
+from tests.simulation.agreement import BEGAN, JOB, ROWS, contract, identity, tables
+
+Blobs = tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A job of two parties. `roles`: of their machines; `before`: puts into a data directory what the job needs."""
+
+    job: str
+    contract: bytes
+    roles: dict[str, str]
+    blobs: Callable[[], Blobs]
+    before: Callable[[str, Path], None]
+
+
+def _nothing(name: str, directory: Path) -> None:
+    del name, directory
+
+
+TRAINING: Final = Story(
+    job=JOB,
+    contract=contract(),
+    roles={"bank": BUSINESS, "bureau": PROVIDER},
+    blobs=lambda: ((pack_snapshot(tables()["bank"]), ROWS),),
+    before=_nothing,
+)
+
+
+def _keep_model(name: Name, directory: Path) -> None:
+    """A model as if the training job had made it: the same numbers in every run."""
+    columns = tables()[name].columns
+    parameters = {
+        "task": "logistic",
+        "role": TRAINING.roles[name],
+        "rows": ROWS,
+        **({"intercept": -0.25} if name == "bank" else {}),
+        "coefficients": {column: 0.5 + place for place, column in enumerate(columns)},
+        "grid": {column: {"centre": 0.0, "step": 1e-4} for column in columns},
+    }
+    ModelStore(directory).add(
+        make_version(
+            model=JOB,
+            party=name,
+            role=TRAINING.roles[name],
+            contract=contract(),
+            parameters=msgspec.json.encode(parameters),
+            history=b"{}",
+            data_digest=bytes(32),
+            software_version="simulated",
+            logic_version=1,
+            length=1,
+            head=bytes(32),
+            created_at=BEGAN,
+        )
+    )
+
+
+SCORED: Final = 50
+"""Rows that the bank asks for; the bureau has all but the last two of them."""
+
+
+def _scoring_blobs() -> Blobs:
+    names = [*tables()["bank"].identifiers[: SCORED - 2], "stranger-1", "stranger-2"]
+    scores = np.linspace(-2.0, 2.0, SCORED)
+    return (pack_identifiers(names), SCORED), (scores.astype("<f8").tobytes(), SCORED)
+
+
+def _scoring_contract(mode: Mode, nonce: bytes) -> bytes:
+    return encode_scoring(
+        ScoringContract(
+            protocol_version=1,
+            logic_version=1,
+            leakage_version=1,
+            nonce=nonce,
+            business="bank",
+            provider="bureau",
+            business_key=identity("bank").public.digest(),
+            provider_key=identity("bureau").public.digest(),
+            provider_dataset="people",
+            model=JOB,
+            model_digest=contract_digest(contract()),
+            mode=mode,
+            data_digest=bytes(32),
+            business_rows=SCORED,
+            score_quota=1000,
+            psi_quota=10_000,
+            align_chunk_items=16,
+            chunk_rows_max=10,
+            expires_at=int(BEGAN) + (600 if mode == "lookup" else 10**6),
+        )
+    )
+
+
+def _scoring(mode: Mode, nonce: bytes) -> Story:
+    found = _scoring_contract(mode, nonce)
+    return Story(
+        job=job_id(found),
+        contract=found,
+        roles={"bank": SCORING_BUSINESS, "bureau": SCORING_PROVIDER},
+        blobs=_scoring_blobs,
+        before=_keep_model,
+    )
+
+
+SCORING: Final = _scoring("batch", b"scorings")
+LOOKUPS: Final = _scoring("lookup", b"lookups.")
