@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from learning import history as histories
-from learning import links, loop, metrics, release
+from learning import links, loop, metrics, proximal_loop, release
 from learning.family import Family
 from learning.quantise import Quantised, quantise
 from learning.reductions import column_sums
@@ -38,6 +38,7 @@ class Job:
     max_iterations: int = 30
     tolerance: float = loop.DEFAULT_TOLERANCE
     power: float = 0.0
+    l1: float = 0.0
 
     def family(self, labels: Vector) -> Family:
         """As `services.job_file` declares it."""
@@ -101,7 +102,7 @@ def train(
     family = job.family(labels)
     base = start_score(family, Targets(labels))
     local = [
-        histories.begin(side, family=family, l2=job.l2, release_noise=job.release_noise, base=own)
+        histories.begin(side, family=family, l2=job.l2, release_noise=job.release_noise, base=own, l1=job.l1)
         for side, own in zip(sides, (base, 0.0), strict=True)
     ]
     widths = [len(s.scales) for s in sides]
@@ -145,7 +146,8 @@ def train(
             )
             said.append((row, largest))
         row = [b + p for b, p in zip(said[0][0], said[1][0], strict=True)]
-        state, step = loop.advance(state, row, max(said[0][1], said[1][1]), last=iteration == allowed)
+        advance = proximal_loop.advance if job.l1 else loop.advance
+        state, step = advance(state, row, max(said[0][1], said[1][1]), last=iteration == allowed)
         combination = step.combination
         if step.stop:
             break

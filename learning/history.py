@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from learning.factor import cholesky, solve_lower, solve_upper, spread_of_solution
 from learning.family import VALUE_BITS, Family
+from learning.proximal import proximal_point
 from learning.quantise import STEPS, Quantised, steps_of
 from learning.reductions import WEIGHT_BITS, weighted_gram
 
@@ -44,7 +45,9 @@ class LocalHistory:
     `scales`, `centres` (d,); `factor` L (d, d); `noise` (d,): deviation of each whitened entry under release
     noise 1; `whitened` L^-1 g and `preconditioned` P g (m, d); `weights` (d,), of centred columns and, for a
     linear model, in units of `label_unit`. `residual_unit`: what a residual of 1 stands for; `base`: a score that
-    every row has before any weight (both `learning.family.Family`).
+    every row has before any weight (both `learning.family.Family`). With `l1` the loop is that of
+    `learning.proximal_loop`: `pull` (d,) is C^-1 s for a subgradient s of the penalty at the weights, `places` (m, d)
+    are the weights where gradients were taken, and `whitened` has L^-1 (g + s).
     """
 
     intercept: bool
@@ -59,6 +62,9 @@ class LocalHistory:
     weights: Vector
     residual_unit: float = 1.0
     base: float = 0.0
+    l1: float = 0.0
+    pull: Vector | None = None
+    places: Vector | None = None
 
 
 class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +92,9 @@ def begin(
     l2: float,
     release_noise: float = DEFAULT_RELEASE_NOISE,
     base: float = 0.0,
+    l1: float = 0.0,
 ) -> LocalHistory:
-    """The history before the first iteration: weights 0. `l2` is the penalty of the mean loss."""
+    """The history before the first iteration: weights 0. `l2` and `l1` are the penalties of the mean loss."""
     rows, columns = quantised.values.shape
     weights = _curvature_weights(quantised.values, family.task)
     unit = family.curvature_bound / (rows * 2.0**WEIGHT_BITS)
@@ -110,6 +117,9 @@ def begin(
         weights=np.zeros(columns),
         residual_unit=family.residual_unit,
         base=base,
+        l1=l1 / family.label_bound if family.task == "linear" else l1,
+        pull=np.zeros(columns) if l1 else None,
+        places=np.zeros((0, columns)) if l1 else None,
     )
 
 
@@ -136,13 +146,31 @@ def _curvature_weights(values: NDArray[np.int16], task: str) -> NDArray[np.int64
 
 
 def take_step(history: LocalHistory, combination: Sequence[float]) -> LocalHistory:
-    """Set the weights to `sum_i combination_i P g_i` (all of them, not a difference; none gives zeros)."""
+    """Set the weights to `sum_i combination_i P g_i` (all of them, not a difference; none gives zeros).
+
+    With an l1 penalty the last number is a step length t, and the weights are the proximal point of
+    `sum_i combination_i (w_i - t P g_i)`, w_i where g_i was taken.
+    """
+    if history.pull is not None and history.places is not None:
+        return _proximal_step(history, history.places, combination) if combination else history
     if len(combination) != len(history.preconditioned):
         raise HistoryError(f"{len(combination)} coefficients for {len(history.preconditioned)} gradients")
     weights = np.zeros(len(history.scales))
     for coefficient, direction in zip(combination, history.preconditioned, strict=True):
         weights = weights + coefficient * direction
     return replace(history, weights=weights)
+
+
+def _proximal_step(history: LocalHistory, places: Vector, combination: Sequence[float]) -> LocalHistory:
+    *shares, step = combination
+    if len(shares) != len(history.preconditioned) or not step > 0.0:
+        raise HistoryError(f"{len(shares)} shares for {len(history.preconditioned)} gradients, or no step length")
+    point = np.zeros(len(history.scales))
+    for share, place, direction in zip(shares, places, history.preconditioned, strict=True):
+        point = point + share * (place - step * direction)
+    penalties = step * _penalties(history.intercept, len(point), history.l1)
+    weights = proximal_point(point, history.factor, penalties)
+    return replace(history, weights=weights, pull=(point - weights) / step)
 
 
 def scores(history: LocalHistory, values: NDArray[np.int16]) -> Vector:
@@ -177,10 +205,14 @@ def append_gradient(
     mean = np.array([value / unit for value in total]) * history.residual_unit
     gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
     whitened = solve_lower(history.factor, gradient)
+    direction = solve_upper(history.factor, whitened)
+    if history.pull is not None and history.places is not None:
+        whitened = whitened + (history.factor * history.pull[:, None]).sum(axis=0)
+        history = replace(history, places=np.vstack([history.places, history.weights]))
     history = replace(
         history,
         whitened=np.vstack([history.whitened, whitened]),
-        preconditioned=np.vstack([history.preconditioned, solve_upper(history.factor, whitened)]),
+        preconditioned=np.vstack([history.preconditioned, direction]),
     )
     noise = history.noise * release_noise
     products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
@@ -234,6 +266,9 @@ class _StoredInUnits(_Stored, frozen=True, array_like=True):
 
     residual_unit: float = 1.0
     base: float = 0.0
+    l1: float = 0.0
+    pull: bytes = b""
+    places: bytes = b""
 
 
 _ARRAYS: Final = ("scales", "centres", "factor", "noise", "whitened", "preconditioned", "weights")
@@ -243,8 +278,11 @@ def encode(history: LocalHistory) -> bytes:
     """The history as bytes: msgpack, arrays as little-endian float64."""
     arrays = tuple(np.ascontiguousarray(getattr(history, name), dtype="<f8").tobytes() for name in _ARRAYS)
     first = (history.intercept, history.l2, history.label_unit, len(history.scales), arrays)
-    units = (history.residual_unit, history.base)
-    return msgspec.msgpack.encode(_Stored(*first) if units == (1.0, 0.0) else _StoredInUnits(*first, *units))
+    parts = (history.pull, history.places)
+    pull, places = (b"" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
+    later = (history.residual_unit, history.base, history.l1)
+    plain = later == (1.0, 0.0, 0.0)
+    return msgspec.msgpack.encode(_Stored(*first) if plain else _StoredInUnits(*first, *later, pull, places))
 
 
 def decode(data: bytes) -> LocalHistory:
@@ -266,4 +304,7 @@ def decode(data: bytes) -> LocalHistory:
         weights=weights_,
         residual_unit=stored.residual_unit,
         base=stored.base,
+        l1=stored.l1,
+        pull=np.frombuffer(stored.pull, dtype="<f8").astype(np.float64) if stored.pull else None,
+        places=np.frombuffer(stored.places, dtype="<f8").astype(np.float64).reshape(shape) if stored.pull else None,
     )

@@ -104,7 +104,7 @@ def advance(state: LoopState, row: Sequence[float], largest: float, *, last: boo
 
 def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool) -> tuple[LoopState, Step]:
     m = len(row) - 1
-    plane = _Plane((*state.gram, row[:m]))
+    plane = Plane((*state.gram, row[:m]))
     here = _padded(state.points[-1], m)
     history = [_padded(point, m) for point in state.points]
     reference = min(1.0, 2.0 * math.sqrt(plane.gram[0][0]))
@@ -115,7 +115,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool)
     if target is None:
         target = _forward(plane, history, row[m], average=stop)
     target = _bounded(plane, here, target, state.steps)
-    length = plane.length(_minus(target, here))
+    length = plane.length(minus(target, here))
     gradient = math.sqrt(plane.gram[m - 1][m - 1])
     after = LoopState(
         tolerance=state.tolerance,
@@ -137,7 +137,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool)
     return after, step
 
 
-class _Plane:
+class Plane:
     """Inner products of combinations of m preconditioned gradients."""
 
     def __init__(self, lower: tuple[Coefficients, ...]) -> None:
@@ -147,10 +147,11 @@ class _Plane:
 
     def times(self, a: Coefficients) -> Coefficients:
         """G a: the inner products of `a` with every gradient."""
-        return tuple(_dot(row, a) for row in self.gram)
+        return tuple(dot(row, a) for row in self.gram)
 
     def length(self, a: Coefficients) -> float:
-        return math.sqrt(max(0.0, _dot(a, self.times(a))))
+        """The length of a combination."""
+        return math.sqrt(max(0.0, dot(a, self.times(a))))
 
     def unit(self, i: int) -> Coefficients:
         """The i-th gradient itself."""
@@ -160,12 +161,13 @@ class _Plane:
         """Directional derivatives along the last step, where it began and where it ended."""
         if self.size == 1:
             return 0.0, 0.0
-        step = _minus(points[-1], points[-2])
+        step = minus(points[-1], points[-2])
         products = self.times(step)
         return products[self.size - 2], products[self.size - 1]
 
 
-def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+    """The inner product, correctly rounded."""
     return math.fsum(x * y for x, y in zip(a, b, strict=True))
 
 
@@ -173,7 +175,8 @@ def _plus(a: Coefficients, factor: float, b: Coefficients) -> Coefficients:
     return tuple(x + factor * y for x, y in zip(a, b, strict=True))
 
 
-def _minus(a: Coefficients, b: Coefficients) -> Coefficients:
+def minus(a: Coefficients, b: Coefficients) -> Coefficients:
+    """The difference."""
     return _plus(a, -1.0, b)
 
 
@@ -181,7 +184,7 @@ def _padded(point: Coefficients, size: int) -> Coefficients:
     return point + (0.0,) * (size - len(point))
 
 
-def _retreat(plane: _Plane, points: list[Coefficients], slope: tuple[float, float]) -> Coefficients | None:
+def _retreat(plane: Plane, points: list[Coefficients], slope: tuple[float, float]) -> Coefficients | None:
     """After a step that overshot until it was steeper uphill than downhill before: where its slope is zero.
 
     That is the root of the straight line between both slopes, at least a tenth of the step.
@@ -190,24 +193,24 @@ def _retreat(plane: _Plane, points: list[Coefficients], slope: tuple[float, floa
     if after <= 0.0 or after <= STEEPER * -before or before >= 0.0:
         return None
     share = max(BACK_MIN, -before / (after - before))
-    step = _minus(points[plane.size - 1], points[plane.size - 2])
+    step = minus(points[plane.size - 1], points[plane.size - 2])
     return _plus(points[plane.size - 2], share, step)
 
 
 def _pairs(
-    plane: _Plane, points: list[Coefficients], noise: float
+    plane: Plane, points: list[Coefficients], noise: float
 ) -> list[tuple[Coefficients, Coefficients, Coefficients, float]]:
     """Kept pairs, oldest first: (s, G y, y, s.y). A pair must curve upwards by more than noise can feign."""
     kept = []
     for k in range(plane.size - 1):
-        s = _minus(points[k + 1], points[k])
-        y = _minus(plane.unit(k + 1), plane.unit(k))
+        s = minus(points[k + 1], points[k])
+        y = minus(plane.unit(k + 1), plane.unit(k))
         along = plane.times(s)
         curvature = along[k + 1] - along[k]
-        square = max(0.0, _dot(s, along))
+        square = max(0.0, dot(s, along))
         change = plane.times(y)
         outstanding = curvature > max(CURVATURE_MIN * square, SIGNIFICANCE * math.sqrt(2.0 * noise * square))
-        if outstanding and _dot(y, change) > 0.0:
+        if outstanding and dot(y, change) > 0.0:
             kept.append((s, change, y, curvature))
     return kept
 
@@ -218,12 +221,12 @@ def _median(values: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
 
 
-def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average: bool) -> Coefficients:
+def _forward(plane: Plane, points: list[Coefficients], noise: float, *, average: bool) -> Coefficients:
     """The quasi-Newton step from the present point or, with `average`, from the best average of points."""
     m = plane.size
     point, gradient = points[m - 1], plane.unit(m - 1)
     if average and m > 1 and noise > 0.0:
-        shares = _calmest(plane, noise)
+        shares = calmest(plane, noise)
         gradient = shares
         point = (0.0,) * m
         for share, other in zip(shares, points, strict=True):
@@ -233,33 +236,34 @@ def _forward(plane: _Plane, points: list[Coefficients], noise: float, *, average
     trust = _trust(plane, gradient, noise) if average else 1.0
     direction, shares_back = tuple(trust * value for value in gradient), []
     for s, _, y, curvature in reversed(pairs):
-        share = _dot(plane.times(s), direction) / curvature
+        share = dot(plane.times(s), direction) / curvature
         shares_back.append(share)
         direction = _plus(direction, -share, y)
     scale = 1.0
     if pairs:
-        scales = [curvature / _dot(y, along) for _, along, y, curvature in pairs]
+        scales = [curvature / dot(y, along) for _, along, y, curvature in pairs]
         scale = max(1.0, min(scales[-1], 2.0 * _median(scales)))
     direction = tuple(scale * value for value in direction)
     for (s, along, _, curvature), share in zip(pairs, reversed(shares_back), strict=True):
-        direction = _plus(direction, share - _dot(along, direction) / curvature, s)
-    return _minus(point, direction)
+        direction = _plus(direction, share - dot(along, direction) / curvature, s)
+    return minus(point, direction)
 
 
-def _trust(plane: _Plane, shares: Coefficients, noise: float) -> float:
+def _trust(plane: Plane, shares: Coefficients, noise: float) -> float:
     """The share of a combination of gradients that its noise does not explain, in [0, 1]."""
     square = plane.length(shares) ** 2
-    explained = noise * _dot(shares, shares)
+    explained = noise * dot(shares, shares)
     return max(0.0, 1.0 - explained / square) if square > 0.0 else 0.0
 
 
-def _calmest(plane: _Plane, noise: float) -> Coefficients:
+def calmest(plane: Plane, noise: float, first: int = 0) -> Coefficients:
     """Shares a_i with sum 1 that minimise `|sum_i a_i g_i|^2 + noise sum_i a_i^2`.
 
-    Minimal residual extrapolation (Anderson 1965, Pulay 1980), regularised by what the noise is known to be.
+    Minimal residual extrapolation (Anderson 1965, Pulay 1980), regularised by what the noise is known to be. Gradients
+    before `first` have no share.
     """
     squares = [plane.gram[i][i] for i in range(plane.size)]
-    near = [i for i in range(plane.size) if squares[i] <= NEAR * (squares[-1] + noise)]
+    near = [i for i in range(first, plane.size) if squares[i] <= NEAR * (squares[-1] + noise)]
     m = len(near)
     # The Gram matrix is known to 24 bits: less than that is no guide.
     ridge = noise + ROUNDING * max(squares[i] for i in near)
@@ -270,7 +274,7 @@ def _calmest(plane: _Plane, noise: float) -> Coefficients:
             rows[j] = [b - factor * a for a, b in zip(rows[i], rows[j], strict=True)]
     shares = [0.0] * m
     for i in reversed(range(m)):
-        shares[i] = (rows[i][m] - _dot(rows[i][i + 1 : m], shares[i + 1 :])) / rows[i][i]
+        shares[i] = (rows[i][m] - dot(rows[i][i + 1 : m], shares[i + 1 :])) / rows[i][i]
     total = math.fsum(shares)
     everywhere = [0.0] * plane.size
     for i, share in zip(near, shares, strict=True):
@@ -278,10 +282,10 @@ def _calmest(plane: _Plane, noise: float) -> Coefficients:
     return tuple(everywhere)
 
 
-def _bounded(plane: _Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:
+def _bounded(plane: Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:
     """The target, or the point on the way to it where the step is as long as it may be."""
     if not steps:
         return target
-    step = _minus(target, here)
+    step = minus(target, here)
     length, most = plane.length(step), GROWTH_MAX * max(steps[-2:])
     return target if length <= most or length == 0.0 else _plus(here, most / length, step)

@@ -45,8 +45,8 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
-FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted")
-"""Fields that describe the generalised linear model, beyond `task` and `label_bound` (`learning.family.Family`)."""
+FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted", "l1")
+"""Fields that describe the generalised linear model, beyond `task`, `label_bound` and `l2` (`learning.family`)."""
 
 LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", "inference", *FAMILY_FIELDS})
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
@@ -113,6 +113,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     curvature: Annotated[float, Meta(ge=0, le=2.0**60)] = 0.0
     weighted: bool = False
     shifted: bool = False
+    l1: NonNegative = 0.0
 
     @property
     def family(self) -> Family:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from learning import loop
+from learning import loop, proximal_loop
 from messages import schemas
 from protocol import inferring
 from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, RemoteProtocolError, Send
@@ -210,7 +210,9 @@ def _advance(state: JobState) -> Outcome:
     largest = max(business[1], provider[1])
     last = state.iteration >= state.iterations_max
     try:
-        after, step = loop.advance(loop.decode(state.loop), row, largest, last=last)
+        # With a penalty that has no derivative the loop is another; the state of both is alike.
+        advance = proximal_loop.advance if state.terms_of.l1 else loop.advance
+        after, step = advance(loop.decode(state.loop), row, largest, last=last)
     except loop.LoopError as error:
         raise RemoteProtocolError("products_wrong", f"step.products of {state.partner}: {error}") from None
     agreement = hashlib.sha256(

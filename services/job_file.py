@@ -55,6 +55,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     partner: str
     label: str = ""
     l2: float = 1e-4
+    l1: float = 0.0
     max_iterations: int = 30
     tolerance: float = DEFAULT_TOLERANCE
     key_bits: int = 2048
@@ -212,6 +213,7 @@ def make_contract(
             inference=job.inference,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,
+            l1=job.l1,
             **family_fields(job, table),
         )
         if contract.layout.divides:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.family import LOG_LINKS, Family
+from learning.proximal import proximal_point
 
 Vector = NDArray[np.float64]
 
@@ -15,7 +16,7 @@ DECREMENT_MIN = 1e-20
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Minimiser of mean loss + l2/2 |coefficients|^2; the intercept is not penalised."""
+    """Minimiser of mean loss + l2/2 |coefficients|^2 + l1 sum |coefficients|; the intercept is not penalised."""
 
     intercept: float
     coefficients: Vector
@@ -33,6 +34,7 @@ class _Problem:
     penalties: Vector
     row_weights: Vector
     offset: Vector
+    shrinkage: Vector
 
     def loss(self, weights: Vector) -> float:
         score, label, power = self.design @ weights + self.offset, self.label, self.power
@@ -42,7 +44,8 @@ class _Problem:
             losses = (score - label) ** 2 / 2
         else:
             losses = _integral(2.0 - power, score) - label * _integral(1.0 - power, score)
-        return float((self.row_weights * losses).mean() + (self.penalties * weights**2).sum() / 2)
+        smooth = (self.row_weights * losses).mean() + (self.penalties * weights**2).sum() / 2
+        return float(smooth + (self.shrinkage * np.abs(weights)).sum())
 
     def derivatives(self, weights: Vector) -> tuple[Vector, Vector]:
         score, label, power = self.design @ weights + self.offset, self.label, self.power
@@ -79,6 +82,7 @@ def fit(
     power: float = 0.0,
     weight: Vector | None = None,
     offset: Vector | None = None,
+    l1: float = 0.0,
 ) -> Reference:
     """Damped Newton on columns `values` (n, d) and `label` (n,): any task of `learning.family`.
 
@@ -98,6 +102,7 @@ def fit(
         penalties=np.concatenate([[0.0], l2 / scale**2]),
         row_weights=np.ones(rows) if weight is None else weight / weight.mean(),
         offset=np.zeros(rows) if offset is None else offset / unit,
+        shrinkage=np.concatenate([[0.0], l1 / unit / scale]),
     )
     weights = np.zeros(columns + 1)
     if task in LOG_LINKS:
@@ -106,7 +111,11 @@ def fit(
     for _ in range(ITERATIONS_MAX):
         gradient, hessian = problem.derivatives(weights)
         step = np.linalg.solve(hessian, gradient)
-        decrement = float(gradient @ step)
+        if l1:
+            # A proximal Newton step (Lee, Sun, Saunders 2014): the penalty is kept as it is.
+            factor = np.linalg.cholesky(hessian).astype(np.float64)
+            step = weights - proximal_point(weights - step, factor, problem.shrinkage)
+        decrement = float(step @ hessian @ step)
         if decrement < DECREMENT_MIN * max(1.0, abs(problem.loss(weights))):
             converged = True
             break

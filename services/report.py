@@ -168,6 +168,7 @@ def compare(finished: Finished) -> Comparison:
         label,
         finished.of_business["l2"],
         power=finished.power,
+        l1=finished.of_business.get("l1", 0.0),
         weight=targets.weight,
         offset=targets.offset,
     )

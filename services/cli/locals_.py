@@ -125,6 +125,7 @@ def local(
     identifier: Annotated[str, typer.Option("--id", help="Identifier column, in both files.")],
     label: Annotated[str, typer.Option(help="Label column, in the business's file.")],
     l2: Annotated[float, typer.Option(help="Penalty lambda of mean loss + lambda/2 |w|^2.")] = 1e-4,
+    l1: Annotated[float, typer.Option(help="Penalty l1 |w| of an elastic net.")] = 0.0,
     max_iterations: Annotated[int, typer.Option(help="M at most.")] = 30,
     tolerance: Annotated[float, typer.Option(help="Largest preconditioned gradient entry to stop at.")] = (
         DEFAULT_TOLERANCE
@@ -157,6 +158,7 @@ def local(
     job = {
         "task": task,
         "l2": l2,
+        "l1": l1,
         "max_iterations": max_iterations,
         "tolerance": tolerance,
         "key_bits": key_bits,

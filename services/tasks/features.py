@@ -53,6 +53,7 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         l2=arguments["l2"],
         release_noise=arguments["release_noise"],
         base=base,
+        l1=arguments.get("l1", 0.0),
     )
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),

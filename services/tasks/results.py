@@ -29,6 +29,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     if "tweedie_power" in facts:
         parameters["tweedie_power"] = facts["tweedie_power"]
     parameters["l2"] = facts["l2"]
+    if "l1" in facts:
+        parameters["l1"] = facts["l1"]
     parameters["iterations"] = arguments["iterations"]
     parameters["converged"] = arguments["converged"]
     if business:

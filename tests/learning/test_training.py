@@ -4,12 +4,20 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
+from sklearn.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 
 from bench.simulate import Job, joined_parameters, run
 from learning import history as histories
 from learning import loop
 from learning.family import Family
+from services import reference
 
 ROWS = 1500
 
@@ -84,6 +92,69 @@ def test_tweedie_reaches_the_optimum_of_scikit_learn_for_labels_of_any_size(powe
     oracle.fit(np.hstack([business, provider]), labels / size)
     assert outcome.converged
     assert distance(outcome, oracle.intercept_ + np.log(size), oracle.coef_) < 0.015
+
+
+def penalised(l2, l1):
+    share = {"C": 1 / ((l1 + l2) * ROWS), "l1_ratio": l1 / (l1 + l2)}
+    return LogisticRegression(solver="saga", tol=1e-9, max_iter=50_000, **share)
+
+
+@pytest.mark.parametrize("l1", [1e-3, 1e-2, 0.03, 0.1])
+def test_an_elastic_net_reaches_the_optimum_of_scikit_learn_and_its_zeros_are_exact(l1):
+    business, provider, z, generator = data()
+    labels = (generator.uniform(size=ROWS) < 1 / (1 + np.exp(-z))).astype(float)
+    outcome = run(job("logistic", l1=l1), business, provider, labels)
+    oracle = penalised(1e-3, l1).fit(np.hstack([business, provider]), labels)
+    found = joined_parameters(outcome)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_[0], oracle.coef_[0]) < 0.02
+    assert ((found[1:] == 0.0) == (oracle.coef_[0] == 0.0)).all()
+    assert (found[1:] == 0.0).sum() == {1e-3: 0, 1e-2: 0, 0.03: 1, 0.1: 5}[l1]
+
+
+def test_a_large_l1_penalty_leaves_the_intercept_alone():
+    business, provider, z, generator = data()
+    labels = (generator.uniform(size=ROWS) < 1 / (1 + np.exp(-z - 1.0))).astype(float)
+    outcome = run(job("logistic", l1=1.0), business, provider, labels)
+    assert outcome.converged
+    intercept, *coefficients = joined_parameters(outcome).tolist()
+    assert coefficients == [0.0] * 7
+    assert intercept == pytest.approx(np.log(labels.mean() / (1 - labels.mean())), abs=2e-3)
+
+
+def test_a_linear_elastic_net_reaches_the_optimum_of_scikit_learn_in_the_unit_of_the_labels():
+    business, provider, z, generator = data()
+    labels = 10 * z + generator.normal(size=ROWS)
+    outcome = run(job("linear", label_bound=128.0, l1=2.0, l2=1e-2), business, provider, labels)
+    oracle = ElasticNet(alpha=2.01, l1_ratio=2.0 / 2.01, tol=1e-12, max_iter=100_000)
+    oracle.fit(np.hstack([business, provider]), labels)
+    assert outcome.converged
+    assert distance(outcome, oracle.intercept_, oracle.coef_) < 0.01
+    assert ((joined_parameters(outcome)[1:] == 0.0) == (oracle.coef_ == 0.0)).all()
+
+
+@pytest.mark.parametrize("task", ["gamma", "tweedie"])
+def test_log_links_have_an_elastic_net_too(task):
+    business, provider, z, generator = data()
+    labels = 1e3 * np.exp(0.5 * z) * generator.gamma(2.0, 0.5, ROWS)
+    power = 1.5 if task == "tweedie" else 0.0
+    l1 = 0.1 if task == "gamma" else 5.0
+    outcome = run(job(task, power=power, l1=l1), business, provider, labels)
+    best = reference.fit(task, np.hstack([business, provider]), labels, 1e-3, power=power, l1=l1)
+    assert outcome.converged
+    assert distance(outcome, best.intercept, best.coefficients) < 0.02
+    assert 0 < (best.coefficients == 0.0).sum() < 7
+    assert ((joined_parameters(outcome)[1:] == 0.0) == (best.coefficients == 0.0)).all()
+
+
+def test_the_release_noise_of_an_elastic_net_costs_little():
+    business, provider, z, generator = data(rows=4000)
+    labels = (generator.uniform(size=4000) < 1 / (1 + np.exp(-z))).astype(float)
+    exact = run(job("logistic", l1=0.02), business, provider, labels)
+    noisy = run(job("logistic", l1=0.02, small_sample=False, release_noise=1 / 32), business, provider, labels)
+    assert noisy.converged
+    reference = joined_parameters(exact)
+    assert np.linalg.norm(joined_parameters(noisy) - reference) < 0.02 * np.linalg.norm(reference)
 
 
 def test_release_noise_costs_little_and_the_caps_hold():

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
+from sklearn.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 
 from protocol.contract import encode_contract, job_id
 from services.job_file import family_fields, job_from, label_bound, with_class_weights
@@ -30,7 +37,13 @@ def data(seed: int = 4) -> tuple[Vector, Vector, Vector]:
 
 
 def train(
-    directory: Path, label: Vector, *, weight: Vector | None = None, offset: Vector | None = None, **fields: Any
+    directory: Path,
+    label: Vector,
+    *,
+    weight: Vector | None = None,
+    offset: Vector | None = None,
+    tolerance: float = 1e-4,
+    **fields: Any,
 ) -> tuple[Vector, list[dict[str, Any]]]:
     """((intercept, business's, provider's coefficients), both parameter files) of a job on small keys."""
     business, provider, _ = data()
@@ -64,6 +77,7 @@ def train(
         chunk_rows_max=60,
         label_bound=label_bound(job, table),
         tweedie_power=job.tweedie_power,
+        l1=job.l1,
         **family_fields(job, table),
     )
     encoded = encode_contract(agreed)
@@ -164,3 +178,16 @@ def test_a_weighted_gamma_job_with_offsets_ends_at_the_optimum_of_statsmodels(tm
     best = model.fit(tol=1e-12).params
     assert files[0]["converged"]
     assert distance(found, best[0], best[1:]) < 2e-3
+
+
+def test_an_elastic_net_job_ends_at_the_optimum_of_scikit_learn_with_exact_zeros(tmp_path: Path) -> None:
+    business, provider, score = data()
+    label = 20 * score + np.random.default_rng(1).normal(size=ROWS)
+    found, files = train(tmp_path, label, task="linear", l1=3.0)
+    oracle = ElasticNet(alpha=3.0 + L2, l1_ratio=3.0 / (3.0 + L2), tol=1e-12, max_iter=100_000)
+    oracle.fit(np.hstack([business, provider]), label)
+    assert files[0]["converged"]
+    assert files[1]["l1"] == 3.0
+    assert distance(found, oracle.intercept_, oracle.coef_) < 1e-3
+    assert 0 < (found == 0.0).sum() < 5
+    assert ((found[1:] == 0.0) == (oracle.coef_ == 0.0)).all()

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
+from sklearn.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 
 from services.reference import fit
 
@@ -78,3 +85,22 @@ def test_a_constant_column_changes_nothing(task: str) -> None:
     assert found.converged
     assert found.coefficients[-1] == pytest.approx(0.0, abs=1e-9)
     assert np.allclose(found.coefficients[:-1], expected.coefficients, atol=1e-8)
+
+
+@pytest.mark.parametrize("l1", [1e-3, 1e-2, 0.1])
+def test_the_reference_of_an_elastic_net_is_scikit_learn_s(l1: float) -> None:
+    values, label = data("logistic")
+    expected = LogisticRegression(
+        C=1 / ((l1 + 1e-3) * ROWS), l1_ratio=l1 / (l1 + 1e-3), solver="saga", tol=1e-10, max_iter=100_000
+    ).fit(values, label)
+    found = fit("logistic", values, label, 1e-3, l1=l1)
+    assert found.converged
+    assert np.allclose(found.coefficients, expected.coef_[0], atol=1e-4)
+    assert ((found.coefficients == 0.0) == (expected.coef_[0] == 0.0)).all()
+
+
+def test_the_reference_of_a_linear_elastic_net_is_scikit_learn_s() -> None:
+    values, label = data("linear")
+    expected = ElasticNet(alpha=0.3, l1_ratio=2 / 3, tol=1e-12, max_iter=100_000).fit(values, label * 50)
+    found = fit("linear", values, label * 50, 0.1, l1=0.2)
+    assert np.allclose(found.coefficients, expected.coef_, atol=1e-5)
