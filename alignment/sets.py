@@ -8,6 +8,7 @@ Arrays all along, no dictionaries: with ten million items on each side a step pe
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -173,6 +174,39 @@ def match(own_tokens: Tokens, own_order: Order, peer_tokens: Tokens) -> Match:
     kept = np.flatnonzero(found) if short is own else places[found]
     rows = np.asarray(own_order, dtype=np.int64)[by_token[kept]]
     return Match(own_rows=rows, count=len(rows), digest=_digest(own[kept]))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What one party knows of its list and a partner's: tokens of both lists, and the own row behind each place."""
+
+    own_tokens: Tokens
+    own_order: Order
+    peer_tokens: Tokens
+
+
+def join(pairs: Sequence[Pair], rows: int) -> tuple[Order, list[Order]]:
+    """The own rows (of `rows`) that every partner has, in the token order of the first pair.
+
+    Returns:
+        The own rows, and for each partner the places of the same rows in that partner's list.
+
+    Raises:
+        ListError: a token occurs twice in one of the lists (align_tokens).
+
+    """
+    places = np.full((len(pairs), rows), -1, dtype=np.int64)
+    for number, pair in enumerate(pairs):
+        found = match(pair.own_tokens, pair.own_order, pair.peer_tokens)
+        peer = _byte_strings(pair.peer_tokens)
+        by_token = np.argsort(peer, kind="stable")
+        own = np.empty(rows, dtype=_byte_strings(pair.own_tokens).dtype)
+        own[np.asarray(pair.own_order, dtype=np.int64)] = _byte_strings(pair.own_tokens)
+        places[number, found.own_rows] = by_token[np.searchsorted(peer[by_token], own[found.own_rows])]
+        if number == 0:
+            ordered = found.own_rows
+    common = ordered[(places[:, ordered] >= 0).all(axis=0)]
+    return common, [places[number, common] for number in range(len(pairs))]
 
 
 def _digest(matched: NDArray[np.bytes_]) -> bytes:

@@ -13,30 +13,40 @@ class CodesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FeatureCodeSet:
-    """Codes 0, 1, ... of a job's features: the business's first (0 is its intercept), then the provider's."""
+    """Codes 0, 1, ... of a job's features: the business's first (0 is its intercept), then each provider's in turn."""
 
     business: int
     provider: int
+    further: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.business < 0 or self.provider < 0:
+        if any(count < 0 for count in self._counts):
             raise CodesError("a party has 0 or more features")
 
     def __len__(self) -> int:
-        return self.business + self.provider
+        return sum(self._counts)
 
     def __iter__(self) -> Iterator[FeatureCode]:
-        return iter((*self.business_codes, *self.provider_codes))
+        return iter(FeatureCode(code) for code in range(len(self)))
+
+    @property
+    def _counts(self) -> tuple[int, ...]:
+        return (self.business, self.provider, *self.further)
+
+    def codes_of(self, party: int) -> tuple[FeatureCode, ...]:
+        """The codes of a party in its column order; 0 is the business, then the providers in contract order."""
+        first = sum(self._counts[:party])
+        return tuple(FeatureCode(code) for code in range(first, first + self._counts[party]))
 
     @property
     def business_codes(self) -> tuple[FeatureCode, ...]:
         """The business's codes, in its column order."""
-        return tuple(FeatureCode(code) for code in range(self.business))
+        return self.codes_of(0)
 
     @property
     def provider_codes(self) -> tuple[FeatureCode, ...]:
-        """The provider's codes, in its column order."""
-        return tuple(FeatureCode(code) for code in range(self.business, len(self)))
+        """The first provider's codes, in its column order."""
+        return self.codes_of(1)
 
     def owner(self, code: int) -> str:
         """The party that has the feature, business or provider. Raises CodesError outside the set."""

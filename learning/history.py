@@ -188,20 +188,23 @@ def append_gradient(
     f_u: int,
     release_noise: float = DEFAULT_RELEASE_NOISE,
     value_bits: int = VALUE_BITS,
+    *,
+    providers: int = 1,
+    sources: int = 1,
 ) -> tuple[LocalHistory, list[float], float]:
     """Add the gradient at the present weights: (history, m + 1 scalars to send, largest entry to send).
 
     `total` are the d exact sums of quantised column times residual in units of
-    1 / (2^f_u (2^value_bits - 1)), `rows` the rows of the iteration.
-    The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for i = 1..m,
-    and the expected square of the release noise in a gradient, measured alike (it depends on own columns only),
-    all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
+    1 / (2^f_u (2^value_bits - 1)^providers), `rows` the rows of the iteration, `sources` the number of share holders
+    that have each added release noise. The scalars are the new row of the party's Gram matrix, `g_i^T P g_m` for
+    i = 1..m, and the expected square of the release noise in a gradient, measured alike (it depends on own columns
+    only), all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
     noise explains (4 standard deviations). Raises HistoryError for another number of sums.
     """
     columns = len(history.scales)
     if len(total) != columns:
         raise HistoryError(f"{len(total)} sums for {columns} columns")
-    unit = rows * (1 << f_u) * ((1 << value_bits) - 1)
+    unit = rows * (1 << f_u) * ((1 << value_bits) - 1) ** providers
     mean = np.array([value / unit for value in total]) * history.residual_unit
     gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
     whitened = solve_lower(history.factor, gradient)
@@ -214,7 +217,7 @@ def append_gradient(
         whitened=np.vstack([history.whitened, whitened]),
         preconditioned=np.vstack([history.preconditioned, direction]),
     )
-    noise = history.noise * release_noise
+    noise = history.noise * (release_noise * math.sqrt(sources))
     products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
     products.append(math.fsum((noise * noise).tolist()))
     excess = np.abs(whitened) - NOISE_DEVIATIONS * noise

@@ -65,11 +65,21 @@ class JobCancel(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     reason: Reason
 
 
+class JobAgreed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.agreed.v1"):
+    """Business to every provider of a job with several, once all have accepted: from now on they may speak.
+
+    Reveals the number of columns that each provider brings, in the contract's order.
+    """
+
+    columns: Annotated[list[Annotated[int, Meta(ge=1, le=10_000)]], Meta(max_length=100)]
+
+
 class JobDone(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.done.v1"):
     """Either party, last. `agreement` digests all shared scalars: both must have derived the same ones.
 
     `constant`, from the provider, is what centring its columns leaves over: the business adds it to its
-    intercept. Reveals the mean of the provider's scores (0 from the business).
+    intercept. Reveals the mean of the provider's scores (0 from the business, and from one of several providers,
+    which sends `intercept.part`).
     """
 
     iterations: Count
@@ -120,12 +130,33 @@ class AlignEcho(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 class AlignResult(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.result.v1"):
     """Both ways: size of the intersection and digest of its tokens in order; both must agree.
 
-    `iterations_allowed` is what the sender's release caps leave for this row set; the smaller one counts.
+    `iterations_allowed` is what the sender's release caps leave for this row set; the smaller one counts. With
+    several providers the digest is of the places in `align.common`, the provider speaks first, and the business
+    answers all with the smallest number of iterations.
     """
 
     count: Count
     digest: Digest
     iterations_allowed: Count
+
+
+class AlignCommon(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="align.common.v1"):
+    """Business to each of several providers, bulk: the rows that all parties have, in their common order.
+
+    A row is its place in the receiver's own masked list (4 bytes, little-endian). Reveals which of the receiver's
+    rows all parties have, and nothing about the rows that it shares with the business alone.
+    """
+
+    places: BulkBytes
+
+
+class MaskKey(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mask.key.v1"):
+    """Either party, to every other where there are three or more: an X25519 public key of this job alone.
+
+    From it both derive the masks that cancel between them. Reveals nothing.
+    """
+
+    public: Digest
 
 
 class FeaturesCodes(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features.codes.v1"):
@@ -201,6 +232,28 @@ class StepProducts(Message, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     iteration: Iteration
     products: Annotated[list[Finite], Meta(max_length=100_001)]
     largest: NonNegative
+
+
+class StepMasked(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step.masked.v1"):
+    """Either party, to every other: the `step.products` of a job with several providers.
+
+    `row`: m+1 numbers of 32 bytes in units of 2^-80 modulo 2^256, under masks that cancel in the sum of all parties:
+    reveals that sum, to all. `largest`, rounded up to a power of 2^(1/4), is not masked.
+    """
+
+    iteration: Iteration
+    row: Annotated[list[Digest], Meta(max_length=100_001)]
+    largest: NonNegative
+
+
+class InterceptPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="intercept.part.v1"):
+    """Provider to business, before its `job.done`, where there are several providers: its part of the intercept.
+
+    A number as in `step.masked`, under masks between the providers that cancel in their sum. Reveals the sum of the
+    means of all providers' scores.
+    """
+
+    masked: Digest
 
 
 class ScorePartial(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.partial.v1"):
@@ -316,7 +369,7 @@ class PeerAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 BULK: Final[frozenset[str]] = frozenset(
-    {"align.list", "align.echo", "features.encrypted", "link.terms", "residual.share", "score.partial"}
+    {"align.list", "align.echo", "align.common", "features.encrypted", "link.terms", "residual.share", "score.partial"}
 )
 """Kinds that travel on the bulk class, chunked, under credit."""
 

@@ -2,7 +2,8 @@
 
 Data flow, the same at both parties: mask own identifiers chunk by chunk; sort; exchange sizes and commitments;
 stream the sorted list; answer each chunk of the partner's list with tokens, in order; open the partner's
-answers; match; compare results.
+answers; match; compare results. Of several providers each does so with the business, which answers none of them:
+what follows then is in `joining`.
 """
 
 import hashlib
@@ -10,9 +11,9 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding, dividing, inferring, scoring
+from protocol import coding, dividing, inferring, joining, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
-from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Alignment, JobState, Phase
+from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Alignment, JobState, PairAlignment, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -22,10 +23,14 @@ from protocol.steps import (
     expect_chunk,
     is_business,
     output_of,
+    peer_of_task,
     progress,
     put,
     send_in_order,
+    sender_of,
+    task_name,
     whole,
+    with_peer,
 )
 
 SUITE: Final = "X25519-ELL2"
@@ -34,13 +39,27 @@ SCORING_ROLES: Final = frozenset({SCORING_BUSINESS, SCORING_PROVIDER})
 
 
 def start(state: JobState) -> Outcome:
-    """Begin: mask all own identifiers, one task a chunk."""
+    """Begin: mask all own identifiers, one task a chunk, for each partner under a scalar of its own."""
+    effects: list[AnyEffect] = []
+    for peer in pairs(state):
+        state, more = _mask(state, peer)
+        effects += more
+    effects.append(progress(state, "align", total=state.own_rows))
+    return change(state, phase=Phase.ALIGNING), tuple(effects)
+
+
+def pairs(state: JobState) -> tuple[Peer, ...]:
+    """The partners that this party aligns with: providers with the business only."""
+    return state.peers if is_business(state) else state.peers[:1]
+
+
+def _mask(state: JobState, peer: Peer) -> Outcome:
     contract = state.alignment_terms
-    chunks = chunk_count(state.own_rows, contract.align_chunk_items)
+    chunks = _own_chunks(state)
     assert state.snapshot is not None
-    effects: list[AnyEffect] = [
+    effects = tuple(
         compute(
-            f"align.mask/{chunk}",
+            task_name(state, "align.mask", peer, chunk),
             "align.mask",
             {
                 "first": chunk * contract.align_chunk_items,
@@ -50,94 +69,107 @@ def start(state: JobState) -> Outcome:
                 "role": state.role,
             },
             (state.snapshot,),
+            partner=peer.name,
         )
         for chunk in range(chunks)
-    ]
-    align = Alignment(masked=(None,) * chunks)
-    effects.append(progress(state, "align", total=state.own_rows))
-    return change(state, phase=Phase.ALIGNING, align=align), tuple(effects)
+    )
+    return with_peer(state, change(peer, align=PairAlignment(masked=(None,) * chunks))), effects
+
+
+def aligned(state: JobState, peer: Peer, align: PairAlignment) -> JobState:
+    """The state with what is known of the alignment with a partner replaced."""
+    return with_peer(state, change(peer, align=align))
 
 
 def masked(state: JobState, event: Computed) -> Outcome:
     """A chunk is masked; when all are, sort them."""
-    align = change(state.align, masked=put(state.align.masked, chunk_of(event.task), event.blobs[0]))
-    state = change(state, align=align)
+    peer = peer_of_task(state, event.task)
+    align = change(peer.align, masked=put(peer.align.masked, chunk_of(event.task), event.blobs[0]))
+    state = aligned(state, peer, align)
     if not whole(align.masked, len(align.masked)):
         return state, ()
-    return state, (compute("align.sort", "align.sort", {}, align.masked),)
+    name = task_name(state, "align.sort", peer)
+    return state, (compute(name, "align.sort", {}, align.masked, partner=peer.name),)
 
 
 def sorted_(state: JobState, event: Computed) -> Outcome:
     """The masked list is sorted and committed to: say so to the partner."""
+    peer = peer_of_task(state, event.task)
     align = change(
-        state.align,
+        peer.align,
         sorted_list=event.blobs[0],
         order=event.blobs[1],
         commitment=output_of(event.output)["commitment"],
     )
     dropped = tuple(Release(body=ref) for ref in align.masked if ref is not None)
-    state = change(state, align=change(align, masked=()))
+    align = change(align, masked=())
+    state = aligned(state, peer, align)
+    opening = Send(message=_opening(state, align), recipient=peer.name)
     if is_business(state):
-        return state, (*dropped, Send(message=_opening(state)))
-    if state.align.partner_count < 0:
-        return state, (*dropped, progress(state, "align", waits_for=state.partner))
-    state, effects = _stream(state)
-    return state, (*dropped, Send(message=_opening(state)), *effects)
+        return state, (*dropped, opening)
+    if align.partner_count < 0:
+        return state, (*dropped, progress(state, "align", waits_for=peer.name))
+    state, effects = _stream(state, peer.name)
+    return state, (*dropped, opening, *effects)
 
 
-def opened(state: JobState, message: schemas.AlignPropose | schemas.AlignAccept) -> Outcome:
+def opened(state: JobState, message: schemas.AlignPropose | schemas.AlignAccept, sender: str) -> Outcome:
     """The partner named the size of its list and committed to it."""
-    contract = state.alignment_terms
-    expect(state.align.partner_count < 0, "align_repeated", f"{state.partner} opened the alignment twice")
-    expect(message.suite == SUITE, "align_suite", f"{state.partner} offers {message.suite}, this party {SUITE}")
+    contract, peer = state.alignment_terms, state.peer(sender)
+    expect(peer.align.partner_count < 0, "align_repeated", f"{peer.name} opened the alignment twice")
+    expect(
+        state.agreed or not state.several or is_business(state),
+        "align_early",
+        f"{peer.name} opened the alignment before it said that all parties have agreed",
+    )
+    expect(message.suite == SUITE, "align_suite", f"{peer.name} offers {message.suite}, this party {SUITE}")
     expect(
         message.chunk_items == contract.align_chunk_items,
         "align_chunks",
-        f"{state.partner} cuts its list into {message.chunk_items}, the contract says {contract.align_chunk_items}",
+        f"{peer.name} cuts its list into {message.chunk_items}, the contract says {contract.align_chunk_items}",
     )
     expect(
-        message.count == state.partner_rows,
+        message.count == peer.rows,
         "align_count",
-        f"{state.partner} announced {state.partner_rows} rows and lists {message.count}",
+        f"{peer.name} announced {peer.rows} rows and lists {message.count}",
     )
     expect(
         message.count <= contract.psi_quota,
         "psi_quota",
-        f"{state.partner} lists {message.count} identifiers, the contract's quota is {contract.psi_quota}",
+        f"{peer.name} lists {message.count} identifiers, the contract's quota is {contract.psi_quota}",
     )
     expect(
         message.schema_digest == _schema_digest(state),
         "align_schema",
-        f"{state.partner} normalises identifiers by another schema than {contract.identifier_schema}",
+        f"{peer.name} normalises identifiers by another schema than {contract.identifier_schema}",
     )
-    chunks = chunk_count(message.count, contract.align_chunk_items)
     align = change(
-        state.align,
+        peer.align,
         partner_count=message.count,
         partner_commitment=message.commitment,
-        partner_chunks=chunks,
+        partner_chunks=chunk_count(message.count, contract.align_chunk_items),
     )
-    state = change(state, align=align)
-    if state.align.sorted_list is None:
+    state = aligned(state, peer, align)
+    if align.sorted_list is None:
         return state, ()
-    state, effects = _stream(state)
+    state, effects = _stream(state, peer.name)
     if is_business(state):
         return state, effects
-    return state, (Send(message=_opening(state)), *effects)
+    return state, (Send(message=_opening(state, align), recipient=peer.name), *effects)
 
 
 def _schema_digest(state: JobState) -> bytes:
     return hashlib.sha256(b"warren identifier schema\x00" + state.alignment_terms.identifier_schema.encode()).digest()
 
 
-def _opening(state: JobState) -> schemas.AlignPropose | schemas.AlignAccept:
+def _opening(state: JobState, align: PairAlignment) -> schemas.AlignPropose | schemas.AlignAccept:
     kind = schemas.AlignPropose if is_business(state) else schemas.AlignAccept
     return kind(
         suite=SUITE,
         count=state.own_rows,
         chunk_items=state.alignment_terms.align_chunk_items,
         schema_digest=_schema_digest(state),
-        commitment=state.align.commitment,
+        commitment=align.commitment,
     )
 
 
@@ -145,79 +177,89 @@ def _own_chunks(state: JobState) -> int:
     return chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
 
 
-def _stream(state: JobState, count: int = LOOKAHEAD) -> Outcome:
+def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
     """Seal the next `count` chunks of the own list."""
-    align, chunks = state.align, _own_chunks(state)
+    peer, chunks = state.peer(name), _own_chunks(state)
+    align = peer.align
     assert align.sorted_list is not None
     last = min(chunks, align.lists_made + count)
     effects = tuple(
         compute(
-            f"align.list/{chunk}",
+            task_name(state, "align.list", peer, chunk),
             "align.list",
             {"chunk": chunk, "chunks": chunks, "items": state.alignment_terms.align_chunk_items},
             (align.sorted_list,),
             sends_bulk=True,
+            partner=name,
         )
         for chunk in range(align.lists_made, last)
     )
-    state = change(state, align=change(align, lists_made=last))
-    next_state, more = _echo_next(state)
+    state = aligned(state, peer, change(align, lists_made=last))
+    next_state, more = _echo_next(state, name)
     return next_state, (*effects, *more)
 
 
 def listed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own list is sealed: send it, seal the next."""
+    peer = peer_of_task(state, event.task)
     queue, sends = send_in_order(
-        "align.list", state.align.lists, chunk_of(event.task), _own_chunks(state), event.blobs[0]
+        "align.list", peer.align.lists, chunk_of(event.task), _own_chunks(state), event.blobs[0], peer.name
     )
-    state, effects = _stream(change(state, align=change(state.align, lists=queue)), 1)
+    state, effects = _stream(aligned(state, peer, change(peer.align, lists=queue)), peer.name, 1)
     return state, (*sends, *effects)
 
 
 def list_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of the partner's list: answered in order, one at a time."""
-    align = state.align
+    peer = sender_of(state, event)
+    align = peer.align
     # Before the partner has named the size of its list no chunk is due: of 0 chunks, none is.
-    expect_chunk(state, event, "align_sequence", due=align.lists_received, chunks=align.partner_chunks)
+    expect_chunk(event, peer, "align_sequence", due=align.lists_received, chunks=align.partner_chunks)
     align = change(align, lists_received=align.lists_received + 1, lists_waiting=(*align.lists_waiting, event.body))
-    return _echo_next(change(state, align=align))
+    return _echo_next(aligned(state, peer, align), peer.name)
 
 
-def _echo_next(state: JobState) -> Outcome:
-    align = state.align
+def _echo_next(state: JobState, name: str) -> Outcome:
+    peer = state.peer(name)
+    align = peer.align
     if align.echoing is not None or not align.lists_waiting or align.sorted_list is None:
         return state, ()
     assert state.snapshot is not None
     body, *rest = align.lists_waiting
-    chunk = len(align.points)
+    chunk, items = len(align.points), state.alignment_terms.align_chunk_items
+    # Of several providers none learns which rows it shares with the business alone: nothing is echoed to it.
+    silent = state.several and is_business(state)
+    function = "align.evaluate" if silent else "align.echo"
     task = compute(
-        f"align.echo/{chunk}",
-        "align.echo",
+        task_name(state, function, peer, chunk),
+        function,
         {
             "chunk": chunk,
             "chunks": align.partner_chunks,
             "last": align.last_point,
             "snapshot": state.snapshot.sha256,
             "role": state.role,
-            "items": min(
-                state.alignment_terms.align_chunk_items,
-                align.partner_count - chunk * state.alignment_terms.align_chunk_items,
-            ),
+            "items": min(items, align.partner_count - chunk * items),
         },
         (body, align.sorted_list),
-        sends_bulk=True,
+        sends_bulk=not silent,
+        partner=name,
     )
-    return change(state, align=change(align, echoing=body, lists_waiting=tuple(rest))), (task,)
+    return aligned(state, peer, change(align, echoing=body, lists_waiting=tuple(rest))), (task,)
 
 
 def echoed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the partner's list is evaluated: answer it, take the next."""
-    align, chunk = state.align, chunk_of(event.task)
-    sealed, points, tokens = event.blobs
+    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
+    align = peer.align
+    *sealed, points, tokens = event.blobs
     assert align.echoing is not None
     effects: tuple[AnyEffect, ...] = (
-        SendBulk(kind="align.echo", chunk=chunk, chunks=align.partner_chunks, body=sealed),
-        Consumed(body=align.echoing),
+        *(
+            SendBulk(kind="align.echo", chunk=chunk, chunks=align.partner_chunks, body=body, recipient=peer.name)
+            for body in sealed
+        ),
+        Consumed(body=align.echoing, sender=peer.name),
     )
     align = change(
         align,
@@ -226,7 +268,7 @@ def echoed(state: JobState, event: Computed) -> Outcome:
         points=(*align.points, points),
         partner_tokens=(*align.partner_tokens, tokens),
     )
-    state, more = _echo_next(change(state, align=align))
+    state, more = _echo_next(aligned(state, peer, align), peer.name)
     state, last = _match_when_ready(state)
     done = min(len(align.points) * state.alignment_terms.align_chunk_items, align.partner_count)
     return state, (*effects, *more, *last, progress(state, "align", done=done, total=align.partner_count))
@@ -234,16 +276,17 @@ def echoed(state: JobState, event: Computed) -> Outcome:
 
 def echo_received(state: JobState, event: BulkReceived) -> Outcome:
     """The partner's answer to a chunk of the own list."""
-    align, chunks = state.align, _own_chunks(state)
-    expect_chunk(state, event, "align_sequence", due=align.echoes_received, chunks=chunks)
+    peer, chunks = sender_of(state, event), _own_chunks(state)
+    align = peer.align
+    expect_chunk(event, peer, "align_sequence", due=align.echoes_received, chunks=chunks)
     expect(
         event.chunk < align.lists.sent,
         "align_sequence",
-        f"{state.partner} answers chunk {event.chunk} of a list of which it has {align.lists.sent} chunks",
+        f"{peer.name} answers chunk {event.chunk} of a list of which it has {align.lists.sent} chunks",
     )
     items = state.alignment_terms.align_chunk_items
     task = compute(
-        f"align.open/{event.chunk}",
+        task_name(state, "align.open", peer, event.chunk),
         "align.open",
         {
             "chunk": event.chunk,
@@ -251,36 +294,40 @@ def echo_received(state: JobState, event: BulkReceived) -> Outcome:
             "items": min(items, state.own_rows - event.chunk * items),
         },
         (event.body,),
+        partner=peer.name,
     )
     align = change(
         align,
         echoes_received=align.echoes_received + 1,
         echoes_opening=put(align.echoes_opening, event.chunk, event.body),
     )
-    return change(state, align=align), (task,)
+    return aligned(state, peer, align), (task,)
 
 
 def echo_opened(state: JobState, event: Computed) -> Outcome:
     """Tokens of a chunk of the own list."""
-    align, chunk = state.align, chunk_of(event.task)
-    body = align.echoes_opening[chunk]
+    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
+    body = peer.align.echoes_opening[chunk]
     assert body is not None
-    align = change(align, own_tokens=put(align.own_tokens, chunk, event.blobs[0]))
-    state, effects = _match_when_ready(change(state, align=align))
-    return state, (Consumed(body=body), *effects)
+    align = change(peer.align, own_tokens=put(peer.align.own_tokens, chunk, event.blobs[0]))
+    state, effects = _match_when_ready(aligned(state, peer, align))
+    return state, (Consumed(body=body, sender=peer.name), *effects)
 
 
-def seed_received(state: JobState, message: schemas.PartsSeed) -> Outcome:
+def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> Outcome:
     """The partner's seed of the parts: the common rows cannot be divided before."""
-    state, shown = dividing.seed_received(state, message)
+    state, shown = dividing.seed_received(state, message, sender)
     state, effects = _match_when_ready(state)
     return state, (*shown, *effects)
 
 
 def _match_when_ready(state: JobState) -> Outcome:
-    align = state.align
-    ready = len(align.partner_tokens) == align.partner_chunks and whole(align.own_tokens, _own_chunks(state))
-    if not ready or align.matching or not dividing.agreed(state):
+    if state.align.matching or not dividing.agreed(state):
+        return state, ()
+    if state.several:
+        return joining.begin_when_ready(state)
+    align = state.peers[0].align
+    if not tokens_whole(state, align):
         return state, ()
     assert align.order is not None
     assert state.snapshot is not None
@@ -295,7 +342,7 @@ def _match_when_ready(state: JobState) -> Outcome:
         },
         (state.snapshot, align.order, *align.own_tokens, *align.partner_tokens, *align.points),
     )
-    return change(state, align=change(align, matching=True)), (task,)
+    return change(state, align=change(state.align, matching=True)), (task,)
 
 
 def _release_arguments(state: JobState) -> dict[str, object]:
@@ -305,7 +352,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
     contract = state.terms_of
     return {
         "own_columns": state.own_columns,
-        "partner_columns": state.partner_columns,
+        "partner_columns": state.peers[0].columns,
         "max_iterations": contract.max_iterations,
         "small_sample": contract.small_sample,
         **dividing.arguments(state),
@@ -313,13 +360,17 @@ def _release_arguments(state: JobState) -> dict[str, object]:
     }
 
 
+def tokens_whole(state: JobState, align: PairAlignment) -> bool:
+    """Whether the tokens of both lists of a pair are there."""
+    return len(align.partner_tokens) == align.partner_chunks and whole(align.own_tokens, _own_chunks(state))
+
+
 def matched(state: JobState, event: Computed) -> Outcome:
     """The own result: tell the partner, compare when its result is here."""
-    output, align = output_of(event.output), state.align
-    state = dividing.divided(state, output)
-    used = (align.sorted_list, align.order, *align.points, *align.partner_tokens, *align.own_tokens)
+    output, peer = output_of(event.output), state.peers[0]
+    state, pair = dividing.divided(state, output), peer.align
+    used = (pair.sorted_list, pair.order, *pair.points, *pair.partner_tokens, *pair.own_tokens)
     align = Alignment(
-        partner_result=align.partner_result,
         rows=event.blobs[0],
         count=output["count"],
         digest=output["digest"],
@@ -329,28 +380,31 @@ def matched(state: JobState, event: Computed) -> Outcome:
         message=schemas.AlignResult(count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed)
     )
     dropped = tuple(Release(body=ref) for ref in used if ref is not None)
-    state, effects = _compare(change(state, align=align))
+    state = aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
+    state, effects = _compare(state)
     return state, (send, *dropped, *effects)
 
 
-def result_received(state: JobState, message: schemas.AlignResult) -> Outcome:
+def result_received(state: JobState, message: schemas.AlignResult, sender: str) -> Outcome:
     """The partner's result."""
-    expect(state.align.partner_result is None, "align_repeated", f"{state.partner} sent its result twice")
+    peer = state.peer(sender)
+    expect(peer.align.result is None, "align_repeated", f"{peer.name} sent its result twice")
     result = (message.count, message.digest, message.iterations_allowed)
-    return _compare(change(state, align=change(state.align, partner_result=result)))
+    state = aligned(state, peer, change(peer.align, result=result))
+    return joining.result_received(state, peer.name) if state.several else _compare(state)
 
 
 def _compare(state: JobState) -> Outcome:
-    align = state.align
+    align, peer = state.align, state.peers[0]
     if align.count < 0:
         return state, ()
-    if align.partner_result is None:
-        return state, (progress(state, "align", waits_for=state.partner),)
-    count, digest, allowed = align.partner_result
+    if peer.align.result is None:
+        return state, (progress(state, "align", waits_for=peer.name),)
+    count, digest, allowed = peer.align.result
     expect(
         (count, digest) == (align.count, align.digest),
         "align_differs",
-        f"the intersections differ: {align.count} rows here, {count} at {state.partner}",
+        f"the intersections differ: {align.count} rows here, {count} at {peer.name}",
     )
     if state.role in SCORING_ROLES:
         return scoring.aligned(change(state, rows=count))

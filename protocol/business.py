@@ -1,11 +1,13 @@
 """The business: has the labels, starts the job, encrypts the link terms, holds one share of the residuals."""
 
+import math
+
 from messages import schemas
 from protocol import aligning, dividing, inferring, iterating
 from protocol.contract import INFERENCE_COLUMNS_MAX, contract_digest, decode_contract
-from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
+from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
-from protocol.state import JobState, Phase
+from protocol.state import JobState, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -17,6 +19,10 @@ from protocol.steps import (
     progress,
     put,
     send_in_order,
+    sender_of,
+    tell_all,
+    waits_for,
+    with_peer,
 )
 
 LOOKAHEAD = 3
@@ -35,41 +41,54 @@ def started(state: JobState, event: Started) -> Outcome:
         own_rows=contract.business_rows,
         own_columns=contract.business_columns + 1,
     )
-    send = Send(message=schemas.JobPropose(contract=event.contract))
-    return state, (send, progress(state, "propose", waits_for=state.partner))
+    sends = tell_all(state, schemas.JobPropose(contract=event.contract))
+    return state, (*sends, progress(state, "propose", waits_for=waits_for(list(state.partners))))
 
 
-def accepted(state: JobState, message: schemas.JobAccept) -> Outcome:
-    """The provider signed its half: align."""
-    contract = state.terms_of
+def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcome:
+    """A provider signed its half: align, when all have."""
+    contract, peer = state.terms_of, state.peer(sender)
+    expect(not peer.accepted, "accept_repeated", f"{peer.name} accepted twice")
     expect(
         message.contract_digest == contract_digest(state.contract),
         "contract_differs",
-        f"{state.partner} accepted another contract than the one proposed",
+        f"{peer.name} accepted another contract than the one proposed",
     )
     expect(
         1 <= message.columns <= contract.columns_max,
         "columns",
-        f"{state.partner} brings {message.columns} columns, the contract allows 1 to {contract.columns_max}",
+        f"{peer.name} brings {message.columns} columns, the contract allows 1 to {contract.columns_max}",
     )
     expect(
         message.columns >= 3 or "few_columns" in contract.marks,
         "few_columns",
-        f"{state.partner} brings {message.columns} columns; fewer than 3 need the mark few_columns",
+        f"{peer.name} brings {message.columns} columns; fewer than 3 need the mark few_columns",
     )
     expect(
         not contract.inference or message.columns <= INFERENCE_COLUMNS_MAX,
         "columns",
-        f"{state.partner} brings {message.columns} columns, standard errors take at most {INFERENCE_COLUMNS_MAX}",
+        f"{peer.name} brings {message.columns} columns, standard errors take at most {INFERENCE_COLUMNS_MAX}",
     )
-    state = change(state, partner_rows=message.rows, partner_columns=message.columns)
-    return aligning.start(state)
+    state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
+    missing = [one.name for one in state.peers if not one.accepted]
+    if missing:
+        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
+    sends: tuple[AnyEffect, ...] = ()
+    if state.several:
+        sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
+    state, effects = aligning.start(change(state, agreed=True))
+    return state, (*sends, *effects)
 
 
-def declined(state: JobState, message: schemas.JobDecline) -> Outcome:
-    """The provider's policy says no."""
+def declined(state: JobState, message: schemas.JobDecline, sender: str) -> Outcome:
+    """A provider's policy says no: the job ends for all."""
+    who = state.peer(sender).name
     finish = Finish(outcome="declined", reason_code=message.reason_code, reason=message.reason)
-    return change(state, phase=Phase.DECLINED), (finish,)
+    if not state.several:
+        return change(state, phase=Phase.DECLINED), (finish,)
+    failed = schemas.JobFailed(reason_code="provider_declined", reason=f"{who} declined the job")
+    told = tuple(Send(message=failed, recipient=name) for name in state.partners if name != who)
+    return change(state, phase=Phase.DECLINED), (*told, change(finish, reason=f"{who}: {message.reason}"))
 
 
 def scored(state: JobState, event: Computed) -> Outcome:
@@ -84,43 +103,64 @@ def curvature_scored(state: JobState, event: Computed) -> Outcome:
     return _plan_when_ready(inferring.scored(state, event))
 
 
-def range_received(state: JobState, message: schemas.ScoreRange) -> Outcome:
-    """The provider's score range of the iteration that is about to start."""
-    ahead = state.phase is Phase.ENCRYPTING or (state.phase is Phase.CROSSING and state.inference is not None)
-    seen = state.early_range is not None if ahead else state.round.range_received
+def range_received(state: JobState, message: schemas.ScoreRange, sender: str) -> Outcome:
+    """A provider's score range of the iteration that is about to start."""
+    peer = state.peer(sender)
+    # Of several providers one may be on while this party waits for another's encrypted features or row.
+    expect(
+        state.phase is not Phase.STEPPING or state.several,
+        "unexpected_message",
+        f"score.range from {peer.name} before its row of products",
+    )
+    ahead = state.phase in (Phase.ENCRYPTING, Phase.STEPPING)
+    # After a turn of the inference stage no row is waited for.
+    ahead = ahead or (state.phase is Phase.CROSSING and state.inference is not None)
+    seen = peer.early_range is not None if ahead else peer.round.range_received
     expect(
         message.iteration == state.iteration + (1 if ahead else 0) and not seen,
         "iteration_wrong",
-        f"score.range of iteration {message.iteration} from {state.partner} in iteration {state.iteration}",
+        f"score.range of iteration {message.iteration} from {peer.name} in iteration {state.iteration}",
     )
     if ahead:
         # iterating.score() begins a new round: keep the first range where it survives.
-        return change(state, early_range=(message.bound, message.spread)), ()
-    state = change(state, round=change(state.round, bound=message.bound, spread=message.spread, range_received=True))
-    return _plan_when_ready(state)
+        return with_peer(state, change(peer, early_range=(message.bound, message.spread))), ()
+    return _plan_when_ready(with_peer(state, _ranged(peer, message.bound, message.spread)))
+
+
+def _ranged(peer: Peer, bound: float, spread: float) -> Peer:
+    current = change(peer.round, bound=bound, spread=spread, range_received=True)
+    return change(peer, round=current, early_range=None)
 
 
 def _plan_when_ready(state: JobState) -> Outcome:
+    for peer in state.peers:
+        if peer.early_range is not None and not peer.round.range_received:
+            state = with_peer(state, _ranged(peer, *peer.early_range))
     current = state.round
-    if state.early_range is not None and not current.range_received:
-        bound, spread = state.early_range
-        current = change(current, bound=bound, spread=spread, range_received=True)
-        state = change(state, early_range=None, round=current)
-    if not current.scored or not current.range_received or current.planned:
-        return state, (() if current.range_received else (progress(state, "train", waits_for=state.partner),))
+    missing = [peer.name for peer in state.peers if not peer.round.range_received]
+    if not current.scored or missing or current.planned:
+        return state, ((progress(state, "train", waits_for=waits_for(missing)),) if missing else ())
+    # The scores add up; so do their bounds, and their spreads at most (Minkowski).
+    bound = math.fsum(peer.round.bound for peer in state.peers)
+    spread = (
+        min(bound, math.fsum(peer.round.spread for peer in state.peers))
+        if state.several
+        else (state.peers[0].round.spread)
+    )
+    current = change(current, bound=bound, spread=spread, planned=True)
     task = compute(
         f"link.plan/{state.iteration}",
         "link.plan",
         {
             "iteration": state.iteration,
-            "bound": current.bound,
-            "spread": current.spread,
+            "bound": bound,
+            "spread": spread,
             "loop": state.loop,
             "job": job_arguments(state),
             **inferring.arguments(state),
         },
     )
-    return change(state, round=change(current, planned=True)), (task,)
+    return change(state, round=current), (task,)
 
 
 def planned(state: JobState, event: Computed) -> Outcome:
@@ -170,6 +210,7 @@ def _encrypt_terms(state: JobState) -> Outcome:
                 },
                 (current.scores, state.features.label, *inferring.along(state)),
                 sends_bulk=True,
+                partner=state.partner,
             )
         )
         made += 1
@@ -179,19 +220,21 @@ def _encrypt_terms(state: JobState) -> Outcome:
 def terms_encrypted(state: JobState, event: Computed) -> Outcome:
     """A chunk of link terms is sealed: send it, encrypt the next."""
     current = state.round
-    queue, sends = send_in_order("link.terms", current.queue, chunk_of(event.task), current.chunks, event.blobs[0])
+    queue, sends = send_in_order(
+        "link.terms", current.queue, chunk_of(event.task), current.chunks, event.blobs[0], state.partner
+    )
     state = change(state, round=change(current, queue=queue, chunks_computed=current.chunks_computed + 1))
     state, effects = _encrypt_terms(state)
     return state, (*sends, *effects)
 
 
 def share_received(state: JobState, event: BulkReceived) -> Outcome:
-    """A chunk of masked residuals: open it."""
-    current, chunk = state.round, event.chunk
-    expect_chunk(state, event, "share_sequence", due=current.received, chunks=current.chunks)
+    """A chunk of masked residuals from the last provider: open it."""
+    current, chunk, holder = state.round, event.chunk, sender_of(state, event)
+    expect_chunk(event, holder, "share_sequence", due=current.received, chunks=current.chunks)
     first = chunk * current.rows_per_chunk
     rows = min(current.rows_per_chunk, state.rows - first)
-    blobs, feature_row = iterating.feature_blobs(state, first, rows)
+    others, blobs = iterating.cross_inputs(state, first, rows)
     assert state.features.matrix is not None
     task = compute(
         f"residual.open/{state.iteration}/{chunk}",
@@ -202,10 +245,11 @@ def share_received(state: JobState, event: BulkReceived) -> Outcome:
             "chunks": current.chunks,
             "first_row": first,
             "rows": rows,
-            "feature_row": feature_row,
-            "job": job_arguments(state),
+            "job": job_arguments(state, holder),
+            **others,
         },
         (event.body, state.features.matrix, *blobs),
+        partner=holder.name,
     )
     current = change(current, received=chunk + 1, in_work=put(current.in_work, chunk, event.body))
     return change(state, round=current), (task,)
@@ -216,7 +260,7 @@ def share_opened(state: JobState, event: Computed) -> Outcome:
     chunk = chunk_of(event.task)
     body = state.round.in_work[chunk]
     assert body is not None
-    consumed = Consumed(body=body)
+    consumed = Consumed(body=body, sender=state.partners[-1])
     state = iterating.accumulate(state, output_of(event.output))
     current = change(state.round, in_work=put(state.round.in_work, chunk, None))
     state = change(state, round=current)

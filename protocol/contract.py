@@ -48,7 +48,9 @@ DatasetName = Name
 FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted", "l1")
 """Fields that describe the generalised linear model, beyond `task`, `label_bound` and `l2` (`learning.family`)."""
 
-LATER_FIELDS: Final[frozenset[str]] = frozenset({"parts_commitment", "validation", "test", "inference", *FAMILY_FIELDS})
+LATER_FIELDS: Final[frozenset[str]] = frozenset(
+    {"parts_commitment", "validation", "test", "inference", *FAMILY_FIELDS, "further"}
+)
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
 contract from before them keeps its bytes, its digest and its job."""
 
@@ -64,12 +66,24 @@ class ContractError(ValueError):
         self.reason = shown
 
 
+PROVIDERS_MAX: Final = 8
+
+
+class FurtherProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A provider of a job: name, digest of its identity keys, data set."""
+
+    name: Name
+    key: Digest
+    dataset: DatasetName
+
+
 class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything two parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
+    """Everything the parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
 
     `validation` and `test` are shares of the aligned rows that are kept out of training; `parts_commitment` binds the
     business to its seed of them (`learning.parts`), and is empty where all rows are trained on alike. `inference`:
-    after training, standard errors of each party's own coefficients (docs/inference.md).
+    after training, standard errors of each party's own coefficients (docs/inference.md). `provider` is the first of
+    the chain, `further` are those after it, in its order.
     """
 
     protocol_version: int
@@ -114,6 +128,32 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weighted: bool = False
     shifted: bool = False
     l1: NonNegative = 0.0
+    further: Annotated[tuple[FurtherProvider, ...], Meta(max_length=PROVIDERS_MAX - 1)] = ()
+
+    @property
+    def chain(self) -> tuple[FurtherProvider, ...]:
+        """All providers, in the order in which link terms are handed on and features numbered."""
+        first = FurtherProvider(name=self.provider, key=self.provider_key, dataset=self.provider_dataset)
+        return (first, *self.further)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The names of `chain`."""
+        return (self.provider, *(entry.name for entry in self.further))
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """All parties: the business, then the providers."""
+        return (self.business, *self.providers)
+
+    @property
+    def holders(self) -> tuple[str, str]:
+        """Who holds shares of the residuals: the business and the last provider."""
+        return (self.business, self.providers[-1])
+
+    def entry_of(self, provider: str) -> FurtherProvider:
+        """What the contract says of one provider. Raises KeyError where it names none of that name."""
+        return {entry.name: entry for entry in self.chain}[provider]
 
     @property
     def family(self) -> Family:
@@ -125,11 +165,6 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """What tasks are told of the model beyond task and label bound: only what differs from the default."""
         fields = {field.name: field.default for field in msgspec.structs.fields(self)}
         return {name: getattr(self, name) for name in FAMILY_FIELDS if getattr(self, name) != fields[name]}
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """All parties, the business first."""
-        return (self.business, self.provider)
 
     @property
     def small_sample(self) -> bool:
@@ -192,6 +227,14 @@ def job_id(data: bytes) -> str:
     return f"{contract.nonce.hex()}-{contract_digest(data).hex()[:16]}"
 
 
+def parties_of(data: bytes) -> tuple[str, ...]:
+    """All parties of a contract, the business first; none where it cannot be read."""
+    try:
+        return read_contract(data).parties
+    except ContractError:
+        return ()
+
+
 def check_contract(contract: JobContract) -> None:
     """The rules that hold whatever the policies say. Raises ContractError naming rule and remedy."""
     if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version not in LOGIC_VERSIONS:
@@ -206,8 +249,7 @@ def check_contract(contract: JobContract) -> None:
             "leakage_version",
             f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
         )
-    if contract.business == contract.provider:
-        raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    _check_parties(contract)
     try:
         check_family(contract.family)
     except LinkError as error:
@@ -240,10 +282,23 @@ def check_contract(contract: JobContract) -> None:
     _check_inference(contract)
 
 
+def _check_parties(contract: JobContract) -> None:
+    if contract.business in contract.providers:
+        raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    if len(set(contract.providers)) < len(contract.providers):
+        raise ContractError("parties", "the contract names one provider twice: one data set for each provider")
+    if contract.further and contract.layout.divides:
+        raise ContractError("parts", "validation and test parts are for jobs of one provider: leave them out")
+    if contract.further and contract.task == "linear" and contract.weighted:
+        raise ContractError("family", "a linear model with row weights is for jobs of one provider: leave weights out")
+
+
 def _check_inference(contract: JobContract) -> None:
     """What standard errors are there for. Raises ContractError."""
     if not contract.inference:
         return
+    if contract.further:
+        raise ContractError("inference", "standard errors are for jobs of one provider: leave inference out")
     if contract.task == "tweedie" and contract.tweedie_power == 1.0:
         raise ContractError(
             "inference", "no dispersion can be had of a Tweedie model of power 1 without more exchange: use poisson"

@@ -29,13 +29,13 @@ def begin_provider(state: JobState, output: dict[str, Any]) -> tuple[JobState, t
     return change(state, parts=Parts(own_seed=seed)), (Send(message=schemas.PartsSeed(seed=seed)),)
 
 
-def seed_received(state: JobState, message: schemas.PartsSeed) -> Outcome:
+def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> Outcome:
     """The partner's seed: the business shows its own now, the provider compares it with the contract."""
     contract = state.terms_of
     expect(
         contract.layout.divides and not state.parts.partner_seed,
         "parts_repeated",
-        f"{state.partner} sent a seed for parts that the contract does not have, or a second one",
+        f"{sender} sent a seed for parts that the contract does not have, or a second one",
     )
     state = change(state, parts=change(state.parts, partner_seed=message.seed))
     if is_business(state):
@@ -43,7 +43,7 @@ def seed_received(state: JobState, message: schemas.PartsSeed) -> Outcome:
     expect(
         parts.commitment(message.seed) == contract.parts_commitment,
         "parts_commitment",
-        f"the seed of {state.partner} is not the one that its contract committed to",
+        f"the seed of {sender} is not the one that its contract committed to",
     )
     return state, ()
 

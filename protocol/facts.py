@@ -1,11 +1,11 @@
-"""Facts of a job that follow from its contract and the aligned rows: widths, chunks, codes."""
+"""Facts of a job that follow from its contract and the aligned rows: widths, chunks, codes, the chain of providers."""
 
 from typing import Final
 
 from learning.codes import FeatureCodeSet
 from messages.streams import chunk_count, rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
-from protocol.state import JobState
+from protocol.state import JobState, Peer
 from protocol.steps import is_business
 
 FEATURE_CHUNK_ROWS: Final = 4
@@ -18,8 +18,10 @@ BODY_BYTES_MAX: Final = 2**20 - 4096
 def budget_of(state: JobState) -> BitBudget:
     """Every width of the job, derived in one place (protocol.md section 6)."""
     contract = state.terms_of
-    family = contract.family
-    return bit_budget(state.rows, contract.key_bits, family.residual_bound, value_bits=family.value_bits)
+    family, chain = contract.family, len(contract.providers)
+    return bit_budget(
+        state.rows, contract.key_bits, family.residual_bound, providers=chain, value_bits=family.value_bits
+    )
 
 
 def cipher_bytes(state: JobState) -> int:
@@ -27,14 +29,50 @@ def cipher_bytes(state: JobState) -> int:
     return state.terms_of.key_bits // 4
 
 
-def columns_business(state: JobState) -> int:
-    """Columns of the business, intercept included."""
-    return state.own_columns if is_business(state) else state.partner_columns
+def all_columns(state: JobState) -> dict[str, int]:
+    """Columns of every party, in the contract's order; those of the business with its intercept."""
+    known = {peer.name: peer.columns for peer in state.peers} | {state.me: state.own_columns}
+    return {name: known[name] for name in state.terms_of.parties}
 
 
-def columns_provider(state: JobState) -> int:
-    """Columns of the provider."""
-    return state.partner_columns if is_business(state) else state.own_columns
+def partner_columns(state: JobState) -> int:
+    """Columns of all other parties together."""
+    return sum(peer.columns for peer in state.peers)
+
+
+def codes_of(state: JobState, party: str) -> list[int]:
+    """A party's codes in the job's feature code set."""
+    business, *providers = all_columns(state).values()
+    codes = FeatureCodeSet(business=business, provider=providers[0], further=tuple(providers[1:]))
+    return list(codes.codes_of(state.terms_of.parties.index(party)))
+
+
+# -- the chain: business, first provider, ..., last provider, and back to the business ----------------------------
+
+
+def holds_share(state: JobState, party: str = "") -> bool:
+    """Whether a party (this one by default) holds one of the two shares of the residuals."""
+    return (party or state.me) in state.terms_of.holders
+
+
+def holders_besides(state: JobState) -> tuple[Peer, ...]:
+    """The partners that hold a share, in the contract's order: one for a holder, two for everybody else."""
+    return tuple(state.peer(name) for name in state.terms_of.holders if name != state.me)
+
+
+def before_in_chain(state: JobState) -> Peer:
+    """Whom this provider gets link terms from."""
+    parties = state.terms_of.parties
+    return state.peer(parties[parties.index(state.me) - 1])
+
+
+def after_in_chain(state: JobState) -> Peer:
+    """Whom link terms go on to, or, from the last provider, the shares."""
+    parties = state.terms_of.parties
+    return state.peer(parties[(parties.index(state.me) + 1) % len(parties)])
+
+
+# -- chunks ---------------------------------------------------------------------------------------------------------
 
 
 def ciphertexts_per_row(state: JobState, columns: int) -> int:
@@ -48,21 +86,15 @@ def feature_chunk_rows(state: JobState, columns: int) -> int:
     return min(rows_per_chunk(per_row, 1, BODY_BYTES_MAX), FEATURE_CHUNK_ROWS * state.terms_of.chunk_rows_max)
 
 
-def own_codes(state: JobState) -> list[int]:
-    """This party's codes in the job's feature code set."""
-    codes = FeatureCodeSet(business=columns_business(state), provider=columns_provider(state))
-    return list(codes.business_codes if is_business(state) else codes.provider_codes)
-
-
 def own_chunks(state: JobState) -> tuple[int, int]:
     """(rows in a chunk, chunks) of this party's encrypted features."""
     rows = feature_chunk_rows(state, state.own_columns)
     return rows, chunk_count(state.rows, rows)
 
 
-def partner_chunks(state: JobState) -> tuple[int, int]:
-    """(rows in a chunk, chunks) of the partner's encrypted features."""
-    rows = feature_chunk_rows(state, state.partner_columns)
+def partner_chunks(state: JobState, peer: Peer) -> tuple[int, int]:
+    """(rows in a chunk, chunks) of a partner's encrypted features."""
+    rows = feature_chunk_rows(state, peer.columns)
     return rows, chunk_count(state.rows, rows)
 
 
@@ -88,9 +120,14 @@ def rows_of_chunks(state: JobState, chunks: int) -> int:
     return rows if covers and rows <= max(width, state.terms_of.chunk_rows_max) else 0
 
 
-def job_arguments(state: JobState) -> dict[str, object]:
-    """What every cryptographic task of a job is told: the facts that fix widths and keys."""
+def job_arguments(state: JobState, peer: Peer | None = None) -> dict[str, object]:
+    """What every cryptographic task of a job is told: the facts that fix widths and keys.
+
+    `peer`: the partner whose columns and key are meant, the first by default. `sources`: whose noise the own
+    gradient carries, one holder's or both.
+    """
     contract = state.terms_of
+    other = peer or state.peers[0]
     return {
         "rows": state.rows,
         "key_bits": contract.key_bits,
@@ -99,10 +136,21 @@ def job_arguments(state: JobState) -> dict[str, object]:
         "label_bound": contract.label_bound,
         "role": state.role,
         "own_columns": state.own_columns,
-        "partner_columns": state.partner_columns,
-        "partner_modulus": state.features.partner_modulus,
+        "partner": other.name if state.several else "",
+        "partner_columns": other.columns,
+        "partner_modulus": other.features.modulus,
+        "providers": len(contract.providers),
+        "sources": len(holders_besides(state)),
         "release_noise": contract.release_noise,
         "reproducible": "reproducible" in contract.marks,
         "l2": contract.l2,
         **contract.family_arguments,
     }
+
+
+def mask_arguments(state: JobState, *, providers_only: bool = False) -> dict[str, object]:
+    """What a task needs to mask what only a sum may tell: the other parties' keys, and who adds which mask."""
+    keys = {peer.name: peer.features.mask_key for peer in state.peers}
+    if providers_only and not is_business(state):
+        keys.pop(state.terms_of.business)
+    return {"me": state.me, "order": list(state.terms_of.parties), "keys": keys}

@@ -16,7 +16,7 @@ from learning import release
 from messages import schemas
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, Send
 from protocol.facts import job_arguments
-from protocol.state import Inference, JobState, Phase, Round
+from protocol.state import Inference, JobState, PeerRound, Phase, Round
 from protocol.steps import Outcome, change, compute, expect, is_business, output_of, progress
 
 SLOPE: Final = "slope"
@@ -32,11 +32,11 @@ def reserved(state: JobState) -> dict[str, object]:
     """What the release rules are told of the stage when the common rows are known; nothing in other jobs."""
     if not state.terms_of.inference:
         return {}
-    return {"reserved": release.inference_entries(state.partner_columns, state.own_columns)}
+    return {"reserved": release.inference_entries(state.peers[0].columns, state.own_columns)}
 
 
 def _columns(state: JobState) -> tuple[int, int]:
-    own, partner = state.own_columns, state.partner_columns
+    own, partner = state.own_columns, state.peers[0].columns
     return (own, partner) if is_business(state) else (partner, own)
 
 
@@ -96,6 +96,7 @@ def _turn(state: JobState) -> Outcome:
         phase=Phase.SCORING,
         iteration=state.iteration + 1,
         round=Round(),
+        peers=tuple(change(peer, round=PeerRound()) for peer in state.peers),
         inference=change(current, turn=current.turn + 1),
     )
     task = compute(
@@ -135,7 +136,7 @@ def differentiate(state: JobState) -> Outcome:
         "curvature.gradient",
         {
             "iteration": state.iteration,
-            "ciphertexts": state.round.cross_term,
+            "ciphertexts": state.peers[0].round.cross_term,
             "local": state.round.local_sums,
             "combination": state.combination,
             "direction": own_direction(state),
@@ -169,21 +170,21 @@ def _digest(message: schemas.CurvatureBlock) -> bytes:
     return hashlib.sha256(msgspec.msgpack.encode(message)).digest()
 
 
-def block_received(state: JobState, message: schemas.CurvatureBlock) -> Outcome:
+def block_received(state: JobState, message: schemas.CurvatureBlock, sender: str) -> Outcome:
     """What the partner knows of its own block."""
     current = state.inference
     expect(
         current is not None and current.turn + 1 == turns(state),
         "unexpected_message",
-        f"curvature.block from {state.partner} before the last turn",
+        f"curvature.block from {sender} before the last turn",
     )
     assert current is not None
-    expect(not current.partner_block, "block_repeated", f"{state.partner} sent two curvature blocks")
-    count = state.partner_columns
+    expect(not current.partner_block, "block_repeated", f"{sender} sent two curvature blocks")
+    count = state.peer(sender).columns
     expect(
         len(message.gradient) == count and len(message.gram) == count * (count + 1) // 2,
         "block_wrong",
-        f"{len(message.gram)} curvatures and {len(message.gradient)} slopes for {count} columns of {state.partner}",
+        f"{len(message.gram)} curvatures and {len(message.gradient)} slopes for {count} columns of {sender}",
     )
     block = msgspec.msgpack.encode(msgspec.to_builtins(message))
     state = change(state, inference=change(current, partner_block=block, partner_told=_digest(message)))
@@ -192,7 +193,7 @@ def block_received(state: JobState, message: schemas.CurvatureBlock) -> Outcome:
 
 def _close_when_told(state: JobState) -> Outcome:
     """Both blocks are known: note them in the agreement, and end as every job does."""
-    from protocol import iterating
+    from protocol import closing
 
     current = state.inference
     assert current is not None
@@ -201,7 +202,7 @@ def _close_when_told(state: JobState) -> Outcome:
         return state, (progress(state, "finish", waits_for=state.partner),)
     both = (current.told, current.partner_told) if is_business(state) else (current.partner_told, current.told)
     state = change(state, agreement=hashlib.sha256(state.agreement + b"".join(both)).digest())
-    return iterating.close(state)
+    return closing.close(state)
 
 
 def iterations_trained(state: JobState) -> int:

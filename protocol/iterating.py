@@ -1,17 +1,37 @@
-"""What an iteration has in common at both parties: scores, cross terms, gradient, step, and the end."""
+"""What an iteration has in common at all parties: scores, cross terms, gradient, step."""
 
 import hashlib
 from typing import Any
 
 import msgspec
 
-from learning import loop, proximal_loop
+from learning import loop, masked, proximal_loop
 from messages import schemas
-from protocol import inferring
-from protocol.effects import AnyEffect, BlobRef, Computed, Finish, Release, RemoteProtocolError, Send
-from protocol.facts import budget_of, job_arguments, partner_chunks
-from protocol.state import IterationFacts, JobState, Phase, Round
-from protocol.steps import Outcome, change, compute, expect, fail, is_business, output_of, progress
+from protocol import closing, inferring
+from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
+from protocol.facts import (
+    budget_of,
+    holders_besides,
+    holds_share,
+    job_arguments,
+    mask_arguments,
+    partner_chunks,
+)
+from protocol.state import IterationFacts, JobState, Peer, PeerRound, Phase, Round
+from protocol.steps import (
+    Outcome,
+    change,
+    compute,
+    expect,
+    fail,
+    output_of,
+    peer_of_task,
+    progress,
+    task_name,
+    tell_all,
+    waits_for,
+    with_peer,
+)
 
 
 def start(state: JobState) -> Outcome:
@@ -33,7 +53,8 @@ def score(state: JobState, combination: tuple[float, ...]) -> Outcome:
     features = state.features
     assert features.matrix is not None
     assert features.history is not None
-    state = change(state, phase=Phase.SCORING, iteration=state.iteration + 1, round=Round())
+    peers = tuple(change(peer, round=PeerRound()) for peer in state.peers)
+    state = change(state, phase=Phase.SCORING, iteration=state.iteration + 1, round=Round(), peers=peers)
     task = compute(
         f"score/{state.iteration}",
         "score",
@@ -60,30 +81,47 @@ def took_step(state: JobState, event: Computed) -> Outcome:
     return state, (Release(body=old),)
 
 
-def feature_blobs(state: JobState, first_row: int, rows: int) -> tuple[tuple[BlobRef, ...], int]:
-    """The partner's encrypted feature chunks that cover the rows, and the first row of the first of them."""
-    per_chunk, _ = partner_chunks(state)
+def feature_blobs(state: JobState, peer: Peer, first_row: int, rows: int) -> tuple[tuple[BlobRef, ...], int]:
+    """A partner's encrypted feature chunks that cover the rows, and the first row of the first of them."""
+    per_chunk, _ = partner_chunks(state, peer)
     first, last = first_row // per_chunk, (first_row + rows - 1) // per_chunk
-    blobs = tuple(ref for ref in state.features.encrypted[first : last + 1] if ref is not None)
+    blobs = tuple(ref for ref in peer.features.encrypted[first : last + 1] if ref is not None)
     return blobs, first * per_chunk
 
 
+def cross_inputs(state: JobState, first_row: int, rows: int) -> tuple[dict[str, object], tuple[BlobRef, ...]]:
+    """What a task that raises encrypted features to a residual share needs: (arguments, input blobs).
+
+    `others`: the parties whose features are raised (all but this one), and how many of the blobs are each one's.
+    """
+    blobs: tuple[BlobRef, ...] = ()
+    others: list[dict[str, object]] = []
+    for peer in state.peers:
+        found, feature_row = feature_blobs(state, peer, first_row, rows)
+        blobs += found
+        others.append({"job": job_arguments(state, peer), "blobs": len(found), "feature_row": feature_row})
+    return {"others": others}, blobs
+
+
 def accumulate(state: JobState, output: dict[str, Any]) -> JobState:
-    """Add a chunk's part to the cross term and to the own local sums.
+    """Add a chunk's part to the cross terms and to the own local sums.
 
     The products modulo N^2 commute, so the bytes do not depend on the order in which tasks end.
     """
+    crosses = output["crosses"] if state.several else {state.partner: output["cross"]}
+    for name, part in crosses.items():
+        peer = state.peer(name)
+        modulus = int.from_bytes(peer.features.modulus, "little")
+        product = multiply(peer.round.cross_product, part, modulus * modulus, state.terms_of.key_bits // 4)
+        state = with_peer(state, change(peer, round=change(peer.round, cross_product=product)))
     current = state.round
-    modulus = int.from_bytes(state.features.partner_modulus, "little")
-    product = multiply(current.cross_product, output["cross"], modulus * modulus, state.terms_of.key_bits // 4)
     sums = [int.from_bytes(part, "little", signed=True) for part in output["local"]]
     if current.local_sums:
         before = (int.from_bytes(part, "little", signed=True) for part in current.local_sums)
         sums = [a + b for a, b in zip(before, sums, strict=True)]
     size = (budget_of(state).share_bits + 64 + state.rows.bit_length()) // 8 + 1
     local = tuple(value.to_bytes(size, "little", signed=True) for value in sums)
-    after = change(current, evaluated=current.evaluated + 1, cross_product=product, local_sums=local)
-    return change(state, round=after)
+    return change(state, round=change(current, evaluated=current.evaluated + 1, local_sums=local))
 
 
 def multiply(left: bytes, right: bytes, modulus: int, size: int) -> bytes:
@@ -98,130 +136,173 @@ def multiply(left: bytes, right: bytes, modulus: int, size: int) -> bytes:
 
 
 def close_cross(state: JobState) -> Outcome:
-    """All chunks are in: window and re-randomise the cross term."""
+    """All chunks are in: window and re-randomise the cross terms. Who holds no share has none to close."""
     current = state.round
-    task = compute(
-        f"cross.close/{state.iteration}",
-        "cross.close",
-        {"iteration": state.iteration, "product": current.cross_product, "job": job_arguments(state)},
+    tasks = tuple(
+        compute(
+            task_name(state, "cross.close", peer, state.iteration),
+            "cross.close",
+            {
+                "iteration": state.iteration,
+                "product": peer.round.cross_product,
+                "job": job_arguments(state, peer),
+            },
+            partner=peer.name,
+        )
+        for peer in state.peers
+        if holds_share(state)
     )
     dropped: tuple[AnyEffect, ...] = () if current.scores is None else (Release(body=current.scores),)
     state = change(state, phase=Phase.CROSSING, round=change(current, scores=None))
-    return state, (
-        *dropped,
-        task,
-        progress(state, "train", done=state.rows, total=state.rows, waits_for=state.partner),
-    )
+    waiting = waits_for([holder.name for holder in holders_besides(state)])
+    return state, (*dropped, *tasks, progress(state, "train", done=state.rows, total=state.rows, waits_for=waiting))
 
 
 def cross_closed(state: JobState, event: Computed) -> Outcome:
-    """The cross term for the partner is ready to leave."""
+    """The cross term for a partner is ready to leave."""
+    peer = peer_of_task(state, event.task)
     send = Send(
-        message=schemas.CrossTerm(iteration=state.iteration, ciphertexts=output_of(event.output)["ciphertexts"])
+        message=schemas.CrossTerm(iteration=state.iteration, ciphertexts=output_of(event.output)["ciphertexts"]),
+        recipient=peer.name,
     )
-    state, effects = _differentiate_when_ready(change(state, round=change(state.round, closed=True)))
+    closed = change(peer.round, closed=True, cross_product=b"")
+    state, effects = _differentiate_when_ready(with_peer(state, change(peer, round=closed)))
     return state, (send, *effects)
 
 
-def cross_received(state: JobState, message: schemas.CrossTerm) -> Outcome:
-    """The partner's half of the own gradient."""
-    check_iteration(state, "cross.term", message.iteration)
+def cross_received(state: JobState, message: schemas.CrossTerm, sender: str) -> Outcome:
+    """A share holder's part of the own gradient."""
+    peer = state.peer(sender)
+    check_iteration(state, "cross.term", message.iteration, peer)
     expect(
-        not state.round.cross_term,
+        not peer.round.cross_term,
         "cross_repeated",
-        f"{state.partner} sent two cross terms for one iteration",
+        f"{peer.name} sent two cross terms for one iteration",
     )
-    state = change(state, round=change(state.round, cross_term=message.ciphertexts))
+    state = with_peer(state, change(peer, round=change(peer.round, cross_term=message.ciphertexts)))
     return _differentiate_when_ready(state) if state.phase is Phase.CROSSING else (state, ())
 
 
-def check_iteration(state: JobState, kind: str, iteration: int) -> None:
+def check_iteration(state: JobState, kind: str, iteration: int, sender: Peer) -> None:
     """A message of another iteration ends the job."""
     expect(
         iteration == state.iteration,
         "iteration_wrong",
-        f"{kind} of iteration {iteration} from {state.partner} in iteration {state.iteration}",
+        f"{kind} of iteration {iteration} from {sender.name} in iteration {state.iteration}",
     )
 
 
 def _differentiate_when_ready(state: JobState) -> Outcome:
-    current, features = state.round, state.features
-    if not current.closed or not current.cross_term or current.differentiating:
+    current, features, holders = state.round, state.features, holders_besides(state)
+    closed = not holds_share(state) or all(peer.round.closed for peer in state.peers)
+    if not closed or current.differentiating or not all(holder.round.cross_term for holder in holders):
         return state, ()
     assert features.history is not None
     if state.inference is not None:
         return inferring.differentiate(state)
-    task = compute(
-        f"gradient/{state.iteration}",
-        "gradient",
-        {
-            "iteration": state.iteration,
-            "ciphertexts": current.cross_term,
-            "local": current.local_sums,
-            "job": job_arguments(state),
-        },
-        (features.history,),
-    )
+    arguments: dict[str, object] = {
+        "iteration": state.iteration,
+        "ciphertexts": holders[0].round.cross_term,
+        "local": current.local_sums,
+        "job": job_arguments(state, holders[0]),
+    }
+    if len(holders) > 1:
+        arguments["second"] = {"from": holders[1].name, "ciphertexts": holders[1].round.cross_term}
+    if state.several:
+        arguments["masks"] = mask_arguments(state)
+    task = compute(f"gradient/{state.iteration}", "gradient", arguments, (features.history,), partner=holders[0].name)
     return change(state, round=change(current, differentiating=True)), (task,)
 
 
 def differentiated(state: JobState, event: Computed) -> Outcome:
-    """The own gradient is in the history: tell the partner the new row of the Gram matrix."""
+    """The own gradient is in the history: tell the partners the new row of the Gram matrix."""
     output, old = output_of(event.output), state.features.history
     assert old is not None
-    products, largest = tuple(output["products"]), output["largest"]
-    state = change(
-        state,
-        phase=Phase.STEPPING,
-        features=change(state.features, history=event.blobs[0]),
-        round=change(state.round, products=products, largest=largest),
-    )
-    send = Send(message=schemas.StepProducts(iteration=state.iteration, products=list(products), largest=largest))
-    if state.round.partner_products is None:
-        return state, (Release(body=old), send, progress(state, "train", waits_for=state.partner))
-    state, effects = _advance(state)
-    return state, (Release(body=old), send, *effects)
+    largest = output["largest"]
+    message: schemas.StepMasked | schemas.StepProducts
+    if state.several:
+        row = tuple(output["masked"])
+        current = change(state.round, masked=row, largest=largest)
+        message = schemas.StepMasked(iteration=state.iteration, row=list(row), largest=largest)
+    else:
+        products = tuple(output["products"])
+        current = change(state.round, products=products, largest=largest)
+        message = schemas.StepProducts(iteration=state.iteration, products=list(products), largest=largest)
+    state = change(state, phase=Phase.STEPPING, features=change(state.features, history=event.blobs[0]), round=current)
+    state, effects = _advance_when_ready(state)
+    return state, (Release(body=old), *tell_all(state, message), *effects)
 
 
-def products_received(state: JobState, message: schemas.StepProducts) -> Outcome:
+def products_received(state: JobState, message: schemas.StepProducts, sender: str) -> Outcome:
     """The partner's row of its Gram matrix."""
-    check_iteration(state, "step.products", message.iteration)
+    peer = state.peer(sender)
+    check_iteration(state, "step.products", message.iteration, peer)
+    expect(not state.several, "unexpected_message", f"step.products from {peer.name} in a job of several providers")
+    return _row_received(state, peer, change(peer.round, products=tuple(message.products), largest=message.largest))
+
+
+def masked_received(state: JobState, message: schemas.StepMasked, sender: str) -> Outcome:
+    """A partner's row of its Gram matrix, under masks that cancel in the sum of all."""
+    peer = state.peer(sender)
+    check_iteration(state, "step.masked", message.iteration, peer)
+    expect(state.several, "unexpected_message", f"step.masked from {peer.name} in a job of one provider")
+    return _row_received(state, peer, change(peer.round, masked=tuple(message.row), largest=message.largest))
+
+
+def _row_received(state: JobState, peer: Peer, after: PeerRound) -> Outcome:
     expect(
-        state.round.partner_products is None,
+        peer.round.products is None and peer.round.masked is None,
         "products_repeated",
-        f"{state.partner} sent two rows for iteration {state.iteration}",
+        f"{peer.name} sent two rows for iteration {state.iteration}",
     )
+    row = after.products if after.masked is None else after.masked
+    assert row is not None
     expect(
-        len(message.products) == state.iteration + 1,
+        len(row) == state.iteration + 1,
         "products_wrong",
-        f"{len(message.products)} products in iteration {state.iteration} from {state.partner}",
+        f"{len(row)} products in iteration {state.iteration} from {peer.name}",
     )
-    current = change(state.round, partner_products=tuple(message.products), partner_largest=message.largest)
-    state = change(state, round=current)
-    return _advance(state) if state.phase is Phase.STEPPING else (state, ())
+    state = with_peer(state, change(peer, round=after))
+    return _advance_when_ready(state) if state.phase is Phase.STEPPING else (state, ())
+
+
+def _advance_when_ready(state: JobState) -> Outcome:
+    missing = [peer.name for peer in state.peers if peer.round.products is None and peer.round.masked is None]
+    if missing:
+        return state, (progress(state, "train", waits_for=waits_for(missing)),)
+    return _advance(state)
+
+
+def _entries(state: JobState) -> list[tuple[Any, float]]:
+    """Every party's row and largest entry, in the contract's order."""
+    found: dict[str, tuple[Any, float]] = {
+        peer.name: (peer.round.masked if state.several else peer.round.products, peer.round.largest)
+        for peer in state.peers
+    }
+    found[state.me] = (state.round.masked if state.several else state.round.products, state.round.largest)
+    return [found[name] for name in state.terms_of.parties]
 
 
 def _advance(state: JobState) -> Outcome:
-    current = state.round
-    assert current.partner_products is not None
-    mine, theirs = (current.products, current.largest), (current.partner_products, current.partner_largest)
-    business, provider = (mine, theirs) if is_business(state) else (theirs, mine)
-    row = tuple(b + p for b, p in zip(business[0], provider[0], strict=True))
-    largest = max(business[1], provider[1])
+    current, entries = state.round, _entries(state)
+    rows = [row for row, _ in entries]
+    row = masked.unmasked(rows) if state.several else tuple(b + p for b, p in zip(*rows, strict=True))
+    largest = max(size for _, size in entries)
     last = state.iteration >= state.iterations_max
     try:
-        # With a penalty that has no derivative the loop is another; the state of both is alike.
+        # With a penalty that has no derivative the loop is another; the state of all is alike.
         advance = proximal_loop.advance if state.terms_of.l1 else loop.advance
         after, step = advance(loop.decode(state.loop), row, largest, last=last)
     except loop.LoopError as error:
-        raise RemoteProtocolError("products_wrong", f"step.products of {state.partner}: {error}") from None
+        who = waits_for(list(state.partners))
+        raise RemoteProtocolError("products_wrong", f"step.products of {who}: {error}") from None
     agreement = hashlib.sha256(
-        state.agreement + msgspec.msgpack.encode((state.iteration, business, provider, step.combination))
+        state.agreement + msgspec.msgpack.encode((state.iteration, *entries, step.combination))
     ).digest()
     fact = IterationFacts(
         iteration=state.iteration,
-        largest_business=business[1],
-        largest_provider=provider[1],
+        largest_business=entries[0][1],
+        largest_provider=max(size for _, size in entries[1:]),
         terms=current.terms,
         bound=current.bound,
         step=step.scale,
@@ -236,66 +317,5 @@ def _advance(state: JobState) -> Outcome:
     if step.stop:
         if inferring.wanted(state):
             return inferring.start(state, step.combination, step.reason)
-        return close(change(state, stop_reason=step.reason, combination=step.combination))
+        return closing.close(change(state, stop_reason=step.reason, combination=step.combination))
     return score(state, step.combination)
-
-
-def close(state: JobState) -> Outcome:
-    """Everything is known: take the last step, and tell the partner that this party is done."""
-    state = change(state, phase=Phase.CLOSING)
-    if is_business(state):
-        return state, (progress(state, "finish", waits_for=state.partner),)
-    return _results(state, 0.0)
-
-
-def _results(state: JobState, constant: float) -> Outcome:
-    facts = [msgspec.to_builtins(fact) for fact in state.facts]
-    inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
-    task = compute(
-        "results",
-        "results",
-        {
-            "iterations": inferring.iterations_trained(state),
-            "converged": state.converged,
-            "stop_reason": state.stop_reason,
-            "facts": facts,
-            "combination": state.combination,
-            "constant": constant,
-            "job": job_arguments(state),
-            **inferring.results_arguments(state),
-        },
-        inputs,
-    )
-    return state, (task, progress(state, "finish"))
-
-
-def results_ready(state: JobState, event: Computed) -> Outcome:
-    """The own target parameters are stored: say done. The provider's part of the intercept goes along."""
-    state = change(state, results=event.blobs)
-    constant = 0.0 if is_business(state) else output_of(event.output)["constant"]
-    send = Send(
-        message=schemas.JobDone(
-            iterations=state.iteration, converged=state.converged, agreement=state.agreement, constant=constant
-        )
-    )
-    state, effects = _finish_when_ready(state)
-    return state, (send, *effects)
-
-
-def done_received(state: JobState, message: schemas.JobDone) -> Outcome:
-    """The partner is done; it must have derived the same shared scalars."""
-    expect(not state.partner_done, "done_repeated", f"{state.partner} said job.done twice")
-    expect(
-        (message.iterations, message.converged, message.agreement)
-        == (state.iteration, state.converged, state.agreement),
-        "agreement_differs",
-        f"{state.partner} derived other step coefficients: its software or its journal differs from this party's",
-    )
-    state = change(state, partner_done=True)
-    return _results(state, message.constant) if is_business(state) else _finish_when_ready(state)
-
-
-def _finish_when_ready(state: JobState) -> Outcome:
-    if not state.results or not state.partner_done:
-        return state, ()
-    return change(state, phase=Phase.DONE), (Finish(outcome="done", results=state.results),)

@@ -6,23 +6,37 @@ party's own software did wrong raises `UnexpectedEventError`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from messages import schemas
 from messages.codec import CodecError
-from protocol import aligning, business, coding, inferring, iterating, provider, scoring, scoring_opening
+from protocol import (
+    aligning,
+    business,
+    closing,
+    coding,
+    inferring,
+    iterating,
+    joining,
+    provider,
+    scoring,
+    scoring_opening,
+    senders,
+)
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
     AnyEffect,
     AnyEvent,
+    BulkReceived,
     CancelDecided,
     ComputeFailed,
     ControlReceived,
     Expired,
     Finish,
     RemoteProtocolError,
+    Send,
     Started,
     UnexpectedEventError,
 )
@@ -34,6 +48,7 @@ from protocol.state import (
     SCORING_PROVIDER,
     TERMINAL,
     JobState,
+    Peer,
     Phase,
     decode_state,
     encode_state,
@@ -41,7 +56,8 @@ from protocol.state import (
 from protocol.steps import Outcome, change, fail, message_of, tell_all
 from protocol.table import label_of, row_of
 
-Handler = Callable[[JobState, Any], Outcome]
+Handler = Callable[..., Outcome]
+"""(state, event), or for a control message (state, message, name of the sender)."""
 
 _SHARED: Final[dict[str, Handler]] = {
     "computed:align.mask": aligning.masked,
@@ -65,10 +81,12 @@ _SHARED: Final[dict[str, Handler]] = {
     "control:cross.term": iterating.cross_received,
     "computed:gradient": iterating.differentiated,
     "control:step.products": iterating.products_received,
+    "control:step.masked": iterating.masked_received,
+    "control:mask.key": coding.mask_key_received,
     "computed:curvature.gradient": inferring.differentiated,
     "control:curvature.block": inferring.block_received,
-    "computed:results": iterating.results_ready,
-    "control:job.done": iterating.done_received,
+    "computed:results": closing.results_ready,
+    "control:job.done": closing.done_received,
 }
 
 _SCORING: Final[dict[str, Handler]] = {
@@ -88,6 +106,10 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "control:score.range": business.range_received,
         "computed:link.plan": business.planned,
         "computed:link.terms": business.terms_encrypted,
+        "control:intercept.part": closing.part_received,
+        "computed:align.evaluate": aligning.echoed,
+        "computed:align.join": joining.joined,
+        "computed:align.common": joining.sealed,
         "bulk:residual.share": business.share_received,
         "computed:residual.open": business.share_opened,
     },
@@ -100,6 +122,11 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "computed:curvature.score": provider.curvature_scored,
         "bulk:link.terms": provider.terms_received,
         "computed:link.evaluate": provider.terms_evaluated,
+        "computed:link.rotate": provider.terms_rotated,
+        "control:job.agreed": provider.agreed,
+        "bulk:align.common": joining.places_received,
+        "computed:align.places": joining.places_opened,
+        "computed:align.adopt": joining.adopted,
     },
     SCORING_BUSINESS: {
         **_SCORING,
@@ -130,14 +157,16 @@ def step(state: JobState, event: AnyEvent) -> Outcome:
         return state, ()
     label = label_of(event)
     row = row_of(state.role, state.phase)
-    if label not in row:
-        if label.startswith(("control:", "bulk:")):
-            kind = label.split(":", 1)[1]
+    sender = state.partner
+    if isinstance(event, ControlReceived | BulkReceived):
+        sender = event.sender or sender
+        if label not in row or not senders.may_send(state, sender, event.kind):
             return fail(
                 state,
                 "unexpected_message",
-                f"{kind} from {state.partner} while {state.role} {state.me} is {state.phase.value}",
+                f"{event.kind} from {sender} while {state.role} {state.me} is {state.phase.value}",
             )
+    elif label not in row:
         raise UnexpectedEventError(f"{state.role} in phase {state.phase.value} cannot take {label}")
     try:
         after, effects = _handle(state, label, event)
@@ -146,7 +175,7 @@ def step(state: JobState, event: AnyEvent) -> Outcome:
     except ContractError as error:
         return fail(state, error.code, error.reason)
     except CodecError as error:
-        return fail(state, "message_malformed", f"a message of {state.partner} cannot be read: {error}")
+        return fail(state, "message_malformed", f"a message of {sender} cannot be read: {error}")
     failed_check = after.phase is Phase.FAILED
     if after.phase not in row[label] and not failed_check:
         raise UnexpectedEventError(
@@ -161,31 +190,40 @@ def _handle(state: JobState, label: str, event: AnyEvent) -> Outcome:
             told = f"{event.function} refused its input at {state.me}; the log there says why"
             return fail(state, event.reason_code, event.reason, told=told)
         case CancelDecided():
-            return _cancelled(state, event.reason, tell=True)
+            return _cancelled(state, event.reason, state.me)
         case Expired():
             return _expired(state)
         case ControlReceived():
-            return _control(state, label, message_of(event.message))
+            return _control(state, label, message_of(event.message), event.sender or state.partner)
         case _:
             return HANDLERS[state.role][label](state, event)
 
 
-def _control(state: JobState, label: str, message: schemas.Message) -> Outcome:
+def _control(state: JobState, label: str, message: schemas.Message, sender: str) -> Outcome:
     match message:
         case schemas.JobCancel():
-            return _cancelled(state, message.reason, tell=False)
+            after, effects = _cancelled(state, message.reason, sender)
+            return after, (*_passed_on(state, message, sender), *effects)
         case schemas.JobFailed():
-            return fail(state, message.reason_code, f"{state.partner}: {message.reason}", tell=False)
+            after, effects = fail(state, message.reason_code, f"{sender}: {message.reason}", tell=False)
+            passed = schemas.JobFailed(reason_code=message.reason_code, reason=f"{sender}: {message.reason}"[:2000])
+            return after, (*_passed_on(state, passed, sender), *effects)
         case _:
-            return HANDLERS[state.role][label](state, message)
+            return HANDLERS[state.role][label](state, message, sender)
 
 
-def _cancelled(state: JobState, reason: str, *, tell: bool) -> Outcome:
-    who = state.me if tell else state.partner
-    finish = Finish(outcome="cancelled", reason_code="cancelled", reason=f"cancelled by {who}: {reason}")
-    effects: tuple[AnyEffect, ...] = (
-        (*tell_all(state, schemas.JobCancel(reason=reason[:2000])), finish) if tell else (finish,)
-    )
+def _passed_on(state: JobState, message: schemas.Message, sender: str) -> tuple[Send, ...]:
+    """The business tells the other providers how a job ended: one that has not heard of them cannot."""
+    told = state.partners if state.role == BUSINESS else ()
+    return tuple(Send(message=message, recipient=name) for name in told if name != sender)
+
+
+def _cancelled(state: JobState, reason: str, by: str) -> Outcome:
+    """`by`: the party whose operator decided so; this one tells the others."""
+    finish = Finish(outcome="cancelled", reason_code="cancelled", reason=f"cancelled by {by}: {reason}")
+    effects: tuple[AnyEffect, ...] = (finish,)
+    if by == state.me:
+        effects = (*tell_all(state, schemas.JobCancel(reason=reason[:2000])), finish)
     return change(state, phase=Phase.CANCELLED), effects
 
 
@@ -206,7 +244,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
     def initial(self, job: str, me: str, partners: tuple[str, ...]) -> JobState:
         """The state before the first event. `partners`: in the contract's order, the business first."""
-        return JobState(role=self.name, job=job, me=me, partner=partners[0], partners=partners)
+        peers = tuple(Peer(name=name) for name in partners)
+        return JobState(role=self.name, job=job, me=me, partner=partners[0], partners=partners, peers=peers)
 
     def step(self, state: JobState, event: AnyEvent) -> Outcome:
         """See `step`."""

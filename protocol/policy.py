@@ -88,15 +88,18 @@ def read_policy(table: dict[str, Any]) -> PolicyBook:
     return PolicyBook(default=default, partner=partner)
 
 
-def decide(contract: JobContract, policy: Policy, datasets: frozenset[str]) -> Decision:
-    """What `policy` says of `contract`, at a provider that has `datasets`."""
+def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, provider: str = "") -> Decision:
+    """What `policy` says of `contract`, at the provider (by default the first) that has `datasets`."""
+    try:
+        dataset = contract.entry_of(provider or contract.provider).dataset
+    except KeyError:
+        return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
         (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
         (
-            contract.provider_dataset not in datasets
-            or (bool(policy.datasets) and contract.provider_dataset not in policy.datasets),
+            dataset not in datasets or (bool(policy.datasets) and dataset not in policy.datasets),
             "dataset_unknown",
-            f"there is no data set {contract.provider_dataset} for {contract.business}",
+            f"there is no data set {dataset} for {contract.business}",
         ),
         (contract.task not in policy.tasks, "task_refused", f"task {contract.task} is not accepted"),
         (

@@ -3,8 +3,8 @@
 from messages import schemas
 from protocol import aligning, dividing, inferring, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
-from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send
-from protocol.facts import job_arguments, rows_of_chunks
+from protocol.effects import AnyEffect, BulkReceived, Compute, Computed, Consumed, Finish, Send
+from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
 from protocol.state import JobState, Phase
 from protocol.steps import (
     Outcome,
@@ -17,24 +17,25 @@ from protocol.steps import (
     progress,
     put,
     send_in_order,
+    sender_of,
+    with_peer,
 )
 
 
-def proposed(state: JobState, message: schemas.JobPropose) -> Outcome:
+def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
     """A business proposes a job: ask the policy, and take a snapshot of the data set it names."""
-    contract = decode_contract(message.contract)
+    contract, peer = decode_contract(message.contract), state.peer(sender)
+    others = tuple(name for name in contract.parties if name != state.me)
     expect(
-        job_id(message.contract) == state.job and (contract.business, contract.provider) == (state.partner, state.me),
+        job_id(message.contract) == state.job
+        and contract.business == peer.name == state.partner
+        and state.me in contract.providers
+        and others == state.partners,
         "contract_parties",
-        f"the contract proposed by {state.partner} names other parties or another job than its envelope",
+        f"the contract proposed by {peer.name} names other parties or another job than its envelope",
     )
-    state = change(
-        state,
-        phase=Phase.ADMITTING,
-        contract=message.contract,
-        partner_rows=contract.business_rows,
-        partner_columns=contract.business_columns + 1,
-    )
+    state = change(state, phase=Phase.ADMITTING, contract=message.contract)
+    state = with_peer(state, change(peer, rows=contract.business_rows, columns=contract.business_columns + 1))
     task = compute("admit", "admit", {"contract": message.contract})
     return state, (task, progress(state, "admit"))
 
@@ -64,6 +65,31 @@ def admitted(state: JobState, event: Computed) -> Outcome:
     return state, (accept, *seed, *effects)
 
 
+def agreed(state: JobState, message: schemas.JobAgreed, sender: str) -> Outcome:
+    """All providers have accepted: what each brings is known, and they may speak to each other."""
+    contract = state.terms_of
+    expect(
+        state.several and sender in ("", state.partner) and not state.agreed,
+        "unexpected_message",
+        f"job.agreed from {sender}: it is said once, by the business of a job with several providers",
+    )
+    columns = dict(zip(contract.providers, message.columns, strict=False))
+    expect(
+        len(message.columns) == len(contract.providers) and columns[state.me] == state.own_columns,
+        "columns",
+        f"{state.partner} says that {state.me} brings {columns.get(state.me)} columns, or counts other providers",
+    )
+    for name, count in columns.items():
+        expect(
+            count <= contract.columns_max and (count >= 3 or "few_columns" in contract.marks),
+            "few_columns" if count < 3 else "columns",
+            f"{name} brings {count} columns, which the contract forbids",
+        )
+    for peer in state.peers[1:]:
+        state = with_peer(state, change(peer, accepted=True, columns=columns[peer.name]))
+    return change(state, agreed=True), ()
+
+
 def scored(state: JobState, event: Computed) -> Outcome:
     """Own scores are there: announce their range and wait for link terms."""
     state, effects = iterating.took_step(state, event)
@@ -84,42 +110,24 @@ def _announce(state: JobState, event: Computed) -> Outcome:
         round=change(state.round, bound=output["bound"], spread=output["spread"]),
     )
     send = Send(message=schemas.ScoreRange(iteration=state.iteration, bound=output["bound"], spread=output["spread"]))
-    return state, (send, progress(state, "train", total=state.rows, waits_for=state.partner))
+    waiting = before_in_chain(state).name
+    return state, (send, progress(state, "train", total=state.rows, waits_for=waiting))
 
 
 def terms_received(state: JobState, event: BulkReceived) -> Outcome:
-    """A chunk of link terms: evaluate it."""
-    current, chunk = state.round, event.chunk
+    """A chunk of link terms, from the business or the provider before: evaluate it, or turn it for the next."""
+    current, chunk, sender = state.round, event.chunk, sender_of(state, event)
     chunks = current.chunks if current.received else event.chunks  # the first chunk says how many there are
-    expect_chunk(state, event, "terms_sequence", due=current.received, chunks=chunks)
+    expect_chunk(event, sender, "terms_sequence", due=current.received, chunks=chunks)
     rows_per_chunk = rows_of_chunks(state, event.chunks)
     expect(
         rows_per_chunk > 0,
         "terms_sequence",
-        f"{state.partner} cuts {state.rows} rows into {event.chunks} chunks, which the contract does not allow",
+        f"{sender.name} cuts {state.rows} rows into {event.chunks} chunks, which the contract does not allow",
     )
     first = chunk * rows_per_chunk
     rows = min(rows_per_chunk, state.rows - first)
-    blobs, feature_row = iterating.feature_blobs(state, first, rows)
-    assert current.scores is not None
-    assert state.features.matrix is not None
-    task = compute(
-        f"link.evaluate/{state.iteration}/{chunk}",
-        "link.evaluate",
-        {
-            "iteration": state.iteration,
-            "chunk": chunk,
-            "chunks": event.chunks,
-            "first_row": first,
-            "rows": rows,
-            "feature_row": feature_row,
-            "bound": current.bound,
-            "job": job_arguments(state),
-            **inferring.arguments(state),
-        },
-        (event.body, current.scores, state.features.matrix, *inferring.along(state), *blobs),
-        sends_bulk=True,
-    )
+    task = _evaluation(state, event, first, rows)
     current = change(
         current,
         rows_per_chunk=rows_per_chunk,
@@ -130,23 +138,69 @@ def terms_received(state: JobState, event: BulkReceived) -> Outcome:
     return change(state, round=current), (task,)
 
 
+def _evaluation(state: JobState, event: BulkReceived, first: int, rows: int) -> Compute:
+    """The task of a chunk: the last provider masks the residuals and raises features, the others turn the terms."""
+    current, after = state.round, after_in_chain(state)
+    assert current.scores is not None
+    arguments = {
+        "iteration": state.iteration,
+        "chunk": event.chunk,
+        "chunks": event.chunks,
+        "first_row": first,
+        "rows": rows,
+        "bound": current.bound,
+        "from": before_in_chain(state).name,
+        # The terms are under the business's key, whoever hands them on.
+        "job": job_arguments(state),
+        **inferring.arguments(state),
+    }
+    place = f"{state.iteration}/{event.chunk}"
+    if not holds_share(state):
+        inputs = (event.body, current.scores)
+        return compute(f"link.rotate/{place}", "link.rotate", arguments, inputs, sends_bulk=True, partner=after.name)
+    assert state.features.matrix is not None
+    others, blobs = iterating.cross_inputs(state, first, rows)
+    return compute(
+        f"link.evaluate/{place}",
+        "link.evaluate",
+        {**arguments, **others},
+        (event.body, current.scores, state.features.matrix, *inferring.along(state), *blobs),
+        sends_bulk=True,
+        partner=after.name,
+    )
+
+
+def terms_rotated(state: JobState, event: Computed) -> Outcome:
+    """A chunk of link terms for the next provider; after the last one only cross terms are waited for."""
+    state, effects = _leave(state, event, "link.terms")
+    current = change(state.round, evaluated=state.round.evaluated + 1)
+    return _close_when_done(change(state, round=current), effects)
+
+
 def terms_evaluated(state: JobState, event: Computed) -> Outcome:
-    """A chunk of masked residuals to send, and its part of the cross term and of the own gradient."""
+    """A chunk of masked residuals to send, and its part of the cross terms and of the own gradient."""
+    state, effects = _leave(state, event, "residual.share")
+    return _close_when_done(iterating.accumulate(state, output_of(event.output)), effects)
+
+
+def _leave(state: JobState, event: Computed, kind: str) -> Outcome:
+    """A chunk goes on along the chain; the one that it was made of is used up."""
     chunk, output = chunk_of(event.task), output_of(event.output)
-    current = state.round
+    current, before, after = state.round, before_in_chain(state), after_in_chain(state)
     body = current.in_work[chunk]
     assert body is not None
-    queue, sends = send_in_order("residual.share", current.queue, chunk, current.chunks, event.blobs[0])
-    effects: tuple[AnyEffect, ...] = (*sends, Consumed(body=body))
-    state = change(state, round=change(current, queue=queue))
+    queue, sends = send_in_order(kind, current.queue, chunk, current.chunks, event.blobs[0], after.name)
     expect(
         current.terms in (-1, output["terms"]),
         "terms_sequence",
-        f"{state.partner} changed the number of terms within iteration {state.iteration}",
+        f"{before.name} changed the number of terms within iteration {state.iteration}",
     )
-    state = iterating.accumulate(state, output)
-    current = change(state.round, in_work=put(state.round.in_work, chunk, None), terms=output["terms"])
-    state = change(state, round=current)
+    current = change(current, queue=queue, in_work=put(current.in_work, chunk, None), terms=output["terms"])
+    return change(state, round=current), (*sends, Consumed(body=body, sender=before.name))
+
+
+def _close_when_done(state: JobState, effects: tuple[AnyEffect, ...]) -> Outcome:
+    current = state.round
     if current.evaluated == current.chunks:
         state, more = iterating.close_cross(state)
         return state, (*effects, *more)

@@ -21,7 +21,9 @@ from protocol.steps import (
     progress,
     put,
     send_in_order,
+    sender_of,
     whole,
+    with_peer,
 )
 
 LOOKAHEAD = 4
@@ -90,7 +92,9 @@ def projected(state: JobState, event: Computed) -> Outcome:
     """A chunk of partial scores is sealed: send it, take the next; after the last one the provider is done."""
     rows, chunks = _chunks(state)
     scoring = state.scoring
-    queue, sends = send_in_order("score.partial", scoring.queue, chunk_of(event.task), chunks, event.blobs[0])
+    queue, sends = send_in_order(
+        "score.partial", scoring.queue, chunk_of(event.task), chunks, event.blobs[0], state.partner
+    )
     state = change(state, scoring=change(scoring, queue=queue, computed=scoring.computed + 1))
     if state.scoring.computed == chunks:
         state = change(state, phase=Phase.CLOSING)
@@ -103,7 +107,7 @@ def projected(state: JobState, event: Computed) -> Outcome:
 def partial_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of the provider's partial scores: open it."""
     scoring, (rows, chunks) = state.scoring, _chunks(state)
-    expect_chunk(state, event, "partial_sequence", due=scoring.received, chunks=chunks)
+    expect_chunk(event, sender_of(state, event), "partial_sequence", due=scoring.received, chunks=chunks)
     task = compute(
         f"score.open/0/{event.chunk}",
         "score.open",
@@ -150,15 +154,17 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
     return state, (send, *effects)
 
 
-def done_received(state: JobState, message: schemas.JobDone) -> Outcome:
+def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Outcome:
     """The partner is done; it must have aligned the same rows by the same contract."""
-    expect(not state.partner_done, "done_repeated", f"{state.partner} said job.done twice")
+    peer = state.peer(sender)
+    expect(peer.said is None, "done_repeated", f"{peer.name} said job.done twice")
     expect(
         message == _done(state),
         "agreement_differs",
-        f"{state.partner} scored other rows: its software or its journal differs from this party's",
+        f"{peer.name} scored other rows: its software or its journal differs from this party's",
     )
-    return _finish_when_ready(change(state, partner_done=True))
+    said = (message.iterations, message.converged, message.agreement)
+    return _finish_when_ready(with_peer(state, change(peer, said=said)))
 
 
 def _done(state: JobState) -> schemas.JobDone:
@@ -167,7 +173,7 @@ def _done(state: JobState) -> schemas.JobDone:
 
 
 def _finish_when_ready(state: JobState) -> Outcome:
-    if state.phase is not Phase.CLOSING or not state.partner_done:
+    if state.phase is not Phase.CLOSING or state.peers[0].said is None:
         return state, ()
     return change(state, phase=Phase.DONE), (Finish(outcome="done", results=state.results),)
 
@@ -199,12 +205,12 @@ def made_ready(state: JobState, event: Computed) -> Outcome:
     return state, (*used, Send(message=schemas.ScoreReady(rows=state.rows)), progress(state, "serve"))
 
 
-def ready_received(state: JobState, message: schemas.ScoreReady) -> Outcome:
+def ready_received(state: JobState, message: schemas.ScoreReady, sender: str) -> Outcome:
     """The provider answers from now on."""
     expect(
         message.rows == state.rows and not state.scoring.partner_ready,
         "ready_wrong",
-        f"{state.partner} says that it answers for {message.rows} rows; {state.rows} were aligned, and once is enough",
+        f"{sender} says that it answers for {message.rows} rows; {state.rows} were aligned, and once is enough",
     )
     return _serve_when_ready(change(state, scoring=change(state.scoring, partner_ready=True)))
 

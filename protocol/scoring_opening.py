@@ -6,7 +6,7 @@ from protocol.contract import contract_digest, job_id
 from protocol.effects import Computed, Finish, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
-from protocol.steps import Outcome, change, compute, expect, output_of, progress
+from protocol.steps import Outcome, change, compute, expect, output_of, progress, with_peer
 
 
 def started(state: JobState, event: Started) -> Outcome:
@@ -25,26 +25,27 @@ def started(state: JobState, event: Started) -> Outcome:
     return state, (send, progress(state, "propose", waits_for=state.partner))
 
 
-def accepted(state: JobState, message: schemas.JobAccept) -> Outcome:
+def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcome:
     """The provider signed its half: align."""
     expect(
         message.contract_digest == contract_digest(state.contract),
         "contract_differs",
-        f"{state.partner} accepted another contract than the one proposed",
+        f"{sender} accepted another contract than the one proposed",
     )
-    expect(message.rows >= 1, "rows_none", f"{state.partner} accepted without a row to score")
-    return aligning.start(change(state, partner_rows=message.rows))
+    expect(message.rows >= 1, "rows_none", f"{sender} accepted without a row to score")
+    return aligning.start(with_peer(state, change(state.peer(sender), accepted=True, rows=message.rows)))
 
 
-def proposed(state: JobState, message: schemas.JobPropose) -> Outcome:
+def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
     """A business asks for scores: ask the policy and the model store, and score the own data set."""
     contract = decode_scoring(message.contract)
     expect(
-        job_id(message.contract) == state.job and (contract.business, contract.provider) == (state.partner, state.me),
+        job_id(message.contract) == state.job and (contract.business, contract.provider) == (sender, state.me),
         "contract_parties",
-        f"the contract proposed by {state.partner} names other parties or another job than its envelope",
+        f"the contract proposed by {sender} names other parties or another job than its envelope",
     )
-    state = change(state, phase=Phase.ADMITTING, contract=message.contract, partner_rows=contract.business_rows)
+    state = change(state, phase=Phase.ADMITTING, contract=message.contract)
+    state = with_peer(state, change(state.peer(sender), rows=contract.business_rows))
     return state, (compute("score.admit", "score.admit", {"contract": message.contract}), progress(state, "admit"))
 
 

@@ -52,7 +52,7 @@ class Phase(StrEnum):
 TERMINAL: Final = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED, Phase.DECLINED, Phase.EXPIRED})
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the parts of a state."""
 
 
@@ -63,8 +63,12 @@ class SendQueue(Record, frozen=True, kw_only=True):
     sent: int = 0
 
 
-class Alignment(Record, frozen=True, kw_only=True):
-    """Private set intersection, from masking to the common row order."""
+class PairAlignment(Record, frozen=True, kw_only=True):
+    """Private set intersection with one partner, from masking to the tokens of both lists.
+
+    With several providers a provider's lists of tokens stay at the business, and `places` are the rows of all
+    parties that it sends instead: at the business what is to be sent, at the provider what has come.
+    """
 
     masked: tuple[BlobRef | None, ...] = ()
     sorted_list: BlobRef | None = None
@@ -84,12 +88,25 @@ class Alignment(Record, frozen=True, kw_only=True):
     echoes_received: int = 0
     echoes_opening: tuple[BlobRef | None, ...] = ()
     own_tokens: tuple[BlobRef | None, ...] = ()
+    places: BlobRef | None = None
+    places_made: int = 0
+    places_queue: SendQueue = SendQueue()
+    places_received: int = 0
+    places_chunks: int = 0
+    places_opening: tuple[BlobRef | None, ...] = ()
+    places_opened: tuple[BlobRef | None, ...] = ()
+    digest: bytes = b""
+    result: tuple[int, bytes, int] | None = None
+
+
+class Alignment(Record, frozen=True, kw_only=True):
+    """What all parties have in common: this party's rows in the common order."""
+
     matching: bool = False
     rows: BlobRef | None = None
     count: int = -1
     digest: bytes = b""
     iterations_allowed: int = 0
-    partner_result: tuple[int, bytes, int] | None = None
 
 
 class Parts(Record, frozen=True, kw_only=True):
@@ -103,7 +120,7 @@ class Parts(Record, frozen=True, kw_only=True):
 
 
 class Features(Record, frozen=True, kw_only=True):
-    """Feature code set, keys and the encrypted features of both parties."""
+    """Own columns and own keys."""
 
     matrix: BlobRef | None = None
     label: BlobRef | None = None
@@ -111,9 +128,16 @@ class Features(Record, frozen=True, kw_only=True):
     preparation: BlobRef | None = None
     modulus: bytes = b""
     proof: bytes = b""
-    partner_codes: bytes = b""
-    partner_modulus: bytes = b""
-    partner_verified: bool = False
+    mask_key: bytes = b""
+
+
+class PeerFeatures(Record, frozen=True, kw_only=True):
+    """Keys of a partner, and the encrypted features of each side at the other, where it holds shares."""
+
+    codes: bytes = b""
+    modulus: bytes = b""
+    verified: bool = False
+    mask_key: bytes = b""
     chunks_made: int = 0
     chunks_computed: int = 0
     queue: SendQueue = SendQueue()
@@ -123,6 +147,43 @@ class Features(Record, frozen=True, kw_only=True):
     encrypted: tuple[BlobRef | None, ...] = ()
 
 
+class PeerRound(Record, frozen=True, kw_only=True):
+    """What one partner and this party say to each other in one iteration.
+
+    `cross_product` grows into the cross term for the partner, `cross_term` is the one that came from it. `products`
+    is its row of the Gram matrix, `masked` the same where there are several providers.
+    """
+
+    bound: float = 0.0
+    spread: float = 0.0
+    range_received: bool = False
+    cross_product: bytes = b""
+    closed: bool = False
+    cross_term: bytes = b""
+    products: tuple[float, ...] | None = None
+    masked: tuple[bytes, ...] | None = None
+    largest: float = 0.0
+
+
+class Peer(Record, frozen=True, kw_only=True):
+    """One partner in a job: another party, and everything that is between it and this one.
+
+    `said`: what its `job.done` said of the loop.
+    """
+
+    name: str
+    accepted: bool = False
+    rows: int = 0
+    columns: int = 0
+    align: PairAlignment = PairAlignment()
+    features: PeerFeatures = PeerFeatures()
+    round: PeerRound = PeerRound()
+    early_range: tuple[float, float] | None = None
+    said: tuple[int, bool, bytes] | None = None
+    constant: float = 0.0
+    intercept_part: bytes = b""
+
+
 class Round(Record, frozen=True, kw_only=True):
     """One iteration: everything that is forgotten when the next one starts."""
 
@@ -130,7 +191,6 @@ class Round(Record, frozen=True, kw_only=True):
     scores: BlobRef | None = None
     bound: float = 0.0
     spread: float = 0.0
-    range_received: bool = False
     planned: bool = False
     terms: int = -1
     stretch: float = 0.0
@@ -143,14 +203,10 @@ class Round(Record, frozen=True, kw_only=True):
     in_work: tuple[BlobRef | None, ...] = ()
     evaluated: int = 0
     local_sums: tuple[bytes, ...] = ()
-    cross_product: bytes = b""
-    closed: bool = False
-    cross_term: bytes = b""
     differentiating: bool = False
     products: tuple[float, ...] = ()
+    masked: tuple[bytes, ...] = ()
     largest: float = 0.0
-    partner_products: tuple[float, ...] | None = None
-    partner_largest: float = 0.0
 
 
 class Inference(Record, frozen=True, kw_only=True):
@@ -198,7 +254,11 @@ class Scoring(Record, frozen=True, kw_only=True):
 
 
 class JobState(Record, frozen=True, kw_only=True):
-    """One job at one party. `partners`: all, in the order of the contract, the business first; `partner`: the first."""
+    """One job at one party.
+
+    `partners`: the names of all, in the order of the contract, the business first; `partner`: the first;
+    `peers`: what is known of each, in the same order. `agreed`: whether providers may speak to each other.
+    """
 
     role: str
     job: str
@@ -210,8 +270,8 @@ class JobState(Record, frozen=True, kw_only=True):
     snapshot: BlobRef | None = None
     own_rows: int = 0
     own_columns: int = 0
-    partner_rows: int = 0
-    partner_columns: int = 0
+    agreed: bool = False
+    peers: tuple[Peer, ...] = ()
     rows: int = 0
     iteration: int = 0
     iterations_max: int = 0
@@ -219,7 +279,6 @@ class JobState(Record, frozen=True, kw_only=True):
     parts: Parts = Parts()
     features: Features = Features()
     round: Round = Round()
-    early_range: tuple[float, float] | None = None
     loop: bytes = b""
     facts: tuple[IterationFacts, ...] = ()
     converged: bool = False
@@ -227,9 +286,20 @@ class JobState(Record, frozen=True, kw_only=True):
     agreement: bytes = bytes(32)
     results: tuple[BlobRef, ...] = ()
     combination: tuple[float, ...] = ()
-    partner_done: bool = False
     scoring: Scoring = Scoring()
     inference: Inference | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether the job has more than one provider, and so other rules for what nobody may learn of one party."""
+        return len(self.partners) > 1
+
+    def peer(self, name: str) -> Peer:
+        """The record of a partner; `""` is the first. Raises KeyError for a party that is none."""
+        for peer in self.peers:
+            if peer.name == (name or self.partner):
+                return peer
+        raise KeyError(name)
 
     @property
     def terms_of(self) -> JobContract:

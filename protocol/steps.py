@@ -10,13 +10,14 @@ from protocol.effects import (
     BlobRef,
     BulkReceived,
     Compute,
+    ControlReceived,
     Finish,
     Progress,
     RemoteProtocolError,
     Send,
     SendBulk,
 )
-from protocol.state import BUSINESS, SIDES, JobState, Phase, SendQueue
+from protocol.state import BUSINESS, SIDES, JobState, Peer, Phase, SendQueue
 
 Outcome = tuple[JobState, tuple[AnyEffect, ...]]
 
@@ -36,15 +37,33 @@ def compute(
     inputs: tuple[BlobRef | None, ...] = (),
     *,
     sends_bulk: bool = False,
+    partner: str = "",
 ) -> Compute:
-    """A compute effect with its arguments packed."""
+    """A compute effect with its arguments packed. `partner`: whom the task seals to, the first by default."""
     return Compute(
         task=task,
         function=function,
         arguments=msgspec.msgpack.encode(arguments),
         inputs=tuple(ref for ref in inputs if ref is not None),
         sends_bulk=sends_bulk,
+        partner=partner,
     )
+
+
+def task_name(state: JobState, function: str, peer: Peer, *numbers: int) -> str:
+    """The name of a task that concerns one partner: with its name where there are several."""
+    parts = (function, peer.name) if state.several else (function,)
+    return "/".join([*parts, *map(str, numbers)])
+
+
+def peer_of_task(state: JobState, task: str) -> Peer:
+    """The partner that `task_name` named."""
+    return state.peer(task.split("/")[1] if state.several else "")
+
+
+def with_peer(state: JobState, peer: Peer) -> JobState:
+    """The state with what is known of a partner replaced."""
+    return change(state, peers=tuple(peer if one.name == peer.name else one for one in state.peers))
 
 
 def output_of(data: bytes) -> dict[str, Any]:
@@ -69,7 +88,12 @@ def expect(condition: bool, code: str, reason: str) -> None:
         raise RemoteProtocolError(code, reason)
 
 
-def expect_chunk(state: JobState, event: BulkReceived, code: str, *, due: int, chunks: int) -> None:
+def sender_of(state: JobState, event: ControlReceived | BulkReceived) -> Peer:
+    """The partner that a message is from."""
+    return state.peer(event.sender)
+
+
+def expect_chunk(event: BulkReceived, sender: Peer, code: str, *, due: int, chunks: int) -> None:
     """Check that a chunk is the one that is due in its stream of `chunks`: no gap, no repeat, no other total.
 
     Raises RemoteProtocolError.
@@ -77,7 +101,7 @@ def expect_chunk(state: JobState, event: BulkReceived, code: str, *, due: int, c
     expect(
         event.chunk == due < chunks == event.chunks,
         code,
-        f"{event.kind} chunk {event.chunk} of {event.chunks} from {state.partner}, expected chunk {due} of {chunks}",
+        f"{event.kind} chunk {event.chunk} of {event.chunks} from {sender.name}, expected chunk {due} of {chunks}",
     )
 
 
@@ -93,14 +117,14 @@ def whole(items: tuple[Any, ...], count: int) -> bool:
 
 
 def send_in_order(
-    kind: str, queue: SendQueue, chunk: int, chunks: int, body: BlobRef
+    kind: str, queue: SendQueue, chunk: int, chunks: int, body: BlobRef, recipient: str
 ) -> tuple[SendQueue, tuple[SendBulk, ...]]:
     """A computed chunk leaves when all chunks before it have left: tasks may end in any order."""
     ready = put(queue.ready, chunk, body)
     sent = queue.sent
     effects: list[SendBulk] = []
     while sent < len(ready) and (ref := ready[sent]) is not None:
-        effects.append(SendBulk(kind=kind, chunk=sent, chunks=chunks, body=ref))
+        effects.append(SendBulk(kind=kind, chunk=sent, chunks=chunks, body=ref, recipient=recipient))
         ready = put(ready, sent, None)
         sent += 1
     return change(queue, ready=ready, sent=sent), tuple(effects)
@@ -119,8 +143,14 @@ def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, wait
 
 
 def tell_all(state: JobState, message: schemas.Message) -> tuple[Send, ...]:
-    """The same message to every partner."""
-    return tuple(Send(message=message, recipient=partner) for partner in state.partners)
+    """The same message to every partner: of a provider to the business alone while not all have agreed."""
+    told = state.partners if state.agreed or is_business(state) else state.partners[:1]
+    return tuple(Send(message=message, recipient=partner) for partner in told)
+
+
+def waits_for(names: list[str]) -> str:
+    """The parties that a job waits for, for people."""
+    return ", ".join(names)
 
 
 def fail(state: JobState, code: str, reason: str, *, tell: bool = True, told: str = "") -> Outcome:

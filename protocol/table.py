@@ -77,6 +77,7 @@ _CODING = _row(
     "control:features.codes",
     "bulk:features.encrypted",
     phase=_P.CODING,
+    control__mask_key=(_P.CODING, _P.ENCRYPTING),
     computed__features_quantise=(_P.CODING, _P.ENCRYPTING),
     computed__keys_generate=(_P.CODING, _P.ENCRYPTING),
     computed__keys_verify=(_P.CODING, _P.ENCRYPTING),
@@ -91,15 +92,21 @@ _ENCRYPTING = _row(
 
 _CROSSING = _row(
     "control:step.products",
+    "control:curvature.block",
+    "control:step.masked",
     "control:cross.term",
     "computed:cross.close",
-    "control:curvature.block",
     phase=_P.CROSSING,
     computed__gradient=(_P.CROSSING, _P.STEPPING, _P.SCORING, _P.CLOSING),
     computed__curvature_gradient=(_P.SCORING, _P.CLOSING),
 )
 
-_STEPPING = _row(phase=_P.STEPPING, control__step_products=(_P.SCORING, _P.CLOSING))
+_STEPPING = _row(
+    "control:job.done",
+    phase=_P.STEPPING,
+    control__step_products=(_P.SCORING, _P.CLOSING),
+    control__step_masked=(_P.STEPPING, _P.SCORING, _P.CLOSING),
+)
 
 _CLOSING = _row(
     "control:curvature.block",
@@ -110,8 +117,19 @@ _CLOSING = _row(
 
 _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _row(phase=_P.NEW, started=_P.PROPOSED),
-    _P.PROPOSED: _row(phase=_P.PROPOSED, control__job_accept=_P.ALIGNING, control__job_decline=_P.DECLINED),
-    _P.ALIGNING: {**_ALIGNING, "control:align.accept": frozenset({_P.ALIGNING})},
+    _P.PROPOSED: _row(
+        phase=_P.PROPOSED, control__job_accept=(_P.PROPOSED, _P.ALIGNING), control__job_decline=_P.DECLINED
+    ),
+    _P.ALIGNING: {
+        **_ALIGNING,
+        **_row(
+            "control:align.accept",
+            "computed:align.evaluate",
+            "computed:align.join",
+            "computed:align.common",
+            phase=_P.ALIGNING,
+        ),
+    },
     _P.CODING: _CODING,
     _P.ENCRYPTING: {**_ENCRYPTING, "control:score.range": frozenset({_P.ENCRYPTING})},
     _P.SCORING: _row(
@@ -129,14 +147,26 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
         computed__residual_open=(_P.LINKING, _P.CROSSING),
     ),
     _P.CROSSING: {**_CROSSING, "control:score.range": frozenset({_P.CROSSING})},
-    _P.STEPPING: _STEPPING,
-    _P.CLOSING: _CLOSING,
+    _P.STEPPING: {**_STEPPING, **_row("control:score.range", "control:intercept.part", phase=_P.STEPPING)},
+    _P.CLOSING: {**_CLOSING, **_row("control:intercept.part", phase=_P.CLOSING)},
 }
 
 _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _row(phase=_P.NEW, control__job_propose=_P.ADMITTING),
     _P.ADMITTING: _row(phase=_P.ADMITTING, computed__admit=(_P.ALIGNING, _P.DECLINED)),
-    _P.ALIGNING: {**_ALIGNING, "control:align.propose": frozenset({_P.ALIGNING})},
+    _P.ALIGNING: {
+        **_ALIGNING,
+        **_row(
+            "control:job.agreed",
+            "control:align.propose",
+            "bulk:align.common",
+            "computed:align.places",
+            "computed:align.adopt",
+            "control:features.codes",
+            "control:mask.key",
+            phase=_P.ALIGNING,
+        ),
+    },
     _P.CODING: _CODING,
     _P.ENCRYPTING: _ENCRYPTING,
     _P.SCORING: _row(phase=_P.SCORING, computed__score=_P.LINKING, computed__curvature_score=_P.LINKING),
@@ -144,6 +174,7 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
         "bulk:link.terms",
         phase=_P.LINKING,
         computed__link_evaluate=(_P.LINKING, _P.CROSSING),
+        computed__link_rotate=(_P.LINKING, _P.CROSSING),
     ),
     _P.CROSSING: _CROSSING,
     _P.STEPPING: _STEPPING,

@@ -26,7 +26,7 @@ class TaskContext:
     Attributes:
         job: the job's identifier.
         party: this party's name.
-        partner: the partner's public keys.
+        partner: the public keys of the partner that the task seals to or opens from.
         data_directory: of this party; a function may keep files of its own there.
         job_secret: 32 bytes from which all randomness of the job is expanded.
         identity: this party's private keys, to open bulk bodies.
@@ -34,6 +34,7 @@ class TaskContext:
         cache: for tables and keys of this job, kept in this worker process until the job ends.
         log: bound to job, task and function.
         logic_version: of the rules that the job runs by.
+        peers: the public identities of all parties that this one knows, by name.
         seal: what closes bulk bodies; an audit that runs tasks again leaves them open.
 
     """
@@ -48,6 +49,7 @@ class TaskContext:
     cache: dict[str, Any] = field(repr=False)
     log: structlog.typing.FilteringBoundLogger = field(repr=False)
     logic_version: int = LOGIC_VERSION
+    peers: Mapping[str, PublicIdentity] = field(default_factory=dict, repr=False)
     seal: Sealing = field(default=seal.seal, repr=False)
 
 

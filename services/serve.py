@@ -92,6 +92,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
             message.contract,
             partner,
             party.settings,
+            me=party.file.name,
             version=__version__,
             backend=backends.select().name,
             data=party.data_directory,

@@ -145,6 +145,7 @@ class Worker:
             settings=self._setup.settings,
             cache=cache,
             logic_version=call.logic_version or LOGIC_VERSION,
+            peers=self._peers,
             seal=self._sealing,
             log=structlog.get_logger("task").bind(job=call.job, task=call.task, function=call.function),
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.compute import ComputeFunction
-from services.tasks import admit, align, curving, features, results, score, train
+from services.tasks import admit, align, curving, features, joining, linking, results, score, train
 
 FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "admit": admit.admit,
@@ -12,18 +12,24 @@ FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "align.sort": align.sort,
     "align.list": align.send_list,
     "align.echo": align.echo,
+    "align.evaluate": align.evaluate,
     "align.open": align.open_echo,
     "align.match": align.match,
+    "align.join": joining.join,
+    "align.common": joining.send_places,
+    "align.places": joining.open_places,
+    "align.adopt": joining.adopt,
     "features.quantise": features.quantise,
     "keys.generate": features.generate_keys,
     "keys.verify": features.verify_keys,
     "features.encrypt": features.encrypt,
     "features.open": features.open_features,
     "score": train.score,
-    "link.plan": train.plan,
-    "link.terms": train.encrypt_terms,
-    "link.evaluate": train.evaluate,
-    "residual.open": train.open_share,
+    "link.plan": linking.plan,
+    "link.terms": linking.encrypt_terms,
+    "link.rotate": linking.rotate,
+    "link.evaluate": linking.evaluate,
+    "residual.open": linking.open_share,
     "cross.close": train.close_cross,
     "gradient": train.gradient,
     "curvature.score": curving.score,

@@ -7,7 +7,7 @@ from typing import Any
 
 from learning import parts
 from messages import schemas
-from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contract
+from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, JobContract, decode_contract
 from protocol.policy import Decision, decide, read_policy
 from services.compute import TaskContext, TaskResult
 from services.snapshot import pack_snapshot
@@ -20,14 +20,14 @@ def _decline(decision: Decision, own_reason: str = "") -> TaskResult:
     return TaskResult({**output, "own_reason": own_reason} if own_reason else output, ())
 
 
-def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any]) -> Decision:
-    """What the policy in `settings` says of a contract that `partner` proposes."""
+def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, me: str) -> Decision:
+    """What the policy in `settings` of the provider `me` says of a contract that `partner` proposes."""
     try:
         contract = decode_contract(contract_bytes)
     except ContractError as error:
         return Decision(reason_code=error.code, reason=error.reason)
     policy = read_policy(settings["policy"]).of(partner)
-    return decide(contract, policy, frozenset(settings["datasets"]))
+    return decide(contract, policy, frozenset(settings["datasets"]), provider=me)
 
 
 def table_of(dataset: Mapping[str, Any]) -> Table:
@@ -44,31 +44,33 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     """Judge the contract; read and snapshot the data set it names. Blob: the snapshot."""
     del inputs
     contract_bytes = arguments["contract"]
-    decision = judge(contract_bytes, context.partner.name, context.settings)
+    decision = judge(contract_bytes, context.partner.name, context.settings, me=context.party)
     if not decision.acceptable:
         return _decline(decision)
     contract = decode_contract(contract_bytes)
+    own = contract.entry_of(context.party)
     fingerprints = (context.partner.digest(), context.identity.public.digest())
-    if (contract.business_key, contract.provider_key) != fingerprints:
+    strangers = _strangers(context, contract)
+    if (contract.business_key, own.key) != fingerprints or strangers:
         return _decline(
             Decision(
                 reason_code="keys_differ",
                 reason="the contract names other identity keys than the ones exchanged: compare fingerprints",
-            )
+            ),
+            own_reason=strangers,
         )
-    dataset = context.settings["datasets"][contract.provider_dataset]
+    dataset = context.settings["datasets"][own.dataset]
     try:
         table = table_of(dataset)
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
-        context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))
+        context.log.warning("data set refused", dataset=own.dataset, reason=str(error))
         return _decline(
             Decision(
                 reason_code="dataset_unfit",
-                reason=f"the data set {contract.provider_dataset} cannot be used ({error.code}); "
-                "its owner's job says where",
+                reason=f"the data set {own.dataset} cannot be used ({error.code}); its owner's job says where",
             ),
-            own_reason=f"data set {contract.provider_dataset}: {error}",
+            own_reason=f"data set {own.dataset}: {error}",
         )
     columns = len(table.prepared_columns)
     most = min(contract.columns_max, INFERENCE_COLUMNS_MAX) if contract.inference else contract.columns_max
@@ -91,22 +93,32 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     )
 
 
+def _strangers(context: TaskContext, contract: JobContract) -> str:
+    """What is wrong with the other providers of a contract; empty where this party has exchanged keys with all."""
+    for entry in contract.chain:
+        known = context.peers.get(entry.name)
+        if entry.name != context.party and (known is None or known.digest() != entry.key):
+            return (
+                f"the contract's provider {entry.name} is unknown here, or has other keys: exchange identities with it "
+                "(warren peer add) before taking part in a job with it"
+            )
+    return ""
+
+
 def probe(
-    contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, version: str, backend: str, data: Path
+    contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, me: str, version: str, backend: str, data: Path
 ) -> schemas.PeerAnswer:
     """The answer to `peer.probe`: would this contract be accepted, and how much would there be to do?"""
-    decision = judge(contract_bytes, partner, settings)
+    decision = judge(contract_bytes, partner, settings, me=me)
     rows = columns = 0
     if decision.acceptable:
-        contract = decode_contract(contract_bytes)
-        dataset = settings["datasets"][contract.provider_dataset]
+        name = decode_contract(contract_bytes).entry_of(me).dataset
+        dataset = settings["datasets"][name]
         try:
             table = table_of(dataset)
             rows, columns = len(table.identifiers), len(table.prepared_columns)
         except TableError as error:
-            decision = Decision(
-                reason_code="dataset_unfit", reason=f"data set {contract.provider_dataset}: {error.code}"
-            )
+            decision = Decision(reason_code="dataset_unfit", reason=f"data set {name}: {error.code}")
     return schemas.PeerAnswer(
         software_version=version,
         protocol_version=1,

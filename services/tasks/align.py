@@ -69,6 +69,22 @@ def send_list(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -
 def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Check one chunk of the partner's list and answer it. Blobs: sealed answer, points, tokens."""
     chunk, chunks = arguments["chunk"], arguments["chunks"]
+    last, points, tokens = _evaluated(context, arguments, inputs)
+    sealed = seal_chunk(context, schemas.AlignEcho(tokens=tokens), chunk, chunks)
+    rows = len(points) // POINT_BYTES
+    return TaskResult({"last": last, **sealed.proof}, ((sealed.body, rows), (points, rows), (tokens, rows)))
+
+
+def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Check one chunk of a provider's list and keep its tokens: of several none is answered. Blobs: points, tokens."""
+    last, points, tokens = _evaluated(context, arguments, inputs)
+    rows = len(points) // POINT_BYTES
+    return TaskResult({"last": last}, ((points, rows), (tokens, rows)))
+
+
+def _evaluated(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> tuple[bytes, bytes, bytes]:
+    """(last point, points, tokens) of a chunk of the partner's list, checked."""
+    chunk, chunks = arguments["chunk"], arguments["chunks"]
     where = f"align.list chunk {chunk} from {context.partner.name}"
     message = open_chunk(context, inputs[0], schemas.AlignList, chunk, chunks)
     if len(message.points) != arguments["items"] * POINT_BYTES:
@@ -81,11 +97,7 @@ def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
         raise TaskRefused(error.code, f"{where}: {error}") from None
     except curve.PointError as error:
         raise TaskRefused("align_point", f"{where}: {error}") from None
-    tokens = sets.tokens(masked).tobytes()
-    sealed = seal_chunk(context, schemas.AlignEcho(tokens=tokens), chunk, chunks)
-    last = message.points[-POINT_BYTES:] or arguments["last"]
-    blobs = ((sealed.body, len(points)), (message.points, len(points)), (tokens, len(points)))
-    return TaskResult({"last": last, **sealed.proof}, blobs)
+    return message.points[-POINT_BYTES:] or arguments["last"], message.points, sets.tokens(masked).tobytes()
 
 
 def open_echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -112,22 +124,15 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     order = np.frombuffer(inputs[1], dtype="<i8")
     own_tokens = _tokens(inputs[2 : 2 + own])
     partner_tokens = _tokens(inputs[2 + own : 2 + own + partner])
-    committed = hashlib.sha256(b"".join(inputs[2 + own + partner :])).digest()
-    if committed != arguments["commitment"]:
-        raise TaskRefused("align_commitment", f"the list of {context.partner.name} is not the one it committed to")
+    check_commitment(inputs[2 + own + partner :], arguments["commitment"], context.partner.name)
     try:
         found = sets.match(own_tokens, order, partner_tokens)
     except sets.ListError as error:
         raise TaskRefused(error.code, str(error)) from None
     scoring = "model" in arguments
     policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
-    needed = 1 if scoring else policy.intersection_min  # a file to score may be as small as it likes
-    if found.count < max(1, needed):
-        raise TaskRefused(
-            "intersection_small",
-            f"{found.count} identifiers in common, this party's policy asks for {max(1, needed)}: are the "
-            "identifiers of both tables written alike?",
-        )
+    # A file to score may be as small as it likes.
+    check_count(found.count, 1 if scoring else policy.intersection_min)
     common = [identifiers_of_all[row] for row in found.own_rows]
     places, sizes, used = divide(common, arguments.get("parts"))
     allowed = 0
@@ -156,6 +161,22 @@ def divide(
     if not all(arranged.blocks):
         raise TaskRefused("parts_empty", f"{len(common)} common rows do not fill {layout.blocks} parts")
     return arranged.order, sizes, parts.row_sets(arranged.blocks, layout)
+
+
+def check_commitment(points: Inputs, commitment: bytes, partner: str) -> None:
+    """The list that came is the one that was committed to. Raises TaskRefused."""
+    if hashlib.sha256(b"".join(points)).digest() != commitment:
+        raise TaskRefused("align_commitment", f"the list of {partner} is not the one it committed to")
+
+
+def check_count(count: int, needed: int) -> None:
+    """This party's policy asks for so many common rows. Raises TaskRefused."""
+    if count < max(1, needed):
+        raise TaskRefused(
+            "intersection_small",
+            f"{count} identifiers in common, this party's policy asks for {max(1, needed)}: are the "
+            "identifiers of both tables written alike?",
+        )
 
 
 def _tokens(parts: Inputs) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from paillier.backend import Guest, Owner
 from paillier.vector import CiphertextError, CipherVector
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.snapshot import unpack_snapshot
-from services.tasks import keyring
+from services.tasks import keyring, pairwise
 from services.tasks.preparing import prepare
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -91,7 +91,10 @@ def generate_keys(context: TaskContext, arguments: dict[str, Any], inputs: Input
     private = keyring.private_key(context, arguments["bits"], insecure=arguments["insecure"])
     modulus = private.public.modulus
     evidence = proof.prove(private, _proof_context(context.job, context.party))
-    return TaskResult({"modulus": modulus.to_bytes((modulus.bit_length() + 7) // 8, "little"), "proof": evidence}, ())
+    output = {"modulus": modulus.to_bytes((modulus.bit_length() + 7) // 8, "little"), "proof": evidence}
+    if arguments["masks"]:
+        output["mask_key"] = pairwise.public_key(context)
+    return TaskResult(output, ())
 
 
 def _proof_context(job: str, party: str) -> bytes:

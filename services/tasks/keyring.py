@@ -31,14 +31,25 @@ def noise_stream(context: TaskContext, facts: Facts, iteration: int, inputs: byt
     """
     if facts["reproducible"]:
         seed = hashlib.sha256(b"warren noise seed\x00" + str(context.settings["noise_seed"]).encode()).digest()
-        return Randomness(seed).stream("release-noise", facts["role"], iteration)
-    return stream(context, "release-noise", iteration, inputs)
+        return Randomness(seed).stream("release-noise", facts["role"], iteration, *about(facts))
+    return stream(context, "release-noise", iteration, inputs, *about(facts))
+
+
+def about(facts: Facts) -> tuple[str, ...]:
+    """The partner that a task concerns, for its randomness: where there is one only, it goes without saying."""
+    return (facts["partner"],) if facts["partner"] else ()
 
 
 def budget_of(facts: Facts) -> BitBudget:
     """Every width of the job."""
     family = family_of(facts)
-    return bit_budget(facts["rows"], facts["key_bits"], family.residual_bound, value_bits=family.value_bits)
+    return bit_budget(
+        facts["rows"],
+        facts["key_bits"],
+        family.residual_bound,
+        providers=facts["providers"],
+        value_bits=family.value_bits,
+    )
 
 
 def private_key(context: TaskContext, bits: int, *, insecure: bool) -> keys.PrivateKey:
@@ -65,11 +76,11 @@ def owner(context: TaskContext, facts: Facts) -> backends.Owner:
 
 
 def guest(context: TaskContext, facts: Facts) -> backends.Guest:
-    """Operations on the partner's ciphertexts."""
-    if "guest" not in context.cache:
-        public = keys.PublicKey(int.from_bytes(facts["partner_modulus"], "little"))
-        context.cache["guest"] = _back_end(context).guest(
-            public, stream(context, "guest-table", facts["partner_modulus"])
-        )
-    found: backends.Guest = context.cache["guest"]
+    """Operations on the ciphertexts of the partner whose modulus the facts hold."""
+    modulus: bytes = facts["partner_modulus"]
+    name = f"guest {modulus.hex()}"
+    if name not in context.cache:
+        public = keys.PublicKey(int.from_bytes(modulus, "little"))
+        context.cache[name] = _back_end(context).guest(public, stream(context, "guest-table", modulus))
+    found: backends.Guest = context.cache[name]
     return found

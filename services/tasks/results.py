@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 
 from learning import history as histories
-from learning import release
+from learning import masked, release
 from services.compute import TaskContext, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
-from services.tasks import curving
+from services.tasks import curving, pairwise
 from services.tasks.preparing import decode_fitted, prepared_names
 
 
@@ -54,10 +54,15 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     if curvature:
         blobs.append(_json(curving.table(arguments, tuple(columns), trained, curvature[0])))
         reserved = release.inference_entries(facts["partner_columns"], facts["own_columns"])
-    Ledger(context.data_directory, context.partner.name).settle(
-        context.job, arguments["iterations"], facts["partner_columns"], reserved
-    )
-    return TaskResult({"constant": target.constant}, tuple((blob, facts["rows"]) for blob in blobs))
+    released = arguments.get("released") or {context.partner.name: facts["partner_columns"]}
+    for name, count in released.items():
+        Ledger(context.data_directory, name).settle(context.job, arguments["iterations"], count, reserved)
+    output: dict[str, Any] = {"constant": target.constant}
+    if "masks" in arguments:
+        # Only the sum of the providers' parts is for the business.
+        mask = pairwise.masks(context, arguments["masks"], 1, "intercept")
+        output = {"masked": masked.masked([target.constant], mask)[0]}
+    return TaskResult(output, tuple((blob, facts["rows"]) for blob in blobs))
 
 
 def _json(value: Any) -> bytes:

@@ -44,15 +44,17 @@ def open_chunk(context: TaskContext, sealed: bytes, expected: type[M], chunk: in
     return open_with_plain(context, sealed, expected, chunk, chunks)[0]
 
 
-def open_with_plain(context: TaskContext, sealed: bytes, expected: type[M], chunk: int, chunks: int) -> tuple[M, bytes]:
-    """`open_chunk` with the plaintext body beside the message.
+def open_with_plain(
+    context: TaskContext, sealed: bytes, expected: type[M], chunk: int, chunks: int, sender: str = ""
+) -> tuple[M, bytes]:
+    """`open_chunk` with the plaintext body beside the message. `sender`: who sealed it, by default the partner.
 
     A task keys its randomness with the plaintext, not with the seal around it: HPKE is randomised, and the same
     body sealed twice must not give another mask. Raises as `open_chunk` does.
     """
-    kind = codec.kind_of(expected)
-    info = seal.seal_info(PROTOCOL_VERSION, context.job, context.partner.name, context.party, kind, chunk, chunks)
-    where = f"{kind} chunk {chunk} of {chunks} from {context.partner.name}"
+    kind, sender = codec.kind_of(expected), sender or context.partner.name
+    info = seal.seal_info(PROTOCOL_VERSION, context.job, sender, context.party, kind, chunk, chunks)
+    where = f"{kind} chunk {chunk} of {chunks} from {sender}"
     try:
         plain = seal.unseal(sealed, context.identity, info)
         message = codec.decode(plain)

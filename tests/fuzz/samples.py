@@ -55,6 +55,11 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.JobDecline(reason_code="dataset_unknown", reason="there is no such data set")
     yield schemas.JobCancel(reason="a mistake")
     yield schemas.JobDone(iterations=3, converged=True, agreement=_DIGEST, constant=0.25)
+    yield schemas.InterceptPart(masked=_DIGEST)
+    yield schemas.JobAgreed(columns=[3, 4])
+    yield schemas.AlignCommon(places=bytes(range(8)))
+    yield schemas.MaskKey(public=_DIGEST)
+    yield schemas.StepMasked(iteration=1, row=[_DIGEST, bytes(32)], largest=0.125)
     yield schemas.JobFailed(reason_code="codes_wrong", reason="other features")
     opening = {"suite": "x25519-elligator2", "count": 80, "chunk_items": 64, "schema_digest": _DIGEST}
     yield schemas.AlignPropose(**opening, commitment=_DIGEST)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Two machines and their real compute functions, wired together without daemons, journals or brokers.
+"""Machines and their real compute functions, wired together without daemons, journals or brokers.
 
 The order of events is chosen by a seeded generator: whatever a transport and an executor may do within the
 rules (order per sender kept, results in any order), some seed does.
@@ -6,7 +6,7 @@ rules (order per sender kept, results in any order), some seed does.
 
 import hashlib
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +50,12 @@ class Side:
     state: Any = None
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     references: dict[bytes, int] = field(default_factory=dict)
-    inbox: deque[AnyEvent] = field(default_factory=deque)
+    inbox: dict[str, deque[AnyEvent]] = field(default_factory=lambda: defaultdict(deque))
     tasks: list[Compute] = field(default_factory=list)
     cache: dict[str, Any] = field(default_factory=dict)
     finish: Finish | None = None
     sent: list[Any] = field(default_factory=list)
+    said: list[tuple[str, Any]] = field(default_factory=list)
     bodies: list[tuple[str, int, int, bytes]] = field(default_factory=list)
 
     def store(self, data: bytes, rows: int) -> BlobRef:
@@ -74,31 +75,33 @@ class Side:
 def two_sides(directory: Path, settings: dict[str, Any], label: str) -> list[Side]:
     """A business and a provider with fresh identities; their job secrets derive from `label`."""
     return [
-        Side(
-            name=name,
-            role=role,
-            identity=Identity.generate(name),
-            directory=directory / role,
-            settings=settings,
-            secret=hashlib.sha256(f"{label}/{role}".encode()).digest(),
-        )
+        a_side(directory / role, name, role, settings, f"{label}/{role}")
         for name, role in (("business-a", "business"), ("provider-a", "provider"))
     ]
 
 
-class Pair:
-    """A business and a provider in one process."""
+def a_side(directory: Path, name: str, role: str, settings: dict[str, Any], label: str) -> Side:
+    """A party with a fresh identity; its job secret derives from `label`."""
+    secret = hashlib.sha256(label.encode()).digest()
+    identity = Identity.generate(name)
+    return Side(name=name, role=role, identity=identity, directory=directory, settings=settings, secret=secret)
 
-    def __init__(self, business: Side, provider: Side, seed: int = 0) -> None:
-        """Wire the two; `seed` chooses the order of events."""
-        self.sides = (business, provider)
+
+class Pair:
+    """A business and one or more providers, in the contract's order, in one process."""
+
+    def __init__(self, business: Side, *providers: Side, seed: int = 0) -> None:
+        """Wire them; `seed` chooses the order of events."""
+        self.sides = (business, *providers)
+        self._by_name = {side.name: side for side in self.sides}
         self.random = random.Random(seed)
         self.on_effect: Callable[[Side, Any], None] | None = None
 
     def start(self, job: str, contract: bytes, snapshot: bytes, rows: int, facts: bytes = b"") -> None:
         """Submit the job at the business, with the `facts` that it keeps of it."""
-        for side, other in (self.sides, self.sides[::-1]):
-            side.state = ROLES[side.role].initial(job, side.name, (other.name,))
+        for side in self.sides:
+            others = tuple(other.name for other in self.sides if other is not side)
+            side.state = ROLES[side.role].initial(job, side.name, others)
         business = self.sides[0]
         ref = business.store(snapshot, rows)
         self._apply(business, Started(contract=contract, blobs=(ref,), facts=facts))
@@ -109,14 +112,14 @@ class Pair:
             choices = [
                 (side, what)
                 for side in self.sides
-                for what in ("inbox", "task")
-                if (side.inbox if what == "inbox" else side.tasks)
+                for what in (*side.inbox, "")
+                if (side.inbox[what] if what else side.tasks)
             ]
             if not choices:
                 return
             side, what = self.random.choice(choices)
-            if what == "inbox":
-                self._apply(side, side.inbox.popleft())
+            if what:
+                self._apply(side, side.inbox[what].popleft())
             else:
                 self._compute(side, side.tasks.pop(self.random.randrange(len(side.tasks))))
 
@@ -130,18 +133,23 @@ class Pair:
             self._carry_out(side, effect)
 
     def _carry_out(self, side: Side, effect: Any) -> None:
-        other = self.sides[1] if side is self.sides[0] else self.sides[0]
         match effect:
             case Send(message=message):
-                data = codec.encode(message)
+                data, kind = codec.encode(message), codec.kind_of(message)
+                other = self.named(side, effect.recipient)
                 side.sent.append(message)
-                other.inbox.append(ControlReceived(kind=codec.kind_of(message), message=data))
+                side.said.append((other.name, message))
+                other.inbox[side.name].append(ControlReceived(kind=kind, message=data, sender=side.name))
             case SendBulk():
                 data = side.blobs[effect.body.sha256]
                 side.bodies.append((effect.kind, effect.chunk, effect.chunks, data))
+                other = self.named(side, effect.recipient)
                 ref = other.store(data, effect.body.rows)
                 side.drop(effect.body)
-                other.inbox.append(BulkReceived(kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref))
+                received = BulkReceived(
+                    kind=effect.kind, chunk=effect.chunk, chunks=effect.chunks, body=ref, sender=side.name
+                )
+                other.inbox[side.name].append(received)
             case Compute():
                 side.tasks.append(effect)
             case Consumed(body=body) | Release(body=body):
@@ -149,8 +157,12 @@ class Pair:
             case Finish():
                 side.finish = effect
 
+    def named(self, side: Side, partner: str) -> Side:
+        """A partner of a side; `""` is its first."""
+        return self._by_name[partner or side.state.partner]
+
     def _compute(self, side: Side, task: Compute) -> None:
-        other = self.sides[1] if side is self.sides[0] else self.sides[0]
+        other = self.named(side, task.partner)
         context = TaskContext(
             job=side.state.job,
             party=side.name,
@@ -161,6 +173,7 @@ class Pair:
             settings=side.settings,
             cache=side.cache,
             log=structlog.get_logger(),
+            peers={one.name: one.identity.public for one in self.sides if one is not side},
         )
         inputs = tuple(side.blobs[ref.sha256] for ref in task.inputs)
         arguments = msgspec.msgpack.decode(task.arguments)

@@ -81,7 +81,7 @@ def train(
         **family_fields(job, table),
     )
     encoded = encode_contract(agreed)
-    pair = Pair(sides[0], sides[1], 0)
+    pair = Pair(sides[0], sides[1])
     pair.start(job_id(encoded), encoded, pack_snapshot(table), ROWS)
     pair.run()
     files = []

@@ -83,7 +83,7 @@ def stage(directory: Path, seed: int, *, shuffle: bool = False, salted: int = 0,
     if agreed.layout.divides:
         agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
     data = encode_contract(agreed)
-    pair = Pair(sides[0], sides[1], seed)
+    pair = Pair(sides[0], sides[1], seed=seed)
     pair.start(job_id(data), data, pack_snapshot(business), ROWS, msgspec.msgpack.encode({"salt": salt}))
     return pair
 
@@ -141,7 +141,7 @@ def test_rows_held_out_are_trained_on_by_nobody(tmp_path: Path) -> None:
         snapshot = unpack_snapshot(side.blobs[side.state.snapshot.sha256])
         rows = np.frombuffer(side.blobs[side.state.align.rows.sha256], dtype="<i8")
         arranged.append([snapshot.identifiers[row] for row in rows])
-        kept = sum(ref.rows for ref in side.state.features.encrypted)
+        kept = sum(ref.rows for ref in side.state.peers[0].features.encrypted)
         assert kept == training
     assert arranged[0] == arranged[1]
     found = json.loads(parameters(pair)[0])
@@ -180,7 +180,11 @@ def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_pa
     for side in pair.sides:
         kept = {ref.sha256 for ref in (side.state.snapshot, side.state.align.rows, *side.finish.results)}  # type: ignore[union-attr]
         features = side.state.features
-        kept |= {ref.sha256 for ref in (features.matrix, features.label, features.history, *features.encrypted) if ref}
+        kept |= {
+            ref.sha256
+            for ref in (features.matrix, features.label, features.history, *side.state.peers[0].features.encrypted)
+            if ref
+        }
         assert side.references == dict.fromkeys(kept, 1)
         assert set(side.blobs) == kept
         assert side.state.phase is Phase.DONE

@@ -189,7 +189,7 @@ def _submit(directory: Path, business: Table, provider: Table, seed: int, change
         "align_chunk_items": 4000,
     }
     data = encode_contract(contract(**{**fields, **changes, "marks": marks}))
-    pair = Pair(sides[0], sides[1], seed)
+    pair = Pair(sides[0], sides[1], seed=seed)
     pair.start(job_id(data), data, pack_snapshot(business), len(business.identifiers))
     return pair
 

@@ -10,7 +10,15 @@ import msgpack
 import msgspec
 
 from messages.keys import check_name
-from protocol.contract import ContractError, contract_digest, decode_contract, encode_contract, job_id
+from protocol.contract import (
+    ContractError,
+    FurtherProvider,
+    contract_digest,
+    decode_contract,
+    encode_contract,
+    job_id,
+    parties_of,
+)
 from protocol.policy import Policy, decide
 from services.serve import expiry_of
 from tests.fuzz.oracle import bounded_memory, check_text
@@ -21,8 +29,11 @@ MODULES: Final = ("protocol/contract.py",)
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 4096
 
-_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py")
+_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py", "learning/family.py")
 POLICIES: Final = (Policy(), Policy(accept=False, tasks=(), max_iterations=1, key_bits_min=4096), Policy(psi_quota=1))
+
+
+_FURTHER: Final = FurtherProvider(name="bureau", key=bytes(32), dataset="scores")
 
 
 def seeds() -> Iterator[bytes]:
@@ -38,6 +49,18 @@ def seeds() -> Iterator[bytes]:
         {"business_columns": 1},
         {"business_columns": 1, "marks": ("few_columns", "reproducible")},
         {"task": "linear", "label_bound": 2.0**39},
+        {"further": (_FURTHER,)},
+        {"further": (_FURTHER, _FURTHER)},
+        {"further": (_FURTHER,), "validation": 0.25, "parts_commitment": bytes(32)},
+        {"further": (_FURTHER,), "task": "linear", "weighted": True},
+        {"validation": 0.25},
+        {"validation": 0.5, "test": 0.5, "parts_commitment": bytes(32)},
+        {"task": "tweedie"},
+        {"inference": True},
+        {"inference": True, "further": (_FURTHER,)},
+        {"inference": True, "business_columns": 60},
+        {"inference": True, "task": "linear", "weighted": True},
+        {"inference": True, "task": "tweedie", "tweedie_power": 1.0, "curvature": 1.0},
     ):
         yield contract(**fields)
     yield contract() + bytes(70_000)
@@ -65,14 +88,18 @@ def fuzz_one(data: bytes) -> None:
             assert check_name(error.code.replace("_", "-")) and error.reason == str(error)
             check_text(str(error), modules=_SOURCES, names=[*_names(data), *_quoted(str(error))], chars_max=500)
             assert expiry_of(data) == 0.0
+            assert len(parties_of(data)) in range(10)
             return
         assert encode_contract(found) == data
         assert check_name(job_id(data)).endswith(contract_digest(data).hex()[:16])
         assert expiry_of(data) == found.expires_at
+        assert parties_of(data) == found.parties == (found.business, *found.providers)
+        assert found.holders == (found.business, found.providers[-1])
         for policy in POLICIES:
-            decision = decide(found, policy, frozenset({"features"}))
-            assert decision.acceptable == (decision.reason == "")
-            check_text(decision.reason, modules=_SOURCES, names=_names(data), chars_max=500)
+            for provider in (*found.providers, "nobody"):
+                decision = decide(found, policy, frozenset({"features"}), provider=provider)
+                assert decision.acceptable == (decision.reason == "")
+                check_text(decision.reason, modules=_SOURCES, names=[*_names(data), "nobody"], chars_max=500)
 
 
 def _quoted(text: str) -> list[str]:
@@ -88,5 +115,8 @@ def _names(data: bytes) -> Iterator[str]:
             yield from (key for key in value if isinstance(key, str))
             named = ("business", "provider", "business_dataset", "provider_dataset", "task", "sample_set", "solver")
             yield from (value[name] for name in (*named, "retention") if isinstance(value.get(name), str))
+            for entry in value.get("further") if isinstance(value.get("further"), list) else ():
+                if isinstance(entry, dict):
+                    yield from (text for text in (*entry, *entry.values()) if isinstance(text, str))
             yield from (str(number) for number in value.values() if isinstance(number, int))
             yield from map(str, value.get("marks") or ()) if isinstance(value.get("marks"), list) else ()

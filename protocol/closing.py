@@ -1,0 +1,125 @@
+"""The end of a job: the own target parameters, and that all parties have come to them by the same scalars."""
+
+import msgspec
+
+from learning import masked
+from messages import schemas
+from protocol import inferring
+from protocol.effects import Computed, Finish, Send
+from protocol.facts import job_arguments, mask_arguments
+from protocol.state import JobState, Peer, Phase
+from protocol.steps import (
+    Outcome,
+    change,
+    compute,
+    expect,
+    is_business,
+    output_of,
+    progress,
+    tell_all,
+    waits_for,
+    with_peer,
+)
+
+
+def close(state: JobState) -> Outcome:
+    """Everything is known: take the last step, and tell the partners that this party is done."""
+    state = change(state, phase=Phase.CLOSING)
+    for peer in state.peers:
+        _check_agreement(state, peer)
+    if is_business(state):
+        return _results_when_told(state)
+    return _results(state)
+
+
+def _results_when_told(state: JobState) -> Outcome:
+    """The business needs every provider's part of the intercept first."""
+    missing = [peer.name for peer in state.peers if peer.said is None]
+    return (state, (progress(state, "finish", waits_for=waits_for(missing)),)) if missing else _results(state)
+
+
+def _results(state: JobState) -> Outcome:
+    facts = [msgspec.to_builtins(fact) for fact in state.facts]
+    arguments: dict[str, object] = {
+        "iterations": inferring.iterations_trained(state),
+        "converged": state.converged,
+        "stop_reason": state.stop_reason,
+        "facts": facts,
+        "combination": state.combination,
+        "constant": 0.0,
+        "job": job_arguments(state),
+    }
+    if is_business(state):
+        masked_parts = [(peer.intercept_part,) for peer in state.peers]
+        arguments["constant"] = masked.unmasked(masked_parts)[0] if state.several else state.peers[0].constant
+    elif state.several:
+        arguments["masks"] = mask_arguments(state, providers_only=True)
+    if state.several:
+        arguments["released"] = {peer.name: peer.columns for peer in state.peers}
+    arguments.update(inferring.results_arguments(state))
+    inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
+    task = compute("results", "results", arguments, inputs)
+    return state, (task, progress(state, "finish"))
+
+
+def results_ready(state: JobState, event: Computed) -> Outcome:
+    """The own target parameters are stored: say done. The provider's part of the intercept goes along."""
+    state = change(state, results=event.blobs)
+    output = output_of(event.output)
+    said = schemas.JobDone(
+        iterations=state.iteration,
+        converged=state.converged,
+        agreement=state.agreement,
+        constant=0.0 if is_business(state) or state.several else output["constant"],
+    )
+    sends = tell_all(state, said)
+    if state.several and not is_business(state):
+        part = Send(message=schemas.InterceptPart(masked=output["masked"]), recipient=state.terms_of.business)
+        sends = (part, *sends)
+    state, effects = _finish_when_ready(state)
+    return state, (*sends, *effects)
+
+
+def part_received(state: JobState, message: schemas.InterceptPart, sender: str) -> Outcome:
+    """A provider's part of the intercept, which only the sum of all tells."""
+    peer = state.peer(sender)
+    expect(not peer.intercept_part, "part_repeated", f"{peer.name} sent two parts of the intercept")
+    return with_peer(state, change(peer, intercept_part=message.masked)), ()
+
+
+def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Outcome:
+    """A partner is done; it must have derived the same shared scalars."""
+    peer = state.peer(sender)
+    # Among three, one may be done while this party still waits for another's row: judged when that is here.
+    expect(
+        state.phase is Phase.CLOSING or state.several,
+        "unexpected_message",
+        f"job.done from {peer.name} while {state.role} {state.me} is {state.phase.value}",
+    )
+    expect(peer.said is None, "done_repeated", f"{peer.name} said job.done twice")
+    expect(
+        not state.several or not (message.constant or (is_business(state) and not peer.intercept_part)),
+        "constant_wrong",
+        f"{peer.name} says its part of the intercept in the clear, or not at all",
+    )
+    said = (message.iterations, message.converged, message.agreement)
+    peer = change(peer, said=said, constant=message.constant)
+    state = with_peer(state, peer)
+    if state.phase is not Phase.CLOSING:
+        return state, ()
+    _check_agreement(state, peer)
+    return _results_when_told(state) if is_business(state) else _finish_when_ready(state)
+
+
+def _check_agreement(state: JobState, peer: Peer) -> None:
+    expect(
+        peer.said in (None, (state.iteration, state.converged, state.agreement)),
+        "agreement_differs",
+        f"{peer.name} derived other step coefficients: its software or its journal differs from this party's",
+    )
+
+
+def _finish_when_ready(state: JobState) -> Outcome:
+    if not state.results or any(peer.said is None for peer in state.peers):
+        return state, ()
+    return change(state, phase=Phase.DONE), (Finish(outcome="done", results=state.results),)

@@ -1,0 +1,152 @@
+"""One business and several providers, machines and compute functions whole: the chain, the masks, the common rows."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+
+from protocol.contract import FurtherProvider, encode_contract, job_id
+from services.snapshot import pack_snapshot
+from services.tables import Table
+from tests.protocol.test_contract import contract
+from tests.services.pair import Pair, Side, a_side
+
+ROWS, MARKS = 400, ("insecure", "small_sample", "few_columns")
+L2 = 0.05
+
+
+def names(count: int) -> list[str]:
+    """Names of so many providers, in an order that is not the alphabet's."""
+    return [f"provider-{'dacbhgfe'[number]}" for number in range(count)]
+
+
+def table(generator: np.random.Generator, columns: int, prefix: str) -> Table:
+    """Columns of numbers for the same people, in an order of their own."""
+    return Table(
+        identifiers=[f"person-{number:05d}" for number in range(ROWS)],
+        columns=tuple(f"{prefix}{j}" for j in range(columns)),
+        values=generator.normal(size=(ROWS, columns)),
+        label=None,
+    )
+
+
+class Town:
+    """Tables of a business and some providers, of whom each also has people that nobody else has."""
+
+    def __init__(self, providers: int, task: str, seed: int = 5) -> None:
+        generator = np.random.default_rng(seed)
+        self.task = task
+        self.business = table(generator, 3, "b")
+        self.providers = [table(generator, 2 + number % 2, f"p{number}") for number in range(providers)]
+        self.joined = np.hstack([self.business.values, *(one.values for one in self.providers)])
+        # Every provider's ten largest scores are clipped, which of so few rows is a lot: small scores keep it harmless.
+        score = 0.5 + self.business.values @ [0.6, -0.4, 0.5] + 0.15 * self.joined[:, 3:].sum(axis=1)
+        self.label = {
+            "logistic": lambda: (generator.uniform(size=ROWS) < 1 / (1 + np.exp(-score))).astype(float),
+            "linear": lambda: score + generator.normal(size=ROWS),
+            "poisson": lambda: generator.poisson(np.exp(np.clip(0.5 * score, -3, 2))).clip(0, 16).astype(float),
+        }[task]()
+
+    def optimum(self) -> tuple[float, np.ndarray]:
+        """Intercept and coefficients that scikit-learn finds on the joined table."""
+        model: Any = {
+            "logistic": lambda: LogisticRegression(C=1 / (L2 * ROWS), tol=1e-10, max_iter=2000),
+            "linear": lambda: Ridge(alpha=L2 * ROWS),
+            "poisson": lambda: PoissonRegressor(alpha=L2, tol=1e-10, max_iter=2000),
+        }[self.task]()
+        model.fit(self.joined, self.label)
+        return float(np.ravel(model.intercept_)[0]), np.ravel(model.coef_)
+
+
+def shuffled(one: Table, label: Any, seed: int, own: int) -> Table:
+    """The people in another order, and `own` strangers among them."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(ROWS + own)
+    identifiers = [*one.identifiers, *(f"stranger-{seed}-{number}" for number in range(own))]
+    values = np.vstack([one.values, generator.normal(size=(own, one.values.shape[1]))])
+    labels = None if label is None else np.concatenate([label, np.zeros(own)])[order]
+    return Table(
+        identifiers=[identifiers[row] for row in order], columns=one.columns, values=values[order], label=labels
+    )
+
+
+def write(one: Table, path: Path) -> None:
+    lines = [",".join(["id", *one.columns])]
+    lines += [",".join([name, *map(repr, row)]) for name, row in zip(one.identifiers, one.values.tolist(), strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def stage(directory: Path, town: Town, seed: int = 0, **changes: Any) -> Pair:
+    """All parties, the job submitted."""
+    sides: list[Side] = []
+    for name, one in zip(names(len(town.providers)), town.providers, strict=True):
+        source = directory / f"{name}.csv"
+        write(shuffled(one, None, len(sides) + 10, 7 + len(sides)), source)
+        settings = {
+            "policy": {"marks": list(MARKS), "tasks": ["logistic", "linear", "poisson", "gamma", "tweedie"]},
+            "datasets": {f"of-{name}": {"source": str(source), "id": "id"}},
+            "noise_seed": "",
+        }
+        sides.append(a_side(directory / name, name, "provider", settings, f"{seed}/{name}"))
+    own = {"policy": {"marks": list(MARKS)}, "datasets": {}, "noise_seed": ""}
+    business = a_side(directory / "business", "business-a", "business", own, f"{seed}/business")
+    rows = shuffled(town.business, town.label, 3, 5)
+    first, *further = sides
+    agreed = contract(
+        business_key=business.identity.public.digest(),
+        provider=first.name,
+        provider_key=first.identity.public.digest(),
+        provider_dataset=f"of-{first.name}",
+        further=tuple(
+            FurtherProvider(name=side.name, key=side.identity.public.digest(), dataset=f"of-{side.name}")
+            for side in further
+        ),
+        business_rows=len(rows.identifiers),
+        business_columns=len(rows.columns),
+        task=town.task,
+        label_bound=16.0 if town.task != "logistic" else 1.0,
+        l2=L2,
+        max_iterations=30,
+        key_bits=512,
+        marks=MARKS,
+        **{"release_noise": 0.0, "chunk_rows_max": 60, "align_chunk_items": 150, "tolerance": 1e-4, **changes},
+    )
+    data = encode_contract(agreed)
+    pair = Pair(business, *sides, seed=seed)
+    pair.start(job_id(data), data, pack_snapshot(rows), len(rows.identifiers))
+    return pair
+
+
+def parameters(pair: Pair) -> list[dict[str, Any]]:
+    """All parties' parameters.json, the business's first."""
+    found = []
+    for side in pair.sides:
+        assert side.finish is not None, (side.name, side.state.phase)
+        assert side.finish.outcome == "done", (side.name, side.finish)
+        found.append(msgspec.json.decode(side.blobs[side.finish.results[0].sha256]))
+    return found
+
+
+def distance(pair: Pair, town: Town) -> float:
+    """How far the model is from the optimum, relative to its size."""
+    found = parameters(pair)
+    coefficients = [value for one in found for value in one["coefficients"].values()]
+    intercept, best = town.optimum()
+    reference = np.array([intercept, *best])
+    return float(
+        np.linalg.norm(np.array([found[0]["intercept"], *coefficients]) - reference) / np.linalg.norm(reference)
+    )
+
+
+@pytest.mark.parametrize("task", ["logistic", "linear", "poisson"])
+@pytest.mark.parametrize("providers", [1, 2, 3])
+def test_the_model_is_the_one_that_scikit_learn_finds_on_the_joined_table(
+    tmp_path: Path, providers: int, task: str
+) -> None:
+    town = Town(providers, task)
+    pair = stage(tmp_path, town)
+    pair.run()
+    assert distance(pair, town) < 0.02
