@@ -81,7 +81,7 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
     for k, (one, history) in enumerate(zip(curved, local, strict=True)):
         block = curvatures.solve(one, said[1 - k], rows, business=k == 0)
         names = [f"{'bp'[k]}{j}" for j in range(len(history.scales) - int(history.intercept))]
-        estimates += inference.table(names, history, block, dispersion=scale)
+        estimates += inference.table(names, history, block, rows, dispersion=scale)
     return Inferred(outcome, tuple(estimates), scale * local[0].label_unit ** 2, cost)
 
 

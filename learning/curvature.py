@@ -78,13 +78,15 @@ class Block:
     """Own block of the joint estimate: `change` of the weights by the Newton step, `covariance` (d, d) of them.
 
     For a dispersion of 1. `covariance_noise` (d,): standard deviation that release noise puts on each variance
-    (infinite where other columns determine one), `change_noise` (d,): on each weight.
+    (infinite where other columns determine one), `change_noise` (d,): on each weight. `decrement`: length of the joint
+    Newton step in standard errors, `sqrt(n g^T H^-1 g)`.
     """
 
     change: Vector
     covariance: Vector
     covariance_noise: Vector
     change_noise: Vector
+    decrement: float
 
 
 def entropy_needed(columns: int) -> int:
@@ -268,6 +270,7 @@ def solve(curvature: Curvature, other: Summary, rows: int, *, business: bool) ->
     towards = solve_lower(factor, np.array(other.gradient))
     slopes = slopes - np.array([_dot(row, towards) for row in half])
     step = _solve(lower, slopes)
+    decrement = math.sqrt(max(0.0, rows * (_dot(towards, towards) + _dot(slopes, step))))
     change = -np.array([_dot(step, column) for column in directions.T])
     weights = np.array([_solve(lower, column) for column in directions.T])  # row j: q_j = S^-1 a_j
     covariance = _times(weights, directions) / rows
@@ -287,6 +290,7 @@ def solve(curvature: Curvature, other: Summary, rows: int, *, business: bool) ->
         covariance=covariance,
         covariance_noise=np.sqrt(variances) / rows,
         change_noise=np.sqrt(noise**2 + (other.noise * r_size) ** 2),
+        decrement=decrement,
     )
 
 

@@ -24,12 +24,14 @@ Vector = NDArray[np.float64]
 
 P_ERROR_MAX: Final = 0.05
 DEVIATIONS: Final = 2.0
-LINK_DEVIATION: Final = 0.003
+LINK_DEVIATION: Final = 0.002
 """Of z: what the expansion of the gradient at the target parameters is off by."""
-CURVATURE_DEVIATION: Final = 0.001
+CURVATURE_DEVIATION: Final = 0.0005
 """Of a standard error, relative: what the expansion of the curvature is off by."""
 CONFIDENCE_95: Final = 1.959963984540054
+SECOND_ORDER: Final = 2.0
 NOT_REPORTED: Final = "not reported (release noise)"
+NOT_CONVERGED: Final = "not reported (not converged)"
 INTERCEPT: Final = "intercept at the mean of all columns"
 
 
@@ -68,26 +70,30 @@ def p_value_error(z: float, deviation: float) -> float:
 
 
 def table(
-    names: Sequence[str], history: LocalHistory, block: Block, *, dispersion: float = 1.0
+    names: Sequence[str], history: LocalHistory, block: Block, rows: int, *, dispersion: float = 1.0
 ) -> tuple[Estimate, ...]:
     """The party's table; `names` of its columns without the intercept, which comes first where there is one.
 
-    `dispersion` in units of `label_unit` squared.
+    `dispersion` in units of `label_unit` squared. A Newton step of `decrement` errors leaves some of second order: the
+    change of curvature along it, about the mean of what it does to scores, `decrement / sqrt(n)`, times the step. After
+    a training that stopped far from the optimum this hides p-values as release noise does.
     """
     every = [INTERCEPT, *names] if history.intercept else list(names)
     unit = history.label_unit
     weights = (history.weights + block.change) * unit
+    decrement = block.decrement / math.sqrt(max(dispersion, np.finfo(float).tiny))
+    left = SECOND_ORDER * decrement * decrement / math.sqrt(rows)
     found = []
     for j, name in enumerate(every):
         variance = float(block.covariance[j, j]) * dispersion
         noise = float(block.covariance_noise[j]) * dispersion
-        found.append(
-            _estimate(name, float(weights[j]), variance * unit**2, noise * unit**2, float(block.change_noise[j]) * unit)
-        )
+        noise_here = float(block.change_noise[j]) * unit
+        found.append(_estimate(name, float(weights[j]), variance * unit**2, noise * unit**2, noise_here, left))
     return tuple(found)
 
 
-def _estimate(name: str, value: float, variance: float, variance_noise: float, noise: float) -> Estimate:
+def _estimate(name: str, value: float, variance: float, variance_noise: float, noise: float, left: float) -> Estimate:
+    """`left`: how far the optimum may still be away, in errors."""
     usable = variance > 0.0 and math.isfinite(variance) and DEVIATIONS * variance_noise < variance
     if not usable:
         nothing = {key: None for key in ("error", "error_noise", "z", "p", "p_at_most", "lower", "upper")}
@@ -101,7 +107,7 @@ def _estimate(name: str, value: float, variance: float, variance_noise: float, n
     error = math.sqrt(variance)
     relative = math.hypot(variance_noise / (2.0 * variance), CURVATURE_DEVIATION)
     z = value / error
-    deviation = DEVIATIONS * math.hypot(math.hypot(noise / error, LINK_DEVIATION), z * relative)
+    deviation = DEVIATIONS * math.hypot(noise / error, LINK_DEVIATION, z * relative) + left
     reported = p_value_error(z, deviation) <= P_ERROR_MAX
     return Estimate(
         name=name,
@@ -114,7 +120,7 @@ def _estimate(name: str, value: float, variance: float, variance_noise: float, n
         p_at_most=two_sided(max(0.0, abs(z) - deviation)),
         lower=value - CONFIDENCE_95 * error,
         upper=value + CONFIDENCE_95 * error,
-        note="" if reported else NOT_REPORTED,
+        note="" if reported else NOT_CONVERGED if left > deviation / 2.0 else NOT_REPORTED,
     )
 
 

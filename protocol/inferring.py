@@ -40,11 +40,6 @@ def _columns(state: JobState) -> tuple[int, int]:
     return (own, partner) if is_business(state) else (partner, own)
 
 
-def turns(state: JobState) -> int:
-    """How many turns there are: the gradient, and the directions of both parties."""
-    return 1 + sum(_columns(state))
-
-
 def owner(state: JobState) -> str:
     """Whose direction this turn is about: `business`, `provider`, or `slope` in turn 0; empty outside of the stage."""
     if state.inference is None:
@@ -81,7 +76,7 @@ def start(state: JobState, combination: tuple[float, ...], reason: str) -> Outco
         state,
         stop_reason=reason,
         combination=combination,
-        inference=Inference(iterations=state.iteration),
+        inference=Inference(iterations=state.iteration, turns=1 + sum(_columns(state))),
     )
     return _turn(state)
 
@@ -130,7 +125,7 @@ def differentiate(state: JobState) -> Outcome:
     """Both halves of the turn's gradient are there: read it."""
     current, features = state.inference, state.features
     assert current is not None
-    last = current.turn + 1 == turns(state)
+    last = current.turn + 1 == current.turns
     task = compute(
         f"curvature.gradient/{state.iteration}",
         "curvature.gradient",
@@ -174,7 +169,7 @@ def block_received(state: JobState, message: schemas.CurvatureBlock, sender: str
     """What the partner knows of its own block."""
     current = state.inference
     expect(
-        current is not None and current.turn + 1 == turns(state),
+        current is not None and current.turn + 1 == current.turns,
         "unexpected_message",
         f"curvature.block from {sender} before the last turn",
     )

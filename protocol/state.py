@@ -210,12 +210,13 @@ class Round(Record, frozen=True, kw_only=True):
 
 
 class Inference(Record, frozen=True, kw_only=True):
-    """The inference stage: `iterations` of training before it, the present `turn`, and what it has found.
+    """The inference stage: `iterations` of training before it, the present one of `turns`, and what it has found.
 
     `told` and `partner_told`: digests of the own and the partner's `curvature.block`.
     """
 
     iterations: int
+    turns: int
     turn: int = -1
     curvature: BlobRef | None = None
     along: BlobRef | None = None

@@ -131,7 +131,17 @@ def send_in_order(
 
 
 def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, waits_for: str = "") -> Progress:
-    """A progress effect with the iteration filled in."""
+    """A progress effect with the iteration filled in; the turns of the inference stage count by themselves."""
+    current = state.inference
+    if current is not None and stage == "train":
+        return Progress(
+            stage="infer",
+            iteration=current.turn + 1,
+            iterations=current.turns,
+            done=done,
+            total=total,
+            waits_for=waits_for,
+        )
     return Progress(
         stage=stage,
         iteration=state.iteration,

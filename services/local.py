@@ -97,6 +97,7 @@ class LocalResult:
     cpu_seconds_train: float = 0.0
     peak_bytes: dict[str, int] = field(default_factory=dict)
     journal_train: dict[str, dict[str, float]] = field(default_factory=dict)
+    inference: dict[str, bytes] = field(default_factory=dict)
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -361,6 +362,11 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
         journal_train={
             who: {name: value - first["journal"][name] for name, value in last["journal"].items()}
             for who, first, last in zip(views, began, status, strict=False)
+        },
+        inference={
+            who: file.read_bytes()
+            for who, view in views.items()
+            if (file := Path(view["results"]) / "inference.json").exists()
         },
     )
 

@@ -1,7 +1,7 @@
 """Plots for people: how a job converged, how well a model ranks and how well it is calibrated."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from learning import ranking
 from learning.evaluation import Evaluation
+from learning.inference import INTERCEPT, Estimate
 
 T = TypeVar("T")
 
@@ -166,4 +167,33 @@ def plot_calibration(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
     axes.set_ylabel("observed: mean label of a bin")
     axes.legend(frameon=False, loc="upper left")
     axes.set_title("Calibration")
+    _finish(figure, path, axes)
+
+
+def plot_coefficients(path: Path, estimates: Sequence[Estimate]) -> None:
+    """Estimates with their 95 % intervals, each in units of its own error: how many errors it is away from zero.
+
+    Coefficients of columns of different units cannot share an axis; their z-values can. The intercept is left out; a
+    coefficient without an error is a hollow mark at zero.
+    """
+    estimates = [one for one in estimates if one.name != INTERCEPT]
+    names = [one.name if len(one.name) <= 32 else one.name[:31] + "…" for one in estimates]
+    places = np.arange(len(estimates))[::-1]
+    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.28 * len(estimates)))
+    axes.axvline(0.0, color=QUIET, linewidth=1)
+    for place, one in zip(places, estimates, strict=True):
+        if one.z is None:
+            axes.plot([0.0], [place], "o", color=QUIET, markerfacecolor="white")
+            continue
+        clear = one.p_at_most is not None and one.p_at_most < 0.05
+        colour = BUSINESS_COLOUR if clear else QUIET
+        axes.plot([one.z - 1.96, one.z + 1.96], [place, place], "-", color=colour, linewidth=1.5)
+        axes.plot([one.z], [place], "o", color=colour)
+    axes.plot([], [], "o-", color=BUSINESS_COLOUR, label="p < 0.05")
+    axes.plot([], [], "o-", color=QUIET, label="not clear")
+    axes.set_yticks(places, names)
+    axes.set_ylim(-0.7, len(estimates) - 0.3)
+    axes.set_xlabel("estimate in standard errors, with its 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _finish(figure, path, axes)

@@ -6,7 +6,7 @@ has them in one place.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from learning.family import Family
 from learning.preparation import FittedPreparation
 from learning.preparing import apply
 from learning.targets import Targets
-from services import evaluation_files, reference
+from services import evaluation_files, inference_files, reference
 from services.models.version import target_of
 from services.plots import plot_convergence
 from services.product_count import Products, products_per_row
@@ -46,6 +46,7 @@ class Finished:
     tolerance: float
     backend: str
     transport: str
+    inference: dict[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def of_business(self) -> dict[str, Any]:
@@ -214,7 +215,10 @@ def json_object(finished: Finished) -> dict[str, Any]:
 
 
 def write_outputs(directory: Path, finished: Finished) -> None:
-    """Per party parameters.json and history.json; for both the evaluation (`evaluation_files`) and convergence.png."""
+    """Per party parameters.json, history.json and, if asked for, its standard errors (`inference_files`).
+
+    For both the evaluation (`evaluation_files`) and convergence.png.
+    """
     for who, parameters in (
         ("business", finished.parameters_business),
         ("provider", finished.parameters_provider),
@@ -222,6 +226,8 @@ def write_outputs(directory: Path, finished: Finished) -> None:
         (directory / who).mkdir(parents=True, exist_ok=True)
         (directory / who / "parameters.json").write_bytes(parameters)
         (directory / who / "history.json").write_bytes(finished.history)
+        if who in finished.inference:
+            inference_files.write(directory / who, finished.inference[who])
     plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
     label, scores = finished.joined[2], finished.scores
     curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services import inference_files
 from services.plain_text import plain
 from services.report import Comparison, Finished, compare
 
@@ -15,6 +16,8 @@ def show(finished: Finished, out: Console) -> Comparison:
     comparison = compare(finished)
     out.print(_parameters("The business learned", finished.of_business))
     out.print(_parameters("The provider learned", finished.of_provider))
+    for who, file in finished.inference.items():
+        out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
     out.print(_quality(finished, comparison))
     out.print(_cost(finished))
     return comparison
@@ -47,7 +50,9 @@ def _cost(finished: Finished) -> Table:
     short, long = finished.products_per_row
     seconds = finished.seconds
     table = Table(title="Cost", title_justify="left", box=None, show_header=False, padding=(0, 2))
-    stages = ", ".join(f"{name} {seconds[name]:.1f}" for name in ("align", "encrypt_features", "train"))
+    stages = ", ".join(
+        f"{name} {seconds[name]:.1f}" for name in ("align", "encrypt_features", "train", "infer") if name in seconds
+    )
     table.add_row("seconds", f"{seconds['total']:.1f}  ({stages})")
     table.add_row("core-seconds", f"{finished.core_seconds:.1f}")
     table.add_row("ciphertexts per row", f"{finished.ciphertexts_per_row}")

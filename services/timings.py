@@ -12,7 +12,8 @@ from services.journal_schema import events
 
 ALIGNED = ("computed:features.quantise", "computed:keys.generate")
 ENCRYPTED = ("computed:score",)
-TRAINED = ("computed:results",)
+TRAINED = ("computed:curvature.score", "computed:results")
+INFERRED = ("computed:results",)
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class StageTimes:
     def read(self, connection: Connection, job: str) -> dict[str, float]:
         """Seconds of `align`, `encrypt_features`, `train` and `total` so far; a stage not reached is 0.
 
+        `infer` is there in jobs that come to standard errors.
+
         A stage ends with the first event of the next one, so waits count where they were spent.
         """
         seen = self._seen.setdefault(job, _Seen())
@@ -50,13 +53,15 @@ class StageTimes:
                 seen.marks.setdefault(label_of(event), row.at)
         if seen.position == 0:
             return {"total": 0.0, "align": 0.0, "encrypt_features": 0.0, "train": 0.0}
-        aligned, encrypted, trained = (
+        aligned, encrypted, trained, inferred = (
             min((seen.marks[label] for label in labels if label in seen.marks), default=seen.last)
-            for labels in (ALIGNED, ENCRYPTED, TRAINED)
+            for labels in (ALIGNED, ENCRYPTED, TRAINED, INFERRED)
         )
+        infers = TRAINED[0] in seen.marks
         return {
             "total": seen.last - seen.began,
             "align": aligned - seen.began,
             "encrypt_features": encrypted - aligned,
             "train": trained - encrypted,
+            **({"infer": inferred - trained} if infers else {}),
         }

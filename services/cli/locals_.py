@@ -73,6 +73,7 @@ def _parties(
                 retention=(job.get("retention", "digests"),),
                 declare=declare,
                 noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
+                inference=bool(job.get("inference", False)),
             )
             for role, name in NAMES.items()
         )
@@ -137,6 +138,9 @@ def local(
     offset: Annotated[str, typer.Option(help="Column with scores that rows begin with.")] = "",
     balanced: Annotated[bool, typer.Option("--balanced", help="Weigh both classes alike.")] = False,
     tweedie_power: Annotated[float, typer.Option(help="p of the variance mean^p, for tweedie: 1 to below 2.")] = 0.0,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="Standard errors and p-values after training (docs/inference.md).")
+    ] = False,
     small_sample: Annotated[bool, typer.Option("--small-sample", help="Lift the rules for small samples.")] = False,
     few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
     noise_seed: Annotated[str, typer.Option(help="Reproducible release noise, for comparing runs.")] = "",
@@ -166,6 +170,7 @@ def local(
         "tweedie_power": tweedie_power,
         **{name: column for name, column in beside.items() if column},
         "class_weight": "balanced" if balanced else "",
+        "inference": inference,
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(
@@ -205,6 +210,7 @@ def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, bro
         tolerance=job.get("tolerance", DEFAULT_TOLERANCE),
         backend=backends.select().name,
         transport="embedded" if broker == "embedded" else "amqp",
+        inference=result.inference,
     )
 
 

@@ -19,6 +19,7 @@ STAGES = {
     "align": "aligning samples",
     "encrypt_features": "encrypting features",
     "train": "training",
+    "infer": "standard errors",
     "score": "scoring",
     "serve": "answering lookups",
     "finish": "writing target parameters",

@@ -175,7 +175,7 @@ def table(arguments: dict[str, Any], columns: Sequence[str], history: LocalHisto
         raise TaskRefused("block_wrong", f"curvature.block of the partner: {error}") from None
     own = curvatures.summarise(found, business=business)
     scale = inference.dispersion(facts["task"], own, other, facts["rows"])
-    estimates = inference.table(columns, history, block, dispersion=scale)
+    estimates = inference.table(columns, history, block, facts["rows"], dispersion=scale)
     return {
         "task": facts["task"],
         "role": facts["role"],

@@ -59,6 +59,18 @@ def test_errors_and_p_values_of_both_parties_are_those_of_statsmodels(task):
     assert sum(one.p is not None for one in found.own) >= 2
 
 
+def test_a_training_that_stopped_early_reports_no_p_value_that_its_distance_bends():
+    business, provider, z, generator = data()
+    labels = labels_of("logistic", 6 * z, generator)
+    found = infer(job("logistic", max_iterations=1), business, provider, labels).own
+    best = peer("logistic", np.hstack([business, provider]), labels)
+    notes = [one.note for one in found if one.p is None]
+    assert inference.NOT_CONVERGED in notes
+    for one, p in zip(found, best.pvalues[1:], strict=True):
+        assert one.p is None or one.p == pytest.approx(p, rel=0.05)
+        assert one.p_at_most >= p
+
+
 def test_the_intercept_is_the_score_of_the_mean_row():
     business, provider, z, generator = data()
     labels = labels_of("logistic", z, generator)
