@@ -35,6 +35,12 @@ from protocol.steps import (
 
 SUITE: Final = "X25519-ELL2"
 LOOKAHEAD: Final = 4
+OUTSTANDING_ITEMS: Final = 2**18
+"""Own items that are listed and not answered yet, at most: 8 MiB of points, half a window of bulk.
+
+A chunk is consumed, and credit comes back, when its answer is computed, and an answer is bulk as well. If both parties
+filled their windows with lists, neither could begin an answer.
+"""
 SCORING_ROLES: Final = frozenset({SCORING_BUSINESS, SCORING_PROVIDER})
 
 
@@ -179,10 +185,24 @@ def _own_chunks(state: JobState) -> int:
 
 def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
     """Seal the next `count` chunks of the own list."""
+    state, effects = _list_more(state, name, count)
+    next_state, more = _echo_next(state, name)
+    return next_state, (*effects, *more)
+
+
+def _outstanding_max(state: JobState) -> int:
+    """Own chunks that may wait for their answers: see OUTSTANDING_ITEMS."""
+    if state.several and not is_business(state):
+        return _own_chunks(state)  # the business answers none of several providers, and so none of them waits
+    return max(LOOKAHEAD, OUTSTANDING_ITEMS // state.alignment_terms.align_chunk_items)
+
+
+def _list_more(state: JobState, name: str, count: int) -> Outcome:
+    """Seal up to `count` chunks more, as far as the partner's answers have come."""
     peer, chunks = state.peer(name), _own_chunks(state)
     align = peer.align
     assert align.sorted_list is not None
-    last = min(chunks, align.lists_made + count)
+    last = min(chunks, align.lists_made + count, align.echoes_received + _outstanding_max(state))
     effects = tuple(
         compute(
             task_name(state, "align.list", peer, chunk),
@@ -194,9 +214,7 @@ def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
         )
         for chunk in range(align.lists_made, last)
     )
-    state = aligned(state, peer, change(align, lists_made=last))
-    next_state, more = _echo_next(state, name)
-    return next_state, (*effects, *more)
+    return aligned(state, peer, change(align, lists_made=max(last, align.lists_made))), effects
 
 
 def listed(state: JobState, event: Computed) -> Outcome:
@@ -301,7 +319,9 @@ def echo_received(state: JobState, event: BulkReceived) -> Outcome:
         echoes_received=align.echoes_received + 1,
         echoes_opening=put(align.echoes_opening, event.chunk, event.body),
     )
-    return aligned(state, peer, align), (task,)
+    held_up = align.lists_made - event.chunk >= _outstanding_max(state)
+    state, effects = _list_more(aligned(state, peer, align), peer.name, int(held_up))
+    return state, (task, *effects)
 
 
 def echo_opened(state: JobState, event: Computed) -> Outcome:
