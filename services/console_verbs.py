@@ -71,7 +71,7 @@ class Verbs:
                     f"key partner: {partner!r} is no peer of {self._party.file.name}; add its public identity "
                     "with `warren peer add FILE`"
                 )
-            table = await asyncio.to_thread(business_table, self._party, job)
+            table = await asyncio.to_thread(business_table, self._party, job, request.get("table"))
             salt = secrets.token_bytes(32)
             contract = await asyncio.to_thread(
                 make_contract, job, table, self._party.identity.public, self._party.peers[partner], salt=salt

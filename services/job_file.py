@@ -36,7 +36,7 @@ from protocol.contract import (
     Task,
     check_contract,
 )
-from services.party import ConfigError, Party, read_toml
+from services.party import ConfigError, Dataset, Party, entry_of, read_steps, read_toml
 from services.row_columns import ClassWeight, RowColumns, class_weights
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
 
@@ -105,9 +105,23 @@ def job_from(table: Any, where: str) -> JobFile:
     return job
 
 
-def business_table(party: Party, job: JobFile) -> Table:
-    """The business's table of a job. Raises ConfigError or TableError."""
+def given_table(party: Party, job: JobFile, given: Any) -> dict[str, Any]:
+    """A data set that came with the job and is not in party.toml, as party.toml would have it. Raises ConfigError."""
+    where = "the data set that came with the job"
+    try:
+        dataset = msgspec.convert(given, Dataset)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if dataset.name != job.dataset or dataset.name in party.datasets:
+        raise ConfigError(f"{where}: give it, and the job, a name that no data set of party.toml has")
+    return entry_of(dataset, party.directory, read_steps(dataset, party.directory, where))
+
+
+def business_table(party: Party, job: JobFile, given: Any = None) -> Table:
+    """The business's table of a job, of party.toml or `given` with the job. Raises ConfigError or TableError."""
     datasets = party.datasets
+    if given is not None:
+        datasets[job.dataset] = given_table(party, job, given)
     if job.dataset not in datasets:
         raise ConfigError(
             f"key dataset: {party.file.name} has no data set {job.dataset!r}; party.toml names "

@@ -94,16 +94,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
         """Data sets by name, sources absolute: what the compute functions are told."""
-        return {
-            item.name: {
-                "source": str(self.directory / item.source),
-                "id": item.id,
-                "label": item.label,
-                "columns": list(item.columns),
-                "steps": self.steps.get(item.name, {}),
-            }
-            for item in self.file.dataset
-        }
+        return {item.name: entry_of(item, self.directory, self.steps.get(item.name, {})) for item in self.file.dataset}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -114,6 +105,17 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
             "noise_seed": self.file.noise_seed,
             "threads": self.file.threads or cores(),
         }
+
+
+def entry_of(dataset: Dataset, directory: Path, steps: dict[str, tuple[Step, ...]]) -> dict[str, Any]:
+    """A data set as the readers of tables take it."""
+    return {
+        "source": str(directory / dataset.source),
+        "id": dataset.id,
+        "label": dataset.label,
+        "columns": list(dataset.columns),
+        "steps": steps,
+    }
 
 
 def cores() -> int:
@@ -152,7 +154,11 @@ def load_party(path: Path) -> Party:
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
-    steps = {item.name: read_steps(item, directory, path) for item in file.dataset if item.preparation}
+    steps = {
+        item.name: read_steps(item, directory, f"{path}: data set {item.name}")
+        for item in file.dataset
+        if item.preparation
+    }
     identity = read_identity(directory / (file.identity or f"identity/{file.name}.private.json"))
     if identity.name != file.name:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
@@ -172,9 +178,9 @@ def load_party(path: Path) -> Party:
     )
 
 
-def read_steps(dataset: Dataset, directory: Path, path: Path) -> dict[str, tuple[Step, ...]]:
-    """The preparation of a data set by column, from party.toml or the file it names. Raises ConfigError."""
-    where, table = f"{path}: data set {dataset.name}", dataset.preparation
+def read_steps(dataset: Dataset, directory: Path, where: str) -> dict[str, tuple[Step, ...]]:
+    """The preparation of a data set by column, from itself or the file it names. Raises ConfigError."""
+    table = dataset.preparation
     if isinstance(table, str):
         where = str(directory / table)
         table = read_toml(directory / table)

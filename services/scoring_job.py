@@ -26,10 +26,14 @@ LOOKUP_HOURS: Final = 24.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an operator asks for. `source` empty: the file of the data set that the model was trained on."""
+    """What an operator asks for. `source` empty: the file of the data set that the model was trained on.
+
+    `identifier`: the identifier column of `source`, where that data set is not in party.toml.
+    """
 
     model: str
     source: str = ""
+    identifier: str = ""
     mode: Mode = "batch"
     purpose: str = ""
     provider_dataset: str = ""
@@ -58,7 +62,7 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     terms = version.terms
     if terms.provider not in party.peers:
         raise ConfigError(f"{terms.provider} is no peer of {party.file.name}; add it with `warren peer add FILE`")
-    table, scores = read_and_score(version, *source_of(party, version, asked.source))
+    table, scores = read_and_score(version, *source_of(party, version, asked))
     salt, rows = secrets.token_bytes(32), len(table.identifiers)
     contract = make_contract(party.identity.public, party.peers[terms.provider], version, asked, table, salt)
     return Prepared(
@@ -69,8 +73,10 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     )
 
 
-def source_of(party: Party, version: ModelVersion, source: str) -> tuple[Path, str]:
+def source_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path, str]:
     """(file, identifier column) of the rows to score: those given, or the model's own data set. Raises ConfigError."""
+    if asked.source and asked.identifier:
+        return Path(asked.source), asked.identifier
     name = version.terms.business_dataset
     if name not in party.datasets:
         raise ConfigError(
@@ -78,7 +84,7 @@ def source_of(party: Party, version: ModelVersion, source: str) -> tuple[Path, s
             "the identifier column"
         )
     entry = party.datasets[name]
-    return Path(source or entry["source"]), entry["id"]
+    return Path(asked.source or entry["source"]), entry["id"]
 
 
 def make_contract(

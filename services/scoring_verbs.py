@@ -39,6 +39,7 @@ class ScoringVerbs:
         asked = Asked(
             model=text_of(request, "model"),
             source=text_of(request, "business", ""),
+            identifier=text_of(request, "identifier", ""),
             mode="lookup" if mode == "lookup" else "batch",
             purpose=text_of(request, "purpose", ""),
             provider_dataset=text_of(request, "provider_dataset", ""),

@@ -17,6 +17,8 @@ from services.data_directory import sync_directory
 from services.models.version import ModelDamaged, ModelVersion, decode_version, encode_version
 
 MODELS: Final = "models"
+KEPT_WITHIN_S: Final = 2.0
+_POLL_S: Final = 0.05
 _VERSION: Final = "version"
 _RETIRED: Final = "retired"
 _REASON_LETTERS_MAX: Final = 500
@@ -61,6 +63,15 @@ class ModelStore:
     def has(self, model: str) -> bool:
         """Whether there is a version of this model."""
         return (self.path(model) / _VERSION).exists()
+
+    def await_kept(self, model: str, seconds: float = KEPT_WITHIN_S) -> None:
+        """Give a version the time that its daemon needs to keep it.
+
+        A job is done before its model is a file, and a partner may ask for scores at once.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.has(model) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     def add(self, version: ModelVersion) -> bool:
         """Keep a version, durably; False, and nothing is changed, where there is one."""

@@ -47,8 +47,10 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         return _decline(error.code, error.reason)
     if refused := _judge(context, contract):
         return refused
+    store = ModelStore(context.data_directory)
+    store.await_kept(contract.model)
     try:
-        version = model_for(ModelStore(context.data_directory), contract, context.party)
+        version = model_for(store, contract, context.party)
     except (ModelUnknown, ModelRetired, ModelDamaged) as error:
         code = {ModelUnknown: "model_unknown", ModelRetired: "model_retired"}.get(type(error), "model_damaged")
         return _decline(code, f"{context.party} does not score with model {contract.model}: {code}", str(error))

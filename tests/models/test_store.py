@@ -3,6 +3,7 @@
 import hashlib
 import json
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,16 @@ def test_a_version_is_never_written_again(copied: Callable[[], Recorded]) -> Non
     before = (store.path(kept.version.model) / "version").read_bytes()
     assert not store.add(kept.version)
     assert (store.path(kept.version.model) / "version").read_bytes() == before
+
+
+def test_a_version_that_is_being_kept_is_waited_for(trained: Recorded, tmp_path: Path) -> None:
+    version = store_of(trained, BUSINESS).get(trained.job).version
+    later = ModelStore(tmp_path)
+    keeper = threading.Timer(0.1, later.add, (version,))
+    keeper.start()
+    later.await_kept(trained.job, 60.0)
+    assert later.usable(trained.job) == version
+    keeper.join()
 
 
 def test_a_version_survives_its_bytes_and_no_other_bytes_pass_for_one(trained: Recorded) -> None:
