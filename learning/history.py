@@ -191,6 +191,9 @@ def append_gradient(
     *,
     providers: int = 1,
     sources: int = 1,
+    drawn: Sequence[int] | None = None,
+    against: Sequence[int] | None = None,
+    all_rows: int = 0,
 ) -> tuple[LocalHistory, list[float], float]:
     """Add the gradient at the present weights: (history, m + 1 scalars to send, largest entry to send).
 
@@ -200,6 +203,11 @@ def append_gradient(
     i = 1..m, and the expected square of the release noise in a gradient, measured alike (it depends on own columns
     only), all rounded to 24 significant bits. The largest entry is that of the whitened gradient beyond what release
     noise explains (4 standard deviations). Raises HistoryError for another number of sums.
+
+    `drawn`: the own columns that the iteration updates; of the others the gradient is 0, whatever their sums, and the
+    preconditioner is the inverse of their own block of C. `against`: the former gradients (from 0) whose products are
+    wanted before the new one's with itself; all of them by default. `all_rows`: the rows that the history began with,
+    where the iteration is over some of them: the noise of a mean over fewer rows is larger.
     """
     columns = len(history.scales)
     if len(total) != columns:
@@ -207,8 +215,11 @@ def append_gradient(
     unit = rows * (1 << f_u) * ((1 << value_bits) - 1) ** providers
     mean = np.array([value / unit for value in total]) * history.residual_unit
     gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
-    whitened = solve_lower(history.factor, gradient)
-    direction = solve_upper(history.factor, whitened)
+    if drawn is None:
+        whitened = solve_lower(history.factor, gradient)
+        direction, noise = solve_upper(history.factor, whitened), history.noise
+    else:
+        whitened, direction, noise = _of_block(history, gradient, drawn, rows)
     if history.pull is not None and history.places is not None:
         whitened = whitened + (history.factor * history.pull[:, None]).sum(axis=0)
         history = replace(history, places=np.vstack([history.places, history.weights]))
@@ -217,12 +228,33 @@ def append_gradient(
         whitened=np.vstack([history.whitened, whitened]),
         preconditioned=np.vstack([history.preconditioned, direction]),
     )
-    noise = history.noise * (release_noise * math.sqrt(sources))
-    products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
+    noise = noise * (release_noise * math.sqrt(sources))
+    if all_rows:
+        noise = noise * (all_rows / rows)
+    wanted = history.whitened if against is None else history.whitened[[*against, -1]]
+    products = [math.fsum((row * whitened).tolist()) for row in wanted]
     products.append(math.fsum((noise * noise).tolist()))
     excess = np.abs(whitened) - NOISE_DEVIATIONS * noise
     largest = max(0.0, float(excess.max(initial=0.0)))
     return history, [rounded(product) for product in products], rounded(largest)
+
+
+def _of_block(
+    history: LocalHistory, gradient: Vector, drawn: Sequence[int], rows: int
+) -> tuple[Vector, Vector, Vector]:
+    """Whitened gradient, P g and deviations under noise 1 of the drawn columns, 0 elsewhere: each (d,)."""
+    whitened, direction, noise = np.zeros((3, len(gradient)))
+    if drawn:
+        own = np.array(drawn)
+        factor = history.factor[own]
+        # Rows of the factor times its columns: that part of C, summed in a fixed order.
+        part = np.array([[math.fsum((a * b).tolist()) for b in factor] for a in factor])
+        lower = cholesky(part)
+        whitened[own] = solve_lower(lower, gradient[own])
+        direction[own] = solve_upper(lower, whitened[own])
+        deviations = history.scales[own] * (history.residual_unit * STEPS / (rows * math.sqrt(3.0)))
+        noise[own] = spread_of_solution(lower, deviations)
+    return whitened, direction, noise
 
 
 def rounded(value: float) -> float:

@@ -39,7 +39,8 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     """The shared state after m iterations: the same bytes at both parties.
 
     `gram` has the rows of the lower triangle, `points` the coefficients of w_1..w_m (w_i over g_1..g_(i-1))
-    and, last, those of the point to go to; `steps` the lengths of the steps taken.
+    and, last, those of the point to go to; `steps` the lengths of the steps taken. `starts`: the gradients (from 0)
+    that were the first over another row set than those before.
     """
 
     tolerance: float
@@ -48,6 +49,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[Coefficients, ...] = ((),)
     steps: Coefficients = ()
     link_tolerance: float = LINK_TOLERANCE_MAX
+    starts: tuple[int, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,9 @@ def begin(tolerance: float = DEFAULT_TOLERANCE) -> LoopState:
 
 
 def encode(state: LoopState) -> bytes:
-    """The state as msgpack."""
-    return msgspec.msgpack.encode(state)
+    """The state as msgpack. Row sets are left out where there is one: the bytes of before there were several."""
+    said = {name: getattr(state, name) for name in state.__struct_fields__ if name != "starts" or state.starts}
+    return msgspec.msgpack.encode(said)
 
 
 def decode(data: bytes) -> LoopState:
@@ -83,18 +86,21 @@ def decode(data: bytes) -> LoopState:
     return msgspec.msgpack.decode(data, type=LoopState)
 
 
-def advance(state: LoopState, row: Sequence[float], largest: float, *, last: bool = False) -> tuple[LoopState, Step]:
+def advance(
+    state: LoopState, row: Sequence[float], largest: float, *, last: bool = False, goal: float = 0.0
+) -> tuple[LoopState, Step]:
     """Take in iteration m and derive the next point.
 
     `row`: the parties' m + 1 scalars of `history.append_gradient`, added one by one (business + provider);
-    `largest`: the larger of their largest entries; `last`: whether no iteration may follow.
+    `largest`: the larger of their largest entries; `last`: whether no iteration may follow. With a `goal` the present
+    row set is not the last one: when `largest` is down to it, the next gradient is over another set.
     Raises LoopError for a row of another length, and for products that no gradients have.
     """
     m = len(state.gram) + 1
     if len(row) != m + 1 or not all(math.isfinite(value) for value in row) or row[m - 1] < 0 or row[m] < 0:
         raise LoopError(f"{len(row)} products in iteration {m}: {m + 1} finite ones are expected")
     try:
-        after, step = _advance(state, tuple(row), largest, last=last)
+        after, step = _advance(state, tuple(row), largest, last=last, goal=goal)
     except (ArithmeticError, ValueError):
         raise LoopError(f"the products of iteration {m} are of no gradients") from None
     if not all(math.isfinite(value) for value in (*step.combination, step.scale, step.gradient, step.slope)):
@@ -102,19 +108,22 @@ def advance(state: LoopState, row: Sequence[float], largest: float, *, last: boo
     return after, step
 
 
-def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool) -> tuple[LoopState, Step]:
+def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool, goal: float) -> tuple[LoopState, Step]:
     m = len(row) - 1
     plane = Plane((*state.gram, row[:m]))
-    here = _padded(state.points[-1], m)
-    history = [_padded(point, m) for point in state.points]
+    here = padded(state.points[-1], m)
+    history = [padded(point, m) for point in state.points]
     reference = min(1.0, 2.0 * math.sqrt(plane.gram[0][0]))
-    converged = largest <= state.tolerance * reference
+    ready = largest <= max(goal, state.tolerance * reference)
+    converged = ready and not goal
     stop = converged or last
-    slope = plane.slope(history)
+    first = max(state.starts, default=0)
+    # Slopes and averages of gradients over different rows say nothing.
+    slope = plane.slope(history) if first < m - 1 else (0.0, 0.0)
     target = _retreat(plane, history, slope)
     if target is None:
-        target = _forward(plane, history, row[m], average=stop)
-    target = _bounded(plane, here, target, state.steps)
+        target = _forward(plane, history, row[m], average=stop, starts=state.starts)
+    target = bounded(plane, here, target, state.steps)
     length = plane.length(minus(target, here))
     gradient = math.sqrt(plane.gram[m - 1][m - 1])
     after = LoopState(
@@ -124,6 +133,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool)
         points=(*state.points, target),
         steps=(*state.steps, length),
         link_tolerance=min(LINK_TOLERANCE_MAX, LINK_SHARE * gradient),
+        starts=(*state.starts, m) if goal and ready else state.starts,
     )
     step = Step(
         combination=target,
@@ -150,7 +160,7 @@ class Plane:
         return tuple(dot(row, a) for row in self.gram)
 
     def length(self, a: Coefficients) -> float:
-        """The length of a combination."""
+        """Length in the metric of P."""
         return math.sqrt(max(0.0, dot(a, self.times(a))))
 
     def unit(self, i: int) -> Coefficients:
@@ -167,20 +177,22 @@ class Plane:
 
 
 def dot(a: Sequence[float], b: Sequence[float]) -> float:
-    """The inner product, correctly rounded."""
+    """Inner product, correctly rounded."""
     return math.fsum(x * y for x, y in zip(a, b, strict=True))
 
 
-def _plus(a: Coefficients, factor: float, b: Coefficients) -> Coefficients:
+def plus(a: Coefficients, factor: float, b: Coefficients) -> Coefficients:
+    """`a + factor b`."""
     return tuple(x + factor * y for x, y in zip(a, b, strict=True))
 
 
 def minus(a: Coefficients, b: Coefficients) -> Coefficients:
-    """The difference."""
-    return _plus(a, -1.0, b)
+    """`a - b`."""
+    return plus(a, -1.0, b)
 
 
-def _padded(point: Coefficients, size: int) -> Coefficients:
+def padded(point: Coefficients, size: int) -> Coefficients:
+    """The point over `size` gradients."""
     return point + (0.0,) * (size - len(point))
 
 
@@ -194,19 +206,24 @@ def _retreat(plane: Plane, points: list[Coefficients], slope: tuple[float, float
         return None
     share = max(BACK_MIN, -before / (after - before))
     step = minus(points[plane.size - 1], points[plane.size - 2])
-    return _plus(points[plane.size - 2], share, step)
+    return plus(points[plane.size - 2], share, step)
 
 
-def _pairs(
-    plane: Plane, points: list[Coefficients], noise: float
+def pairs_of(
+    plane: Plane, points: list[Coefficients], noise: float, starts: tuple[int, ...] = (), lag: int = 1
 ) -> list[tuple[Coefficients, Coefficients, Coefficients, float]]:
-    """Kept pairs, oldest first: (s, G y, y, s.y). A pair must curve upwards by more than noise can feign."""
+    """Kept pairs, oldest first: (s, G y, y, s.y). A pair must curve upwards by more than noise can feign.
+
+    Both gradients of a pair are over the same rows: they are `lag` apart, and none reaches over one of `starts`.
+    """
     kept = []
-    for k in range(plane.size - 1):
-        s = minus(points[k + 1], points[k])
-        y = minus(plane.unit(k + 1), plane.unit(k))
+    for k in range(plane.size - lag):
+        if k + 1 in starts:
+            continue
+        s = minus(points[k + lag], points[k])
+        y = minus(plane.unit(k + lag), plane.unit(k))
         along = plane.times(s)
-        curvature = along[k + 1] - along[k]
+        curvature = along[k + lag] - along[k]
         square = max(0.0, dot(s, along))
         change = plane.times(y)
         outstanding = curvature > max(CURVATURE_MIN * square, SIGNIFICANCE * math.sqrt(2.0 * noise * square))
@@ -221,32 +238,41 @@ def _median(values: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
 
 
-def _forward(plane: Plane, points: list[Coefficients], noise: float, *, average: bool) -> Coefficients:
+def _forward(
+    plane: Plane, points: list[Coefficients], noise: float, *, average: bool, starts: tuple[int, ...] = ()
+) -> Coefficients:
     """The quasi-Newton step from the present point or, with `average`, from the best average of points."""
     m = plane.size
     point, gradient = points[m - 1], plane.unit(m - 1)
     if average and m > 1 and noise > 0.0:
-        shares = calmest(plane, noise)
+        shares = calmest(plane, noise, max(starts, default=0))
         gradient = shares
         point = (0.0,) * m
         for share, other in zip(shares, points, strict=True):
-            point = _plus(point, share, other)
-    pairs = _pairs(plane, points, noise)
+            point = plus(point, share, other)
+    pairs = pairs_of(plane, points, noise, starts)
     # Shrunk by what of the averaged gradient must be expected to be noise (James, Stein 1961).
     trust = _trust(plane, gradient, noise) if average else 1.0
-    direction, shares_back = tuple(trust * value for value in gradient), []
+    return minus(point, quasi_newton(plane, tuple(trust * value for value in gradient), pairs))
+
+
+def quasi_newton(
+    plane: Plane, gradient: Coefficients, pairs: list[tuple[Coefficients, Coefficients, Coefficients, float]]
+) -> Coefficients:
+    """The inverse Hessian that `pairs` make, times `gradient`: the two loops of L-BFGS on coefficients."""
+    direction, shares_back = gradient, []
     for s, _, y, curvature in reversed(pairs):
         share = dot(plane.times(s), direction) / curvature
         shares_back.append(share)
-        direction = _plus(direction, -share, y)
+        direction = plus(direction, -share, y)
     scale = 1.0
     if pairs:
         scales = [curvature / dot(y, along) for _, along, y, curvature in pairs]
         scale = max(1.0, min(scales[-1], 2.0 * _median(scales)))
     direction = tuple(scale * value for value in direction)
     for (s, along, _, curvature), share in zip(pairs, reversed(shares_back), strict=True):
-        direction = _plus(direction, share - dot(along, direction) / curvature, s)
-    return minus(point, direction)
+        direction = plus(direction, share - dot(along, direction) / curvature, s)
+    return direction
 
 
 def _trust(plane: Plane, shares: Coefficients, noise: float) -> float:
@@ -257,17 +283,25 @@ def _trust(plane: Plane, shares: Coefficients, noise: float) -> float:
 
 
 def calmest(plane: Plane, noise: float, first: int = 0) -> Coefficients:
-    """Shares a_i with sum 1 that minimise `|sum_i a_i g_i|^2 + noise sum_i a_i^2`.
+    """Shares a_i with sum 1 that minimise `|sum_i a_i g_i|^2 + noise sum_i a_i^2`, of gradients from `first` on.
 
     Minimal residual extrapolation (Anderson 1965, Pulay 1980), regularised by what the noise is known to be. Gradients
     before `first` have no share.
     """
     squares = [plane.gram[i][i] for i in range(plane.size)]
     near = [i for i in range(first, plane.size) if squares[i] <= NEAR * (squares[-1] + noise)]
-    m = len(near)
     # The Gram matrix is known to 24 bits: less than that is no guide.
     ridge = noise + ROUNDING * max(squares[i] for i in near)
     rows = [[plane.gram[i][j] + (ridge if i == j else 0.0) for j in near] + [1.0] for i in near]
+    everywhere = [0.0] * plane.size
+    for i, share in zip(near, shares_of(rows), strict=True):
+        everywhere[i] = share
+    return tuple(everywhere)
+
+
+def shares_of(rows: list[list[float]]) -> Coefficients:
+    """The solution of m linear equations (m, m + 1), symmetric and positive, scaled to the sum 1."""
+    m = len(rows)
     for i in range(m):
         for j in range(i + 1, m):
             factor = rows[j][i] / rows[i][i]
@@ -276,16 +310,13 @@ def calmest(plane: Plane, noise: float, first: int = 0) -> Coefficients:
     for i in reversed(range(m)):
         shares[i] = (rows[i][m] - dot(rows[i][i + 1 : m], shares[i + 1 :])) / rows[i][i]
     total = math.fsum(shares)
-    everywhere = [0.0] * plane.size
-    for i, share in zip(near, shares, strict=True):
-        everywhere[i] = share / total
-    return tuple(everywhere)
+    return tuple(share / total for share in shares)
 
 
-def _bounded(plane: Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:
+def bounded(plane: Plane, here: Coefficients, target: Coefficients, steps: Coefficients) -> Coefficients:
     """The target, or the point on the way to it where the step is as long as it may be."""
     if not steps:
         return target
     step = minus(target, here)
     length, most = plane.length(step), GROWTH_MAX * max(steps[-2:])
-    return target if length <= most or length == 0.0 else _plus(here, most / length, step)
+    return target if length <= most or length == 0.0 else plus(here, most / length, step)

@@ -46,9 +46,27 @@ def min_rows(own_columns: int, partner_columns: int) -> int:
     return max(ROWS_MIN, ROWS_PER_COLUMN * (own_columns + partner_columns))
 
 
-def entries_released(iterations: int, receiver_columns: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What an iteration releases at most where it is not a gradient of all columns and a whole row of the Gram matrix.
+
+    `drawn`: columns of the receiver whose gradient it gets. `row`: entries of the row, the noise's included. 0: all.
+    """
+
+    drawn: int = 0
+    row: int = 0
+
+
+WHOLE: Final = Tariff()
+
+
+def entries_released(iterations: int, receiver_columns: int, tariff: Tariff = WHOLE) -> int:
     """Numbers that a receiver with so many columns gets in so many iterations."""
-    return iterations * receiver_columns + iterations * (iterations + 3) // 2
+    columns = min(receiver_columns, tariff.drawn or receiver_columns)
+    rows = iterations * (iterations + 3) // 2
+    if tariff.row:
+        rows = sum(min(iteration + 1, tariff.row) for iteration in range(1, iterations + 1))
+    return iterations * columns + rows
 
 
 def inference_entries(receiver_columns: int, sender_columns: int) -> int:
@@ -76,6 +94,7 @@ def iterations_allowed(
     former: Sequence[FormerRelease] = (),
     row_sets: NDArray[np.bool_] | None = None,
     reserved: int = 0,
+    tariff: Tariff = WHOLE,
 ) -> int:
     """Iterations that this party allows the partner, at most `max_iterations`; 0 when nothing is left.
 
@@ -111,7 +130,7 @@ def iterations_allowed(
         )
     left = entries_allowed(rows) - reserved - sum(job.entries for job in former)
     allowed = 0
-    while allowed < max_iterations and entries_released(allowed + 1, partner_columns) <= left:
+    while allowed < max_iterations and entries_released(allowed + 1, partner_columns, tariff) <= left:
         allowed += 1
     return allowed
 

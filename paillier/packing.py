@@ -4,7 +4,7 @@ Masked residuals are read UNSIGNED: the sum with a mask uniform mod N is a numbe
 read SIGNED: sums of positive and negative features around zero. Two functions, never one with a switch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,7 @@ def window_values(
     stream: RandomStream,
     noise_stream: RandomStream,
     release_noise: float,
+    hidden: Collection[int] = (),
 ) -> list[int]:
     """What is added to the plaintexts of a cross term so that the reply tells the gradient and no more.
 
@@ -99,11 +100,15 @@ def window_values(
     e_high (from `stream`) uniform in [0, 2^(L-W-2)). Above the last column: a number that is uniform up to
     `modulus`, because a receiver who cheats has no reason to leave empty what should be. Raises BudgetError for a
     release noise outside [0, 1].
+
+    `hidden`: columns whose sums the reply must not tell: a number that is uniform in [0, 2^W) more.
     """
     slots, width = budget.columns_per_ciphertext, budget.feature_slot
     noise = budget.noise_bound(release_noise)
     lows = noise_stream.many_below(2 * noise + 1, columns)
     highs = stream.many_below(1 << budget.high_bits, columns)
+    for at in sorted(hidden):
+        lows[at] += stream.below(1 << budget.share_bits)
     windows = []
     for first in range(0, columns, slots):
         used = range(first, min(first + slots, columns))
@@ -138,12 +143,13 @@ def read_gradient(
     own: Sequence[int],
     *,
     release_noise: float = DEFAULT_RELEASE_NOISE,
+    hidden: Collection[int] = (),
 ) -> list[int]:
     """X^T r + noise, one number per column, from a decrypted cross term and one's own part of the sum.
 
     `own` is X^T (own share), or the `read_slots` of a second reply where this party holds no share. The sum
     is reduced modulo 2^W around zero. Raises BudgetError, naming the slot, for one beyond its bounds or a
-    gradient beyond rows * 32767 * 2^RB plus noise.
+    gradient beyond rows * 32767 * 2^RB plus noise. `hidden` columns, of which the reply tells nothing, become 0.
     """
     slots = read_slots(plaintexts, columns, budget, modulus)
     if len(own) != columns:
@@ -152,7 +158,7 @@ def read_gradient(
     bound = budget.gradient_bound + 2 * budget.noise_bound(release_noise)
     gradient = []
     for at, (slot, part) in enumerate(zip(slots, own, strict=True)):
-        entry = (slot + part + half) % period - half
+        entry = 0 if at in hidden else (slot + part + half) % period - half
         if abs(entry) > bound:
             raise BudgetError(f"slot {at}: the gradient is beyond its bound")
         gradient.append(entry)

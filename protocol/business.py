@@ -7,6 +7,7 @@ from protocol import aligning, dividing, inferring, iterating
 from protocol.contract import INFERENCE_COLUMNS_MAX, contract_digest, decode_contract
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
+from protocol.samples import rows_now, sample_arguments, tolerance_arguments
 from protocol.state import JobState, Peer, Phase
 from protocol.steps import (
     Outcome,
@@ -158,6 +159,7 @@ def _plan_when_ready(state: JobState) -> Outcome:
             "loop": state.loop,
             "job": job_arguments(state),
             **inferring.arguments(state),
+            **tolerance_arguments(state),
         },
     )
     return change(state, round=current), (task,)
@@ -176,7 +178,7 @@ def planned(state: JobState, event: Computed) -> Outcome:
         chunks=chunks,
     )
     state, effects = _encrypt_terms(change(state, phase=Phase.LINKING, round=current))
-    return state, (*effects, progress(state, "train", total=state.rows))
+    return state, (*effects, progress(state, "train", total=rows_now(state)))
 
 
 def _encrypt_terms(state: JobState) -> Outcome:
@@ -200,13 +202,14 @@ def _encrypt_terms(state: JobState) -> Outcome:
                     "chunk": made,
                     "chunks": current.chunks,
                     "first_row": first,
-                    "rows": min(current.rows_per_chunk, state.rows - first),
+                    "rows": min(current.rows_per_chunk, rows_now(state) - first),
                     "terms": current.terms,
                     "stretch": current.stretch,
                     "bound": current.bound,
                     "spread": current.spread,
                     "job": job_arguments(state),
                     **inferring.arguments(state),
+                    **sample_arguments(state),
                 },
                 (current.scores, state.features.label, *inferring.along(state)),
                 sends_bulk=True,
@@ -233,7 +236,7 @@ def share_received(state: JobState, event: BulkReceived) -> Outcome:
     current, chunk, holder = state.round, event.chunk, sender_of(state, event)
     expect_chunk(event, holder, "share_sequence", due=current.received, chunks=current.chunks)
     first = chunk * current.rows_per_chunk
-    rows = min(current.rows_per_chunk, state.rows - first)
+    rows = min(current.rows_per_chunk, rows_now(state) - first)
     others, blobs = iterating.cross_inputs(state, first, rows)
     assert state.features.matrix is not None
     task = compute(
@@ -264,9 +267,9 @@ def share_opened(state: JobState, event: Computed) -> Outcome:
     state = iterating.accumulate(state, output_of(event.output))
     current = change(state.round, in_work=put(state.round.in_work, chunk, None))
     state = change(state, round=current)
-    done = min(state.rows, current.evaluated * current.rows_per_chunk)
+    done = min(rows_now(state), current.evaluated * current.rows_per_chunk)
     if current.evaluated == current.chunks:
         state, effects = iterating.close_cross(state)
         return state, (consumed, *effects)
     state, effects = _encrypt_terms(state)
-    return state, (consumed, *effects, progress(state, "train", done=done, total=state.rows))
+    return state, (consumed, *effects, progress(state, "train", done=done, total=rows_now(state)))

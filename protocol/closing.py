@@ -7,6 +7,7 @@ from messages import schemas
 from protocol import inferring
 from protocol.effects import Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
+from protocol.samples import tariff_arguments
 from protocol.state import JobState, Peer, Phase
 from protocol.steps import (
     Outcome,
@@ -48,6 +49,7 @@ def _results(state: JobState) -> Outcome:
         "combination": state.combination,
         "constant": 0.0,
         "job": job_arguments(state),
+        **tariff_arguments(state),
     }
     if is_business(state):
         masked_parts = [(peer.intercept_part,) for peer in state.peers]

@@ -11,8 +11,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from learning.blocks import Draw
 from learning.family import VALUE_BITS, VALUE_BITS_MAX, Family, LinkError, check_family, family_of
 from learning.parts import SEED_BYTES, Layout
+from learning.solvers import SampleSet, Solver
 from messages.schemas import Digest, Name, NonNegative
 
 PROTOCOL_VERSION: Final = 1
@@ -26,6 +28,9 @@ KEY_BITS: Final = (2048, 3072, 4096)
 INSECURE_KEY_BITS_MIN: Final = 512
 RELEASE_NOISE: Final = 1 / 32
 CONTRACT_BYTES_MAX: Final = 65_536
+BATCHES_MAX: Final = 16
+ITERATIONS_MAX: Final = {"fraction": 64, "block": 400}
+"""What the state of a job has room for: the history of these loops grows with every iteration."""
 INFERENCE_COLUMNS_MAX: Final = 60
 """Columns of a party in a job with standard errors: each is an iteration, and a summary must fit a message."""
 _REASON_MAX: Final = 500
@@ -49,7 +54,17 @@ FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvatu
 """Fields that describe the generalised linear model, beyond `task`, `label_bound` and `l2` (`learning.family`)."""
 
 LATER_FIELDS: Final[frozenset[str]] = frozenset(
-    {"parts_commitment", "validation", "test", "inference", *FAMILY_FIELDS, "further"}
+    {
+        "parts_commitment",
+        "validation",
+        "test",
+        "inference",
+        *FAMILY_FIELDS,
+        "further",
+        "batches",
+        "draw",
+        "block_share",
+    }
 )
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
 contract from before them keeps its bytes, its digest and its job."""
@@ -80,10 +95,12 @@ class FurtherProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything the parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
 
-    `validation` and `test` are shares of the aligned rows that are kept out of training; `parts_commitment` binds the
-    business to its seed of them (`learning.parts`), and is empty where all rows are trained on alike. `inference`:
-    after training, standard errors of each party's own coefficients (docs/inference.md). `provider` is the first of
-    the chain, `further` are those after it, in its order.
+    `batches`: into how many the training rows are divided, or how many stages they grow in. `draw` and `block_share`:
+    which codes, and what share of all, an iteration of the block solver updates. `validation` and `test` are shares of
+    the aligned rows that are kept out of training; `parts_commitment` binds the business to its seed of all these
+    parts (`learning.parts`), and is empty where all rows are trained on alike. `inference`: after training, standard
+    errors of each party's own coefficients (docs/inference.md). `provider` is the first of the chain, `further` are
+    those after it, in its order.
     """
 
     protocol_version: int
@@ -113,8 +130,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     marks: tuple[Mark, ...] = ()
     align_chunk_items: Annotated[int, Meta(ge=1, le=16_384)] = 8192
     chunk_rows_max: Annotated[int, Meta(ge=1, le=65_536)] = 540
-    sample_set: Literal["full"] = "full"
-    solver: Literal["lbfgs"] = "lbfgs"
+    sample_set: SampleSet = "full"
+    solver: Solver = "lbfgs"
     retention: Retention = "digests"
     parts_commitment: Annotated[bytes, Meta(max_length=32)] = b""
     validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
@@ -128,6 +145,9 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weighted: bool = False
     shifted: bool = False
     l1: NonNegative = 0.0
+    batches: Annotated[int, Meta(ge=1, le=BATCHES_MAX)] = 1
+    draw: Draw = "cyclic"
+    block_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
     further: Annotated[tuple[FurtherProvider, ...], Meta(max_length=PROVIDERS_MAX - 1)] = ()
 
     @property
@@ -174,7 +194,12 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def layout(self) -> Layout:
         """What the aligned rows are divided into."""
-        return Layout(validation=self.validation, test=self.test)
+        return Layout(
+            validation=self.validation,
+            test=self.test,
+            blocks=self.batches,
+            nested=self.sample_set == "growing",
+        )
 
 
 class _Nonce(msgspec.Struct, frozen=True):
@@ -266,13 +291,7 @@ def check_contract(contract: JobContract) -> None:
             f"release noise {contract.release_noise:g} is below {RELEASE_NOISE:g} of a record: exact gradients "
             "give labels away; raise it, or let both parties accept the mark small_sample",
         )
-    if contract.layout.divides != (len(contract.parts_commitment) == SEED_BYTES):
-        raise ContractError(
-            "parts_commitment",
-            "a contract that divides its rows holds a digest of the business's seed for it, and no other does",
-        )
-    if contract.validation + contract.test >= 1.0:
-        raise ContractError("parts", "validation and test leave no rows to train on: lower their shares")
+    _check_samples(contract)
     if contract.business_columns + 1 < 3 and "few_columns" not in contract.marks:
         raise ContractError(
             "few_columns",
@@ -313,4 +332,35 @@ def _check_inference(contract: JobContract) -> None:
             "inference",
             f"standard errors take at most {INFERENCE_COLUMNS_MAX} columns of a party, {contract.business} brings "
             f"{contract.business_columns} and the intercept: use fewer columns, or leave inference out",
+        )
+
+
+def _check_samples(contract: JobContract) -> None:
+    """Parts, sample sets and solver fit each other."""
+    if contract.layout.divides != (len(contract.parts_commitment) == SEED_BYTES):
+        raise ContractError(
+            "parts_commitment",
+            "a contract that divides its rows holds a digest of the business's seed for it, and no other does",
+        )
+    if contract.validation + contract.test >= 1.0:
+        raise ContractError("parts", "validation and test leave no rows to train on: lower their shares")
+    solver, sample_set = contract.solver, contract.sample_set
+    if contract.l1 and (sample_set != "full" or solver != "lbfgs"):
+        raise ContractError(
+            "sample_set", "l1 goes with the solver lbfgs on the sample set full: the proximal loop is of all rows"
+        )
+    if contract.further and solver != "lbfgs":
+        raise ContractError("sample_set", "the solver block is for jobs of one provider")
+    if (sample_set == "full") != (contract.batches == 1) or (solver == "block" and sample_set != "full"):
+        raise ContractError(
+            "sample_set",
+            f"the sample set {sample_set} in {contract.batches} batches with the solver {solver}: fraction and growing "
+            "take 2 or more batches and the solver lbfgs, full takes 1",
+        )
+    most = min(ITERATIONS_MAX.get(name, 1000) for name in (sample_set, solver))
+    if contract.max_iterations > most:
+        raise ContractError(
+            "iterations",
+            f"{contract.max_iterations} iterations; the solver {solver} on the sample set {sample_set} has room for "
+            f"{most}",
         )

@@ -103,20 +103,20 @@ def link_chunks(state: JobState, terms: int) -> tuple[int, int]:
     width = budget_of(state).rows_per_ciphertext
     fits = rows_per_chunk((terms + 1) * cipher_bytes(state), width, BODY_BYTES_MAX)
     most = max(width, min(fits, state.terms_of.chunk_rows_max // width * width))
-    chunks = chunk_count(state.rows, most)
+    chunks = chunk_count(state.round.sample.rows or state.rows, most)
     return rows_of_chunks(state, chunks), chunks
 
 
 def rows_of_chunks(state: JobState, chunks: int) -> int:
-    """Rows in each of `chunks` chunks: the smallest multiple of the packing width that covers all rows.
+    """Rows in each of `chunks` chunks: the smallest multiple of the packing width that covers the iteration's.
 
     The number of chunks stands in the header of every chunk, so the receiver derives the cut from it alone.
     0 when no such cut exists or a chunk would be larger than the contract allows.
     """
-    width = budget_of(state).rows_per_ciphertext
-    share = -(-state.rows // max(1, chunks))
+    width, iteration_rows = budget_of(state).rows_per_ciphertext, state.round.sample.rows or state.rows
+    share = -(-iteration_rows // max(1, chunks))
     rows = width * max(1, -(-share // width))
-    covers = chunks >= 1 and chunk_count(state.rows, rows) == chunks
+    covers = chunks >= 1 and chunk_count(iteration_rows, rows) == chunks
     return rows if covers and rows <= max(width, state.terms_of.chunk_rows_max) else 0
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from learning import loop, masked, proximal_loop
+from learning import loop, masked, solvers
 from messages import schemas
 from protocol import closing, inferring
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
@@ -16,6 +16,16 @@ from protocol.facts import (
     job_arguments,
     mask_arguments,
     partner_chunks,
+)
+from protocol.samples import (
+    own_arguments,
+    peer_arguments,
+    plan_of,
+    rows_now,
+    sample_arguments,
+    sample_of,
+    turn_of,
+    updates,
 )
 from protocol.state import IterationFacts, JobState, Peer, PeerRound, Phase, Round
 from protocol.steps import (
@@ -43,8 +53,7 @@ def start(state: JobState) -> Outcome:
             f"the release caps leave no iteration for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
-    loop_state = loop.begin(state.terms_of.tolerance)
-    state = change(state, loop=loop.encode(loop_state))
+    state = change(state, loop=solvers.begin(plan_of(state)))
     return score(state, ())
 
 
@@ -54,7 +63,9 @@ def score(state: JobState, combination: tuple[float, ...]) -> Outcome:
     assert features.matrix is not None
     assert features.history is not None
     peers = tuple(change(peer, round=PeerRound()) for peer in state.peers)
-    state = change(state, phase=Phase.SCORING, iteration=state.iteration + 1, round=Round(), peers=peers)
+    sample = sample_of(state)
+    after = Round(sample=sample)
+    state = change(state, phase=Phase.SCORING, iteration=state.iteration + 1, round=after, peers=peers)
     task = compute(
         f"score/{state.iteration}",
         "score",
@@ -63,10 +74,11 @@ def score(state: JobState, combination: tuple[float, ...]) -> Outcome:
             "combination": combination,
             "role": state.role,
             "job": job_arguments(state),
+            **({"rows": (sample.first, sample.rows)} if sample.rows else {}),
         },
         (features.matrix, features.history),
     )
-    return state, (task, progress(state, "train", total=state.rows))
+    return state, (task, progress(state, "train", total=rows_now(state)))
 
 
 def took_step(state: JobState, event: Computed) -> Outcome:
@@ -82,25 +94,34 @@ def took_step(state: JobState, event: Computed) -> Outcome:
 
 
 def feature_blobs(state: JobState, peer: Peer, first_row: int, rows: int) -> tuple[tuple[BlobRef, ...], int]:
-    """A partner's encrypted feature chunks that cover the rows, and the first row of the first of them."""
-    per_chunk, _ = partner_chunks(state, peer)
-    first, last = first_row // per_chunk, (first_row + rows - 1) // per_chunk
-    blobs = tuple(ref for ref in peer.features.encrypted[first : last + 1] if ref is not None)
+    """A partner's encrypted feature chunks that cover rows of the iteration, and the first row of the first of them.
+
+    `first_row` is counted within the iteration, whose rows may go on at the first one after the last one.
+    """
+    start = (state.round.sample.first + first_row) % state.rows
+    per_chunk, chunks = partner_chunks(state, peer)
+    first, last = start // per_chunk, (start + rows - 1) // per_chunk
+    covering = [*range(first, min(last + 1, chunks))]
+    if start + rows > state.rows:
+        covering += range((start + rows - state.rows - 1) // per_chunk + 1)
+    blobs = tuple(ref for chunk in covering if (ref := peer.features.encrypted[chunk]) is not None)
     return blobs, first * per_chunk
 
 
 def cross_inputs(state: JobState, first_row: int, rows: int) -> tuple[dict[str, object], tuple[BlobRef, ...]]:
     """What a task that raises encrypted features to a residual share needs: (arguments, input blobs).
 
-    `others`: the parties whose features are raised (all but this one), and how many of the blobs are each one's.
+    `others`: the parties whose features are raised (all but this one, and of them all that update columns), and how
+    many of the blobs are each one's.
     """
     blobs: tuple[BlobRef, ...] = ()
     others: list[dict[str, object]] = []
     for peer in state.peers:
-        found, feature_row = feature_blobs(state, peer, first_row, rows)
+        found, feature_row = feature_blobs(state, peer, first_row, rows) if updates(state, peer.name) else ((), 0)
         blobs += found
-        others.append({"job": job_arguments(state, peer), "blobs": len(found), "feature_row": feature_row})
-    return {"others": others}, blobs
+        other = {"job": job_arguments(state, peer), "blobs": len(found), "feature_row": feature_row}
+        others.append({**other, **peer_arguments(state, peer)})
+    return {"others": others, **sample_arguments(state)}, blobs
 
 
 def accumulate(state: JobState, output: dict[str, Any]) -> JobState:
@@ -136,8 +157,11 @@ def multiply(left: bytes, right: bytes, modulus: int, size: int) -> bytes:
 
 
 def close_cross(state: JobState) -> Outcome:
-    """All chunks are in: window and re-randomise the cross terms. Who holds no share has none to close."""
-    current = state.round
+    """All chunks are in: window and re-randomise the cross terms of parties whose columns are updated.
+
+    Who holds no share has none to close.
+    """
+    current, rows = state.round, rows_now(state)
     tasks = tuple(
         compute(
             task_name(state, "cross.close", peer, state.iteration),
@@ -146,16 +170,21 @@ def close_cross(state: JobState) -> Outcome:
                 "iteration": state.iteration,
                 "product": peer.round.cross_product,
                 "job": job_arguments(state, peer),
+                **peer_arguments(state, peer),
             },
             partner=peer.name,
         )
         for peer in state.peers
-        if holds_share(state)
+        if holds_share(state) and updates(state, peer.name)
     )
     dropped: tuple[AnyEffect, ...] = () if current.scores is None else (Release(body=current.scores),)
     state = change(state, phase=Phase.CROSSING, round=change(current, scores=None))
     waiting = waits_for([holder.name for holder in holders_besides(state)])
-    return state, (*dropped, *tasks, progress(state, "train", done=state.rows, total=state.rows, waits_for=waiting))
+    said = progress(state, "train", done=rows, total=rows, waits_for=waiting)
+    if tasks or not holds_share(state):
+        return state, (*dropped, *tasks, said)
+    state, effects = _differentiate_when_ready(state)
+    return state, (*dropped, *effects, said)
 
 
 def cross_closed(state: JobState, event: Computed) -> Outcome:
@@ -175,9 +204,9 @@ def cross_received(state: JobState, message: schemas.CrossTerm, sender: str) -> 
     peer = state.peer(sender)
     check_iteration(state, "cross.term", message.iteration, peer)
     expect(
-        not peer.round.cross_term,
+        not peer.round.cross_term and updates(state, state.me),
         "cross_repeated",
-        f"{peer.name} sent two cross terms for one iteration",
+        f"{peer.name} sent two cross terms for one iteration, or one for columns that it does not update",
     )
     state = with_peer(state, change(peer, round=change(peer.round, cross_term=message.ciphertexts)))
     return _differentiate_when_ready(state) if state.phase is Phase.CROSSING else (state, ())
@@ -194,8 +223,10 @@ def check_iteration(state: JobState, kind: str, iteration: int, sender: Peer) ->
 
 def _differentiate_when_ready(state: JobState) -> Outcome:
     current, features, holders = state.round, state.features, holders_besides(state)
-    closed = not holds_share(state) or all(peer.round.closed for peer in state.peers)
-    if not closed or current.differentiating or not all(holder.round.cross_term for holder in holders):
+    owing = [peer for peer in state.peers if updates(state, peer.name)]
+    closed = not holds_share(state) or all(peer.round.closed for peer in owing)
+    told = not updates(state, state.me) or all(holder.round.cross_term for holder in holders)
+    if not closed or current.differentiating or not told:
         return state, ()
     assert features.history is not None
     if state.inference is not None:
@@ -205,6 +236,7 @@ def _differentiate_when_ready(state: JobState) -> Outcome:
         "ciphertexts": holders[0].round.cross_term,
         "local": current.local_sums,
         "job": job_arguments(state, holders[0]),
+        **own_arguments(state),
     }
     if len(holders) > 1:
         arguments["second"] = {"from": holders[1].name, "ciphertexts": holders[1].round.cross_term}
@@ -258,7 +290,7 @@ def _row_received(state: JobState, peer: Peer, after: PeerRound) -> Outcome:
     row = after.products if after.masked is None else after.masked
     assert row is not None
     expect(
-        len(row) == state.iteration + 1,
+        len(row) == turn_of(state).products,
         "products_wrong",
         f"{len(row)} products in iteration {state.iteration} from {peer.name}",
     )
@@ -290,9 +322,7 @@ def _advance(state: JobState) -> Outcome:
     largest = max(size for _, size in entries)
     last = state.iteration >= state.iterations_max
     try:
-        # With a penalty that has no derivative the loop is another; the state of all is alike.
-        advance = proximal_loop.advance if state.terms_of.l1 else loop.advance
-        after, step = advance(loop.decode(state.loop), row, largest, last=last)
+        after, step = solvers.advance(plan_of(state), state.loop, row, largest, last=last)
     except loop.LoopError as error:
         who = waits_for(list(state.partners))
         raise RemoteProtocolError("products_wrong", f"step.products of {who}: {error}") from None
@@ -309,7 +339,7 @@ def _advance(state: JobState) -> Outcome:
     )
     state = change(
         state,
-        loop=loop.encode(after),
+        loop=after,
         agreement=agreement,
         facts=(*state.facts, fact),
         converged=step.converged,

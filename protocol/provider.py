@@ -5,6 +5,7 @@ from protocol import aligning, dividing, inferring, iterating
 from protocol.contract import contract_digest, decode_contract, job_id
 from protocol.effects import AnyEffect, BulkReceived, Compute, Computed, Consumed, Finish, Send
 from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
+from protocol.samples import rows_now, sample_arguments
 from protocol.state import JobState, Phase
 from protocol.steps import (
     Outcome,
@@ -111,7 +112,7 @@ def _announce(state: JobState, event: Computed) -> Outcome:
     )
     send = Send(message=schemas.ScoreRange(iteration=state.iteration, bound=output["bound"], spread=output["spread"]))
     waiting = before_in_chain(state).name
-    return state, (send, progress(state, "train", total=state.rows, waits_for=waiting))
+    return state, (send, progress(state, "train", total=rows_now(state), waits_for=waiting))
 
 
 def terms_received(state: JobState, event: BulkReceived) -> Outcome:
@@ -123,10 +124,10 @@ def terms_received(state: JobState, event: BulkReceived) -> Outcome:
     expect(
         rows_per_chunk > 0,
         "terms_sequence",
-        f"{sender.name} cuts {state.rows} rows into {event.chunks} chunks, which the contract does not allow",
+        f"{sender.name} cuts {rows_now(state)} rows into {event.chunks} chunks, which the contract does not allow",
     )
     first = chunk * rows_per_chunk
-    rows = min(rows_per_chunk, state.rows - first)
+    rows = min(rows_per_chunk, rows_now(state) - first)
     task = _evaluation(state, event, first, rows)
     current = change(
         current,
@@ -153,6 +154,7 @@ def _evaluation(state: JobState, event: BulkReceived, first: int, rows: int) -> 
         # The terms are under the business's key, whoever hands them on.
         "job": job_arguments(state),
         **inferring.arguments(state),
+        **sample_arguments(state),
     }
     place = f"{state.iteration}/{event.chunk}"
     if not holds_share(state):
@@ -204,5 +206,5 @@ def _close_when_done(state: JobState, effects: tuple[AnyEffect, ...]) -> Outcome
     if current.evaluated == current.chunks:
         state, more = iterating.close_cross(state)
         return state, (*effects, *more)
-    done = min(state.rows, current.evaluated * current.rows_per_chunk)
-    return state, (*effects, progress(state, "train", done=done, total=state.rows))
+    done = min(rows_now(state), current.evaluated * current.rows_per_chunk)
+    return state, (*effects, progress(state, "train", done=done, total=rows_now(state)))

@@ -184,9 +184,23 @@ class Peer(Record, frozen=True, kw_only=True):
     intercept_part: bytes = b""
 
 
+class Sample(Record, frozen=True, kw_only=True):
+    """What an iteration is over, where that is not everything.
+
+    `rows` of the training rows from `first` on, after the last one the first again; 0: all. `codes`: the features
+    that are updated; none: all. `against`: former gradients that the new one is multiplied with.
+    """
+
+    first: int = 0
+    rows: int = 0
+    codes: tuple[int, ...] = ()
+    against: tuple[int, ...] = ()
+
+
 class Round(Record, frozen=True, kw_only=True):
     """One iteration: everything that is forgotten when the next one starts."""
 
+    sample: Sample = Sample()
     scored: bool = False
     scores: BlobRef | None = None
     bound: float = 0.0

@@ -143,6 +143,7 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
         "computed:link.terms",
         "bulk:residual.share",
         "control:cross.term",
+        "control:step.products",  # from a partner of whose columns none is updated
         phase=_P.LINKING,
         computed__residual_open=(_P.LINKING, _P.CROSSING),
     ),

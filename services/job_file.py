@@ -20,8 +20,10 @@ import msgspec
 import numpy as np
 
 from learning import parts
+from learning.blocks import Draw
 from learning.family import VALUE_BITS, LinkError
 from learning.loop import DEFAULT_TOLERANCE
+from learning.solvers import SampleSet, Solver
 from learning.targets import Targets, declared_units
 from messages.identity import PublicIdentity
 from protocol.contract import (
@@ -42,6 +44,9 @@ from services.tables import Table, TableError, data_digest, read_table, schema_d
 
 LOG_VALUE_BITS: Final = 24
 """Bits of a provider's values for Gamma and Tweedie: good for scores up to 6 / |a| (`learning.family`)."""
+
+BATCHES: Final[dict[SampleSet, int]] = {"full": 1, "growing": 4, "fraction": 2}
+"""Batches, or stages, where the job names none (docs/performance.md, solvers)."""
 
 EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
 """Ten years: what is longer was meant to be something else."""
@@ -67,6 +72,11 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     chunk_rows_max: int = 540
     retention: Retention = "digests"
     expires_in_hours: float = 0.0
+    sample_set: SampleSet = "full"
+    solver: Solver = "lbfgs"
+    batches: int = 0
+    draw: Draw = "cyclic"
+    block_share: float = 0.25
     validation: float = 0.0
     test: float = 0.0
     tweedie_power: float = 0.0
@@ -222,6 +232,11 @@ def make_contract(
             marks=tuple(sorted(job.marks)),
             chunk_rows_max=job.chunk_rows_max,
             retention=job.retention,
+            sample_set=job.sample_set,
+            solver=job.solver,
+            batches=job.batches or BATCHES[job.sample_set],
+            draw=job.draw,
+            block_share=job.block_share,
             validation=job.validation,
             test=job.test,
             inference=job.inference,

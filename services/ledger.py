@@ -96,6 +96,7 @@ class Ledger:
         sets: Sets | None = None,
         weights: NDArray[np.float64] | None = None,
         reserved: int = 0,
+        tariff: release.Tariff = release.WHOLE,
     ) -> int:
         """Iterations that the rules leave for a job on these rows; the grant is written down.
 
@@ -119,17 +120,26 @@ class Ledger:
             former=_overlaps(rows, scaled, former),
             row_sets=_row_sets(rows, own, former),
             reserved=reserved,
+            tariff=tariff,
         )
-        self._write(job, rows, own, release.entries_released(allowed, partner_columns) + reserved, scaled)
+        self._write(job, rows, own, release.entries_released(allowed, partner_columns, tariff) + reserved, scaled)
         return allowed
 
-    def settle(self, job: str, iterations: int, partner_columns: int, reserved: int = 0) -> None:
-        """Replace a job's grant by what it really released; `reserved` as for `admit`."""
+    def settle(
+        self,
+        job: str,
+        iterations: int,
+        partner_columns: int,
+        reserved: int = 0,
+        tariff: release.Tariff = release.WHOLE,
+    ) -> None:
+        """Replace a job's grant by what it really released; `reserved` and `tariff` as for `admit`."""
         path = self._directory / f"{job}.npz"
         if path.exists():
             with np.load(path) as record:
                 rows, sets, weights = record["rows"], _sets_of(record), _weights_of(record)
-            self._write(job, rows, sets, release.entries_released(iterations, partner_columns) + reserved, weights)
+            entries = release.entries_released(iterations, partner_columns, tariff) + reserved
+            self._write(job, rows, sets, entries, weights)
 
     def grant_scores(self, job: str, model: str, rows: int, *, quota: int, period_s: float, now: float) -> int:
         """Count `rows` scores of a job, durably, before one of them leaves; returns what the period has now in all.

@@ -224,6 +224,7 @@ def _release_rules(
             max_iterations=arguments["max_iterations"],
             small_sample=arguments["small_sample"],
             reserved=arguments.get("reserved", 0),
+            tariff=release.Tariff(**arguments.get("tariff", {})),
         )
     except release.ReleaseRefused as error:
         raise TaskRefused(error.code, str(error)) from None

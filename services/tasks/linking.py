@@ -19,6 +19,7 @@ from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import curving, keyring
 from services.tasks.features import check_rows, checked_vector, matrix_of, open_vector
 from services.tasks.sealing import open_chunk, open_with_plain, seal_chunk
+from services.tasks.train import places
 
 Inputs = tuple[bytes, ...]
 Vector = NDArray[np.float64]
@@ -44,19 +45,28 @@ def plan(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
         family_of(facts),
         bound=arguments["bound"],
         spread=arguments["spread"],
-        tolerance=loop.decode(arguments["loop"]).link_tolerance,
+        tolerance=arguments["link_tolerance"] if "link_tolerance" in arguments else _link_tolerance(arguments["loop"]),
     )
     return TaskResult({"terms": expansion.terms, "stretch": expansion.stretch, "bound": expansion.bound}, ())
+
+
+def _link_tolerance(state: bytes) -> float:
+    return loop.decode(state).link_tolerance
+
+
+def _places(arguments: dict[str, Any]) -> NDArray[np.int64]:
+    """The places of a chunk's rows, which are counted within the iteration, among the training rows."""
+    return places(arguments.get("skip", 0) + arguments["first_row"], arguments["rows"], arguments["job"])
 
 
 def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Expand a chunk's residuals, encrypt under the own key, seal."""
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
     first, rows = arguments["first_row"], arguments["rows"]
-    scores = np.frombuffer(inputs[0], dtype="<f8")[first : first + rows]
+    scores = np.frombuffer(inputs[0], dtype="<f8")[_places(arguments)]
     budget = keyring.budget_of(facts)
     expansion = _expansion(facts, arguments)
-    targets = targets_of(inputs[1], expansion.family).rows(slice(first, first + rows))
+    targets = targets_of(inputs[1], expansion.family).rows(_places(arguments))
     try:
         if facts["providers"] > 1:
             plain = _chain_plain(expansion, scores, targets, budget)
@@ -101,9 +111,15 @@ def _crosses(
         facts, count = other["job"], other["blobs"]
         guest = keyring.guest(context, facts)
         per_row = -(-facts["partner_columns"] // budget.columns_per_ciphertext)
-        start = (arguments["first_row"] - other["feature_row"]) * per_row
+        groups = np.array(other.get("groups", range(per_row)), dtype=np.int64)
+        if not groups.size:
+            found[facts["partner"]] = b""
+            continue
+        start = (int(_places(arguments)[0]) - other["feature_row"]) * per_row
         joined = CipherVector.from_bytes(guest.public, b"".join(blobs[at : at + count]))
         features = joined[start : start + arguments["rows"] * per_row]
+        if groups.size < per_row:
+            features = features[(np.arange(arguments["rows"])[:, None] * per_row + groups).ravel()]
         found[facts["partner"]] = guest.power_sum(features, share, budget.share_bits).to_bytes()
         at += count
     return found
@@ -114,7 +130,7 @@ def _parts(
 ) -> dict[str, Any]:
     """A chunk's part of the cross terms (for the partners) and of the own gradient, from one residual share."""
     crosses = _crosses(context, arguments, blobs, share, keyring.budget_of(arguments["job"]))
-    own = matrix[arguments["first_row"] : arguments["first_row"] + arguments["rows"]]
+    own = matrix[_places(arguments)]
     local = column_sums(own, share)
     size = max(1, max((value.bit_length() for value in local), default=1) // 8 + 1)
     # A partner that is the only one goes without its name.
@@ -150,8 +166,7 @@ def _received(
 
 
 def _scores_of(arguments: dict[str, Any], scores: bytes) -> Vector:
-    first, rows = arguments["first_row"], arguments["rows"]
-    return np.frombuffer(scores, dtype="<f8")[first : first + rows]
+    return np.frombuffer(scores, dtype="<f8")[_places(arguments)]
 
 
 def rotate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

@@ -56,7 +56,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         reserved = release.inference_entries(facts["partner_columns"], facts["own_columns"])
     released = arguments.get("released") or {context.partner.name: facts["partner_columns"]}
     for name, count in released.items():
-        Ledger(context.data_directory, name).settle(context.job, arguments["iterations"], count, reserved)
+        tariff = release.Tariff(**arguments.get("tariff", {}))
+        Ledger(context.data_directory, name).settle(context.job, arguments["iterations"], count, reserved, tariff)
     output: dict[str, Any] = {"constant": target.constant}
     if "masks" in arguments:
         # Only the sum of the providers' parts is for the business.

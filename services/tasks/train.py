@@ -1,6 +1,10 @@
 """Compute tasks of an iteration (protocol.md section 4): scores, cross terms, gradient. Its chunks are in `linking`."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from learning import history as histories
 from learning import links, masked
@@ -16,6 +20,11 @@ from services.tasks.features import checked_vector, matrix_of
 Inputs = tuple[bytes, ...]
 
 
+def places(first: int, rows: int, facts: dict[str, Any]) -> NDArray[np.int64]:
+    """The places of `rows` training rows from `first` on; after the last one comes the first."""
+    return (first + np.arange(rows)) % int(facts["rows"])
+
+
 def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Take the step, score the own rows. Blobs: local history, scores (float64).
 
@@ -29,7 +38,8 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     output: dict[str, Any] = {}
     if arguments["role"] == "provider":
         family = family_of(facts)
-        bound, spread = links.score_range(scores, family, arguments["iteration"])
+        used = scores[places(arguments["rows"][0], arguments["rows"][1], facts)] if "rows" in arguments else scores
+        bound, spread = links.score_range(used, family, arguments["iteration"])
         if family.task in LOG_LINKS:
             # The bounds of a chain add up, and so do the bits that exponentials of that size take.
             bound = min(bound, family.score_bound_max / facts["providers"])
@@ -53,7 +63,9 @@ def close_cross(context: TaskContext, arguments: dict[str, Any], inputs: Inputs)
         keyring.stream(context, "window", iteration, seen, *keyring.about(facts)),
         keyring.noise_stream(context, facts, iteration, seen),
         facts["release_noise"],
+        hidden=_undrawn(arguments, facts["partner_columns"]),
     )
+    window = [window[group] for group in arguments.get("groups", range(len(window)))]
     fresh = keyring.stream(context, "cross-rerandomise", iteration, seen, *keyring.about(facts))
     reply = guest.rerandomise(guest.add_plain(product, window), fresh)
     return TaskResult({"ciphertexts": reply.to_bytes()}, ())
@@ -69,22 +81,24 @@ def read_total(context: TaskContext, arguments: dict[str, Any]) -> list[int]:
     columns = facts["own_columns"]
     where = f"cross.term of iteration {iteration} from {context.partner.name}"
     local = [int.from_bytes(part, "little", signed=True) for part in arguments["local"]]
+    groups = arguments.get("groups", range(-(-columns // budget.columns_per_ciphertext)))
     if "second" in arguments:
         second = arguments["second"]
         place = f"cross.term of iteration {iteration} from {second['from']}"
-        plain = _decrypted(owner, second["ciphertexts"], columns, budget, place)
+        plain = _decrypted(owner, second["ciphertexts"], groups, columns, budget, place)
         try:
             local = packing.read_slots(plain, columns, budget, owner.public.modulus)
         except BudgetError as error:
             raise TaskRefused("budget_exceeded", f"{place}: {error}") from None
     try:
         return packing.read_gradient(
-            _decrypted(owner, arguments["ciphertexts"], columns, budget, where),
+            _decrypted(owner, arguments["ciphertexts"], groups, columns, budget, where),
             columns,
             budget,
             owner.public.modulus,
             local,
             release_noise=facts["release_noise"],
+            hidden=_undrawn(arguments, columns),
         )
     except BudgetError as error:
         raise TaskRefused("budget_exceeded", f"{where}: {error}") from None
@@ -94,15 +108,19 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     """Read the own gradient, append it to the local history; the new row of the Gram matrix is for the partners."""
     facts, iteration, columns = arguments["job"], arguments["iteration"], arguments["job"]["own_columns"]
     total, budget = read_total(context, arguments), keyring.budget_of(facts)
+    some = arguments.get("iteration_rows", 0)
     history, products, largest = histories.append_gradient(
         histories.decode(inputs[0]),
         total,
-        facts["rows"],
+        some or facts["rows"],
         budget.f_u,
         facts["release_noise"],
         budget.f_v,
         providers=facts["providers"],
         sources=facts["sources"],
+        drawn=arguments.get("drawn"),
+        against=arguments.get("against"),
+        all_rows=facts["rows"] if some else 0,
     )
     output: dict[str, Any] = {"products": products, "largest": largest}
     if "masks" in arguments:
@@ -114,6 +132,17 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     return TaskResult(output, ((histories.encode(history), columns),))
 
 
-def _decrypted(owner: Owner, data: bytes, columns: int, budget: BitBudget, where: str) -> list[int]:
-    vector = checked_vector(owner, data, -(-columns // budget.columns_per_ciphertext), where)
-    return owner.decrypt(vector)
+def _decrypted(
+    owner: Owner, data: bytes, groups: Sequence[int], columns: int, budget: BitBudget, where: str
+) -> list[int]:
+    """The plaintexts of all groups of columns; 0 for those of which no column is updated."""
+    told: dict[int, int] = {}
+    if groups:
+        vector = checked_vector(owner, data, len(groups), where)
+        told = dict(zip(groups, owner.decrypt(vector), strict=True))
+    return [told.get(group, 0) for group in range(-(-columns // budget.columns_per_ciphertext))]
+
+
+def _undrawn(arguments: dict[str, Any], columns: int) -> frozenset[int]:
+    """The columns that the iteration does not update."""
+    return frozenset(range(columns)) - frozenset(arguments.get("drawn", range(columns)))

@@ -194,3 +194,11 @@ def test_other_weights_of_five_rows_are_a_difference_of_about_five_rows(factor, 
     assert 1 <= release.fewest_effective_rows(one / one.mean(), other / other.mean()) <= 5
     other = np.random.default_rng(2).uniform(0.5, 2.0, 3000)
     assert release.fewest_effective_rows(one, other) > 1000
+
+
+@given(st.integers(0, 60), st.integers(1, 40), st.integers(1, 40), st.integers(1, 20))
+def test_an_iteration_that_draws_columns_releases_no_more_than_they_hold(iterations, columns, drawn, row):
+    tariff = release.Tariff(drawn=drawn, row=row)
+    counted = [min(columns, drawn) + min(m + 1, row) for m in range(1, iterations + 1)]
+    assert release.entries_released(iterations, columns, tariff) == sum(counted)
+    assert sum(counted) <= release.entries_released(iterations, columns)

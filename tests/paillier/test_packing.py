@@ -250,3 +250,21 @@ def test_lengths_that_do_not_agree_are_refused():
         read_slots([0, 0], SLOTS, BUDGET, N)
     with pytest.raises(BudgetError, match="own part has 1"):
         read_gradient([0], 2, BUDGET, N, [0])
+
+
+def test_a_hidden_column_tells_nothing_and_the_others_what_they_did():
+    period, told = 1 << BUDGET.share_bits, []
+    for number in range(200):
+        plain = window(SLOTS, 0.0, number)
+        streams = RANDOMNESS.stream("high", number), RANDOMNESS.stream("low", number)
+        hiding = window_values(SLOTS, BUDGET, N, *streams, 0.0, hidden={1})
+        slots = read_slots([value % N for value in hiding], SLOTS, BUDGET, N)
+        told.append(slots[1] % period)
+        seen = read_slots([value % N for value in plain], SLOTS, BUDGET, N)
+        assert [slot % period for at, slot in enumerate(slots) if at != 1] == [0] * (SLOTS - 1)
+        assert [slot % period for slot in seen] == [0] * SLOTS
+        own = [5] * SLOTS
+        gradient = read_gradient([value % N for value in hiding], SLOTS, BUDGET, N, own, release_noise=0.0, hidden={1})
+        assert gradient == [0 if at == 1 else 5 for at in range(SLOTS)]
+    quarters = np.bincount([value * 4 // period for value in told], minlength=4)
+    assert quarters.min() > 25

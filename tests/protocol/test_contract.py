@@ -81,6 +81,18 @@ def test_another_byte_form_of_the_same_contract_is_refused() -> None:
     [
         ({"key_bits": 1024}, "key_too_short"),
         ({"validation": 0.2}, "parts_commitment"),
+        ({"sample_set": "growing"}, "sample_set"),
+        ({"solver": "block", "l1": 0.1}, "sample_set"),
+        ({"batches": 2, "parts_commitment": bytes(32)}, "sample_set"),
+        (
+            {"solver": "block", "sample_set": "fraction", "batches": 2, "parts_commitment": bytes(32)},
+            "sample_set",
+        ),
+        ({"solver": "block", "max_iterations": 401}, "iterations"),
+        (
+            {"sample_set": "fraction", "batches": 2, "parts_commitment": bytes(32), "max_iterations": 65},
+            "iterations",
+        ),
         ({"parts_commitment": bytes(32)}, "parts_commitment"),
         ({"validation": 0.5, "test": 0.5, "parts_commitment": bytes(32)}, "parts"),
         ({"release_noise": 0.0}, "release_noise"),

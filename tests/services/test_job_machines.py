@@ -9,8 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from bench.simulate import Job
+from bench.solvers import Field, spend
+from learning import history as histories
 from learning import parts
 from protocol.contract import encode_contract, job_id
+from protocol.samples import plan_of
 from protocol.state import Phase
 from services.snapshot import pack_snapshot, unpack_snapshot
 from services.tables import Table
@@ -172,6 +176,48 @@ def test_a_seed_that_is_not_the_one_committed_to_ends_the_job(tmp_path: Path) ->
     finish = pair.sides[1].finish
     assert finish is not None
     assert (finish.outcome, finish.reason_code) == ("failed", "parts_commitment")
+
+
+SAMPLED = [
+    {"sample_set": "growing", "batches": 3},
+    {"sample_set": "fraction", "batches": 2},
+    {"solver": "block"},
+    {"solver": "block", "draw": "random", "block_share": 0.4},
+    {"solver": "block", "draw": "greedy"},
+]
+
+
+@pytest.mark.parametrize("changes", SAMPLED, ids=lambda changes: "-".join(map(str, changes.values())))
+def test_every_solver_and_sample_set_ends_at_the_loop_in_the_clear(changes: dict[str, Any], tmp_path: Path) -> None:
+    """As many iterations as all batches, stages and blocks take: the same integers as without any encryption."""
+    pair = stage(tmp_path, 3, max_iterations=6, tolerance=1e-3, **changes)
+    pair.run()
+    side = pair.sides[0]
+    assert side.finish is not None
+    assert side.finish.outcome == "done", (side.finish, pair.sides[1].finish)
+    assert found_in_the_clear(pair, changes) == pytest.approx(
+        [
+            *json.loads(parameters(pair)[0])["coefficients"].values(),
+            *json.loads(parameters(pair)[1])["coefficients"].values(),
+        ],
+        rel=1e-6,
+        abs=1e-9,
+    )
+
+
+def found_in_the_clear(pair: Pair, changes: dict[str, Any]) -> list[float]:
+    """The coefficients that the same loop finds on the same rows in the same order, without encryption."""
+    business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
+    state = pair.sides[0].state
+    rows = np.frombuffer(pair.sides[0].blobs[state.align.rows.sha256], dtype="<i8")
+    assert business.label is not None
+    job = Job("small", "logistic", "y", 1e-2, small_sample=True, release_noise=0.0, tolerance=1e-3)
+    tables = (business.values[rows], provider.values[rows], business.label[rows])
+    field = Field.of(job, tables, blocks=state.parts.blocks or (ROWS,))
+    plan = msgspec.structs.replace(plan_of(state), rows=field.blocks)
+    for _ in spend(field, plan, 6):
+        pass
+    return [value for one in field.local for value in histories.target(one).coefficients]
 
 
 def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_path: Path) -> None:

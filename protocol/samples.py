@@ -1,0 +1,99 @@
+"""What an iteration is over: its rows and the feature codes that it updates, from the loop that all parties share."""
+
+from learning import blocks, solvers
+from protocol.contract import contract_digest
+from protocol.facts import all_columns, budget_of, codes_of, partner_columns
+from protocol.state import JobState, Peer, Sample
+from protocol.steps import change
+
+
+def plan_of(state: JobState) -> solvers.Plan:
+    """What the job's loop follows from. A random draw is seeded with the contract's digest."""
+    contract = state.terms_of
+    return solvers.Plan(
+        solver=contract.solver,
+        sample_set=contract.sample_set,
+        tolerance=contract.tolerance,
+        proximal=bool(contract.l1),
+        rows=state.parts.blocks or (state.rows,),
+        codes=sum(all_columns(state).values()),
+        draw=contract.draw,
+        share=contract.block_share,
+        seed=contract_digest(state.contract),
+    )
+
+
+def turn_of(state: JobState) -> solvers.Turn:
+    """What the iteration that begins is over."""
+    return solvers.turn(plan_of(state), state.loop)
+
+
+def sample_of(state: JobState) -> Sample:
+    """The rows and columns of the iteration that begins, as its tasks are told."""
+    turn = turn_of(state)
+    parts = state.parts.blocks or (state.rows,)
+    first, rows = sum(parts[: turn.first]), sum(parts[turn.first : turn.last])
+    sample = Sample() if (first, rows) == (0, state.rows) else Sample(first=first, rows=rows)
+    return change(sample, codes=turn.codes, against=turn.against or ()) if turn.codes else sample
+
+
+def rows_now(state: JobState) -> int:
+    """Rows of the iteration."""
+    return state.round.sample.rows or state.rows
+
+
+def drawn_of(state: JobState, party: str) -> tuple[int, ...] | None:
+    """The columns of a party that the iteration updates, counted from its first; None: all."""
+    codes = state.round.sample.codes
+    if not codes:
+        return None
+    theirs = codes_of(state, party)
+    return tuple(code - theirs[0] for code in codes if code in theirs)
+
+
+def updates(state: JobState, party: str) -> bool:
+    """Whether columns of a party are updated: else nobody owes it a cross term."""
+    return drawn_of(state, party) != ()
+
+
+def _groups(state: JobState, drawn: tuple[int, ...]) -> list[int]:
+    size = budget_of(state).columns_per_ciphertext
+    return sorted({column // size for column in drawn})
+
+
+def peer_arguments(state: JobState, peer: Peer) -> dict[str, object]:
+    """What tasks are told of a partner's columns that are updated, and the ciphertexts that hold them."""
+    drawn = drawn_of(state, peer.name)
+    return {} if drawn is None else {"drawn": drawn, "groups": _groups(state, drawn)}
+
+
+def own_arguments(state: JobState) -> dict[str, object]:
+    """What the gradient's task is told of own columns that are updated, and of the iteration's rows."""
+    sample, drawn = state.round.sample, drawn_of(state, state.me)
+    rows = {"iteration_rows": sample.rows} if sample.rows else {}
+    if drawn is None:
+        return dict(rows)
+    return {**rows, "drawn": drawn, "groups": _groups(state, drawn), "against": sample.against}
+
+
+def sample_arguments(state: JobState) -> dict[str, object]:
+    """What a chunk's task is told of the rows before those of the iteration."""
+    sample = state.round.sample
+    return {"skip": sample.first} if sample.rows else {}
+
+
+def tolerance_arguments(state: JobState) -> dict[str, object]:
+    """What the planning of link terms is told where the loop is another than `learning.loop`."""
+    plan = plan_of(state)
+    if (plan.solver, plan.sample_set) == ("lbfgs", "full"):
+        return {}
+    return {"link_tolerance": turn_of(state).link_tolerance}
+
+
+def tariff_arguments(state: JobState) -> dict[str, object]:
+    """What an iteration releases at most, for the rules of releases; nothing where it is everything."""
+    contract = state.terms_of
+    if contract.solver != "block":
+        return {}
+    size = blocks.size_of(state.own_columns + partner_columns(state), contract.block_share)
+    return {"tariff": {"drawn": size, "row": blocks.MEMORY + 1}}
