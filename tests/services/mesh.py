@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from messages import codec, schemas
+from messages import codec, schemas, seal
+from messages.envelope import PROTOCOL_VERSION
 from protocol.effects import (
     AnyEffect,
     AnyEvent,
@@ -69,6 +70,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None = None
     accepted: tuple[str, ...] = ()
     iteration: int = 0
+    made: dict[str, dict[int, BlobRef]] = {}
+    left: dict[str, int] = {}
     got: dict[str, int] = {}
     waiting: tuple[Chunk, ...] = ()
     working: dict[str, Chunk] = {}
@@ -91,8 +94,14 @@ def tell(state: State, message: schemas.Message) -> tuple[Send, ...]:
 
 
 def _make(plan: Plan, me: str, partner: str, iteration: int, chunk: int) -> Compute:
-    arguments = {"iteration": iteration, "chunk": chunk, "size": size_of(plan, me, partner)}
+    size = size_of(plan, me, partner)
+    arguments = {"iteration": iteration, "chunk": chunk, "chunks": plan.chunks, "size": size}
     return task(f"make/{iteration}/{partner}/{chunk}", "make", arguments, sends_bulk=True, partner=partner)
+
+
+def _add(plan: Plan, item: Chunk) -> Compute:
+    arguments = {"chunk": item.number % plan.chunks, "chunks": plan.chunks}
+    return task(f"add/{item.sender}/{item.number}", "add", arguments, item.body, partner=item.sender)
 
 
 def _next(plan: Plan, me: str) -> str:
@@ -204,7 +213,7 @@ class Mesh:
         """Sum the chunks whose turn it is."""
         ready = tuple(chunk for chunk in state.waiting if self._ready(state, chunk))
         waiting = tuple(chunk for chunk in state.waiting if chunk not in ready)
-        tasks = [task(f"add/{item.sender}/{item.number}", "add", {}, item.body, partner=item.sender) for item in ready]
+        tasks = [_add(state.plan, item) for item in ready if state.plan is not None]
         working = {**state.working, **{item.task: chunk for item, chunk in zip(tasks, ready, strict=True)}}
         return change(state, waiting=waiting, working=working), tuple(tasks)
 
@@ -221,11 +230,7 @@ class Mesh:
         if event.function == "result":
             return change(state, phase="done"), (Finish(outcome="done", results=event.blobs),)
         if event.function == "make":
-            _, _, partner, chunk = event.task.split("/")
-            send = SendBulk(
-                kind="link.terms", chunk=int(chunk), chunks=plan.chunks, body=event.blobs[0], recipient=partner
-            )
-            return state, (send,)
+            return self._send_in_order(state, plan, event)
         working = dict(state.working)
         chunk_ = working.pop(event.task)
         iteration = 1 + chunk_.number // plan.chunks
@@ -246,6 +251,21 @@ class Mesh:
             effects += (_make(plan, state.me, after, iteration, chunk_.number % plan.chunks),)
         state, more = self._go_on(state)
         return state, (consumed, *effects, *more)
+
+    @staticmethod
+    def _send_in_order(state: State, plan: Plan, event: Computed) -> Outcome:
+        """Tasks end in any order."""
+        _, iteration, partner, chunk = event.task.split("/")
+        number = (int(iteration) - 1) * plan.chunks + int(chunk)
+        made, left = {**state.made.get(partner, {}), number: event.blobs[0]}, state.left.get(partner, 0)
+        sends = []
+        while left in made:
+            body = made.pop(left)
+            chunk_ = left % plan.chunks
+            sends.append(SendBulk(kind="link.terms", chunk=chunk_, chunks=plan.chunks, body=body, recipient=partner))
+            left += 1
+        made_, left_ = {**state.made, partner: made}, {**state.left, partner: left}
+        return change(state, made=made_, left=left_), tuple(sends)
 
     def _go_on(self, state: State) -> Outcome:
         plan = state.plan
@@ -309,14 +329,21 @@ def expected(plan: Plan) -> bytes:
 
 
 def make(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
-    """A chunk for the partner of the task."""
+    """A chunk, sealed to the partner of the task."""
     data = body(context.party, context.partner.name, arguments["iteration"], arguments["chunk"], arguments["size"])
-    return TaskResult({}, ((data, len(data)),))
+    info = _info(context, context.party, context.partner.name, arguments)
+    return TaskResult({}, ((context.seal(data, context.partner, info), len(data)),))
 
 
 def add(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
     """The sum of a chunk's bytes."""
-    return TaskResult({"sum": sum(inputs[0])})
+    info = _info(context, context.partner.name, context.party, arguments)
+    return TaskResult({"sum": sum(seal.unseal(inputs[0], context.identity, info, seal.DEFAULT_SUITE))})
+
+
+def _info(context: TaskContext, sender: str, recipient: str, arguments: dict[str, Any]) -> bytes:
+    place = (arguments["chunk"], arguments["chunks"])
+    return seal.seal_info(PROTOCOL_VERSION, context.job, sender, recipient, "link.terms", *place)
 
 
 def result(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.topology import queue_name
+from messages.seal import OVERHEAD_BYTES
 from protocol.effects import Computed
 from services import jobs
 from services.daemon import Daemon, PartnerUnknown
@@ -135,7 +136,7 @@ def test_a_full_window_for_one_partner_holds_up_nothing_that_is_for_another(mesh
                 place,
                 iterations=1,
                 chunks=2 * CREDIT_WINDOW + 2,
-                size=BULK_BODY_BYTES_MAX,
+                size=BULK_BODY_BYTES_MAX - OVERHEAD_BYTES,
                 chained=True,
             )
             views = await _ends(daemons)

@@ -1,5 +1,6 @@
 """`python -m tests.simulation --seeds 1000`: many seeds, one line at the end; or `--seed N`: one of them, in words."""
 
+import functools
 import logging
 import os
 import sys
@@ -14,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.simulation.judging import Verdict, judge
+from tests.simulation.judging import JOBS, Verdict, judge
 from tests.simulation.schedule import Schedule, draw
-from tests.simulation.stories import STORIES, load, save
+from tests.simulation.stories import load, save, stories_of
 
 BATCH = 10
 out = Console(highlight=False)
@@ -26,14 +27,15 @@ def _quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def _judge_batch(seeds: range) -> list[Verdict]:
-    return [judge(draw(seed)) for seed in seeds]
+def _judge_batch(job: str, seeds: range) -> list[Verdict]:
+    story = JOBS[job]
+    return [judge(draw(seed, story.parties), job=story) for seed in seeds]
 
 
-def _verdicts(first: int, seeds: int, processes: int) -> Iterator[Verdict]:
+def _verdicts(job: str, first: int, seeds: int, processes: int) -> Iterator[Verdict]:
     batches = [range(at, min(at + BATCH, first + seeds)) for at in range(first, first + seeds, BATCH)]
     with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
-        for verdicts in pool.map(_judge_batch, batches):
+        for verdicts in pool.map(functools.partial(_judge_batch, job), batches):
             yield from verdicts
 
 
@@ -43,9 +45,9 @@ def _say(verdict: Verdict) -> None:
         out.print(f"  {what}", markup=False)
 
 
-def _one(schedule: Schedule) -> int:
+def _one(schedule: Schedule, job: str) -> int:
     out.print(schedule)
-    verdict = judge(schedule)
+    verdict = judge(schedule, job=JOBS[job])
     _say(verdict)
     out.print("as undisturbed" if verdict.good else "NOT as undisturbed")
     return not verdict.good
@@ -56,26 +58,29 @@ def main(
     first: Annotated[int, typer.Option(help="The first of them.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Only this one, in words.")] = None,
     story: Annotated[Path | None, typer.Option(help="Only this kept story, in words.")] = None,
+    job: Annotated[str, typer.Option(help=f"What is played: {', '.join(JOBS)}.")] = "training",
     processes: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
 ) -> None:
     """Run seeds; a failing one is printed and kept as a story under tests/simulation/kept/."""
     _quiet()
     if seed is not None or story is not None:
-        raise SystemExit(_one(load(story) if story is not None else draw(seed or 0)))
+        drawn = draw(seed or 0, JOBS[job].parties)
+        raise SystemExit(_one(load(story) if story is not None else drawn, job))
     processes = processes or len(os.sched_getaffinity(0))
     failed: list[Verdict] = []
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     began = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("seeds", total=seeds, rate="")
-        for done, verdict in enumerate(_verdicts(first, seeds, processes), start=1):
+        for done, verdict in enumerate(_verdicts(job, first, seeds, processes), start=1):
             rate = done / (time.monotonic() - began)
             progress.update(bar, completed=done, rate=f"{rate:.1f} seeds/s")
             if not verdict.good:
                 failed.append(verdict)
                 _say(verdict)
-                kept = save(STORIES, verdict.schedule)
-                out.print(f"  kept as {kept}; again: python -m tests.simulation --seed {verdict.schedule.seed}")
+                kept = save(stories_of(job), verdict.schedule)
+                again = f"python -m tests.simulation --job {job} --seed {verdict.schedule.seed}"
+                out.print(f"  kept as {kept}; again: {again}")
     seconds = time.monotonic() - began
     out.print(f"{seconds:.0f} s, {seconds / seeds:.2f} s a seed with {processes} processes")
     differing = sum(bool(verdict.differing) for verdict in failed)

@@ -3,11 +3,13 @@
 import functools
 from dataclasses import dataclass, fields
 
+from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.played import LOOKUPS, SCORING, TRAINING, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
 
-JOBS = {job.job: job for job in (TRAINING, SCORING, LOOKUPS)}
+JOBS = {"training": TRAINING, "scoring": SCORING, "lookups": LOOKUPS, "mesh": MESH, "chain": CHAIN}
+_BY_IDENTIFIER = {job.job: job for job in JOBS.values()}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Verdict:
 @functools.cache
 def undisturbed(job: str = TRAINING.job) -> Outcome:
     """The run of a job that nothing befell."""
-    return play(UNDISTURBED, JOBS[job])
+    return play(UNDISTURBED, _BY_IDENTIFIER[job])
 
 
 def judge(schedule: Schedule, expected: Outcome | None = None, job: Story = TRAINING) -> Verdict:

@@ -1,7 +1,7 @@
 """The jobs that a simulation can play: what is submitted, and what the parties have before."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +10,16 @@ import numpy as np
 
 from messages.schemas import Name
 from protocol.contract import contract_digest, job_id
+from protocol.grants import GRANTED
+from protocol.machines import ROLES
 from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
 from services.models.store import ModelStore
 from services.models.version import make_version
+from services.roles import Role
+from services.serve import expiry_of, parties_of
 from services.snapshot import pack_identifiers, pack_snapshot
+from services.tables import Table
 from tests.simulation.agreement import BEGAN, JOB, ROWS, contract, identity, tables
 
 Blobs = tuple[tuple[bytes, int], ...]
@@ -22,16 +27,43 @@ Blobs = tuple[tuple[bytes, int], ...]
 
 @dataclass(frozen=True)
 class Story:
-    """A job of two parties. `roles`: of their machines; `before`: puts into a data directory what the job needs."""
+    """A job and its parties.
+
+    Attributes:
+        job: its identifier.
+        contract: its bytes.
+        roles: of the parties' machines, the business first.
+        blobs: what the business submits with the contract.
+        before: puts into a party's data directory what the job needs.
+        tables: of the providers, by name; their first tasks read them.
+        machines, functions, expiry_of, parties_of: see `DaemonConfig`.
+        grants: role -> kinds that it may see.
+
+    """
 
     job: str
     contract: bytes
     roles: dict[str, str]
     blobs: Callable[[], Blobs]
     before: Callable[[str, Path], None]
+    tables: Callable[[], Mapping[str, Table]] = tables
+    machines: Mapping[str, Role] = field(default_factory=lambda: ROLES)
+    functions: str = "services.tasks"
+    expiry_of: Callable[[bytes], float] = expiry_of
+    parties_of: Callable[[bytes], tuple[str, ...]] = parties_of
+    grants: Mapping[str, Collection[str]] = field(default_factory=lambda: GRANTED)
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """All of them, the business first."""
+        return tuple(self.roles)
+
+    def partners_of(self, name: str) -> list[str]:
+        """All parties but one."""
+        return [other for other in self.roles if other != name]
 
 
-def _nothing(name: str, directory: Path) -> None:
+def nothing(name: str, directory: Path) -> None:
     del name, directory
 
 
@@ -40,7 +72,7 @@ TRAINING: Final = Story(
     contract=contract(),
     roles={"bank": BUSINESS, "bureau": PROVIDER},
     blobs=lambda: ((pack_snapshot(tables()["bank"]), ROWS),),
-    before=_nothing,
+    before=nothing,
 )
 
 

@@ -1,5 +1,6 @@
-"""What befalls two parties, drawn from a seed."""
+"""What befalls the parties, drawn from a seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -55,7 +56,7 @@ class Schedule:
 UNDISTURBED: Final = Schedule(seed=0)
 
 
-def draw(seed: int) -> Schedule:
+def draw(seed: int, parties: Sequence[str] = PARTIES) -> Schedule:
     """The schedule of a seed: mild for some seeds, wild for others."""
     chance = Random(seed)
     wildness = chance.choice((0.3, 1.0, 1.0, 2.0))
@@ -71,13 +72,13 @@ def draw(seed: int) -> Schedule:
         Disaster(
             at=chance.uniform(0.0, BUSY_S),
             what=chance.choice(WHATS),
-            who=chance.choice(PARTIES),
+            who=chance.choice(parties),
             seconds=chance.choice((0.1, 3.0, 60.0, 3600.0)),
         )
         for _ in range(chance.randint(0, round(3 * wildness)))
     )
     points = tuple(
-        Strike(chance.choice(PARTIES), chance.choice(CRASH_POINTS), chance.choice((1, 2, 3, 5, 8, 13, 21, 34)))
+        Strike(chance.choice(parties), chance.choice(CRASH_POINTS), chance.choice((1, 2, 3, 5, 8, 13, 21, 34)))
         for _ in range(chance.randint(0, round(4 * wildness)))
     )
     return Schedule(seed, faults, disasters, points, down_s=chance.choice((0.1, 2.0, 30.0)))

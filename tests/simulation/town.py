@@ -1,4 +1,4 @@
-"""Two parties with a real job, on virtual time, and what is left of them at the end."""
+"""The parties of a job on virtual time, and what is left of them at the end."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import functools
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -18,19 +18,16 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
 from learning.family import Family
 from paillier.budget import bit_budget
-from protocol.grants import GRANTED
-from protocol.machines import ROLES, answering_role
-from protocol.state import decode_state
+from protocol.machines import answering_role
 from services import jobs
 from services.crash import Crash
 from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.journal_schema import blobs, held, outbox, tasks
 from services.limits import Timing
-from services.serve import expiry_of
 from services.surroundings import Surroundings
 from services.transactions import Transactions, sqlite_url
-from tests.simulation.agreement import BEGAN, KEY_BITS, MARKS, PARTNER, ROWS, identity, tables
+from tests.simulation.agreement import BEGAN, KEY_BITS, MARKS, ROWS, identity
 from tests.simulation.invariants import Spoken, Watcher
 from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
 from tests.simulation.played import TRAINING, Story
@@ -77,8 +74,8 @@ class Outcome:
 class _WatchedTransport(EmbeddedTransport):
     """Says when a delivery is acknowledged."""
 
-    def __init__(self, broker: EmbeddedBroker, party: str, watcher: Watcher) -> None:
-        super().__init__(broker, party, [PARTNER[party]])
+    def __init__(self, broker: EmbeddedBroker, party: str, partners: Sequence[str], watcher: Watcher) -> None:
+        super().__init__(broker, party, partners)
         self._watcher, self._name = watcher, party
 
     async def run(self, receiver: Receiver) -> None:
@@ -127,19 +124,22 @@ class _Party:
             journal=functools.partial(InlineJournal, chance=self.chance, watch=watch),
             slots=lambda setup, _: [InlineSlot(setup, name, self.chance) for _ in range(SLOTS)],
         )
+        story, partners = town.story, town.story.partners_of(name)
         config = DaemonConfig(
             identity=identity(name),
-            peers={PARTNER[name]: identity(PARTNER[name]).public},
+            peers={partner: identity(partner).public for partner in partners},
             data_directory=town.directory / name,
-            roles=ROLES,
+            roles=story.machines,
+            functions=story.functions,
             settings=town.settings(name),
-            expiry_of=expiry_of,
+            expiry_of=story.expiry_of,
+            parties_of=story.parties_of,
             answering_role=answering_role,
             timing=TIMING,
             surroundings=surroundings,
             crash=self.hook,
         )
-        return Daemon(config, _WatchedTransport(town.broker, name, town.watcher))
+        return Daemon(config, _WatchedTransport(town.broker, name, partners, town.watcher))
 
     async def live(self) -> None:
         """Run, die, come back, until cancelled."""
@@ -165,10 +165,10 @@ class Town:
 
     def __init__(self, directory: Path, schedule: Schedule, story: Story = TRAINING) -> None:
         self.directory, self.schedule, self.story = directory, schedule, story
-        grants = {name: GRANTED[role] for name, role in story.roles.items()}
-        self.watcher = Watcher({name: identity(name) for name in PARTNER}, story.job, grants)
-        self.broker = EmbeddedBroker(tuple(PARTNER), faults=schedule.faults, observer=self.watcher.published)
-        self.parties = {name: _Party(self, name) for name in PARTNER}
+        grants = {name: story.grants[role] for name, role in story.roles.items()}
+        self.watcher = Watcher({name: identity(name) for name in story.parties}, story.job, grants)
+        self.broker = EmbeddedBroker(story.parties, faults=schedule.faults, observer=self.watcher.published)
+        self.parties = {name: _Party(self, name) for name in story.parties}
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a party's tasks are told."""
@@ -178,13 +178,13 @@ class Town:
         return {"policy": policy, "datasets": datasets, "noise_seed": "", "threads": 1}
 
     def furnish(self) -> None:
-        """The provider's data set, which its first task reads, and journals in which nothing stands yet."""
-        table = tables()["bureau"]
-        lines = [",".join(["id", *table.columns])]
-        for who, row in zip(table.identifiers, table.values.tolist(), strict=True):
-            lines.append(",".join([who, *map(repr, row)]))
-        (self.directory / "bureau.csv").write_text("\n".join(lines) + "\n")
-        for name in PARTNER:
+        """The providers' data sets, which their first tasks read, and journals in which nothing stands yet."""
+        for name, table in self.story.tables().items():
+            lines = [",".join(["id", *table.columns])]
+            for who, row in zip(table.identifiers, table.values.tolist(), strict=True):
+                lines.append(",".join([who, *map(repr, row)]))
+            (self.directory / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        for name in self.parties:
             (self.directory / name).mkdir()
             (self.directory / name / "journal.sqlite").write_bytes(_fresh_journal(name))
             self.story.before(name, self.directory / name)
@@ -199,7 +199,7 @@ class Town:
         try:
             async with asyncio.timeout(VIRTUAL_S_MAX):
                 await self._submit()
-                for name in PARTNER:
+                for name in self.parties:
                     outcome.ends[name] = await self._ending(name)
                 await self._rest()
         except TimeoutError:
@@ -248,15 +248,16 @@ class Town:
     async def _submit(self) -> None:
         """What an operator does whose command was cut off: look, and submit again if the job is not there."""
         story = self.story
+        business, partner = story.parties[:2]
         while True:
-            daemon = self.parties["bank"].daemon
+            daemon = self.parties[business].daemon
             try:
                 assert daemon is not None
                 await daemon.started()
                 if any(view.job == story.job for view in await daemon.jobs()):
                     return
                 await daemon.submit(
-                    story.job, "bureau", contract=story.contract, blobs=story.blobs(), role=story.roles["bank"]
+                    story.job, partner, contract=story.contract, blobs=story.blobs(), role=story.roles[business]
                 )
             except asyncio.CancelledError:
                 raise
@@ -293,13 +294,13 @@ class Town:
         assert daemon is not None
         results = tuple(daemon.blob(connection, self.story.job, ref) for ref in view.results)
         sent, received = self.watcher.spoken(name)
-        phase = decode_state(record.state).phase
+        phase = self.story.machines[record.role].decode(record.state).phase
         return End(view.status, view.outcome, view.reason_code, phase, results, sent, received, {})
 
     async def _rest(self) -> None:
         """Until nothing is left but results, tombstones and chains."""
         until = max(asyncio.get_running_loop().time(), self.schedule.quiet_from) + REST_S_MAX
-        for name in PARTNER:
+        for name in self.parties:
             while not self.watcher.broken:
                 if asyncio.get_running_loop().time() > until:
                     self.watcher.broke(f"{name} is not at rest {REST_S_MAX:.0f} virtual seconds after its job")
