@@ -25,6 +25,7 @@ from learning.family import VALUE_BITS, Family
 from learning.proximal import proximal_point
 from learning.quantise import STEPS, Quantised, steps_of
 from learning.reductions import WEIGHT_BITS, weighted_gram
+from learning.warm import Start
 
 Vector = NDArray[np.float64]
 
@@ -47,7 +48,8 @@ class LocalHistory:
     linear model, in units of `label_unit`. `residual_unit`: what a residual of 1 stands for; `base`: a score that
     every row has before any weight (both `learning.family.Family`). With `l1` the loop is that of
     `learning.proximal_loop`: `pull` (d,) is C^-1 s for a subgradient s of the penalty at the weights, `places` (m, d)
-    are the weights where gradients were taken, and `whitened` has L^-1 (g + s).
+    are the weights where gradients were taken, and `whitened` has L^-1 (g + s). `origin` (d,): the weights that the
+    loop starts with; None: zeros.
     """
 
     intercept: bool
@@ -65,6 +67,7 @@ class LocalHistory:
     l1: float = 0.0
     pull: Vector | None = None
     places: Vector | None = None
+    origin: Vector | None = None
 
 
 class TargetParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +96,12 @@ def begin(
     release_noise: float = DEFAULT_RELEASE_NOISE,
     base: float = 0.0,
     l1: float = 0.0,
+    start: Start | None = None,
 ) -> LocalHistory:
-    """The history before the first iteration: weights 0. `l2` and `l1` are the penalties of the mean loss."""
+    """The history before the first iteration: weights 0, or those of `start`.
+
+    `l2` and `l1` are the penalties of the mean loss.
+    """
     rows, columns = quantised.values.shape
     weights = _curvature_weights(quantised.values, family.task)
     unit = family.curvature_bound / (rows * 2.0**WEIGHT_BITS)
@@ -104,23 +111,35 @@ def begin(
     curvature[np.diag_indices(columns)] *= 1.0 + NOISE_RIDGE * release_noise * family.residual_unit / rows
     factor = cholesky(curvature)
     deviations = scales * (family.residual_unit * STEPS / (rows * math.sqrt(3.0)))
+    label_unit = family.label_bound if family.task == "linear" else 1.0
+    origin = None
+    if start is not None:
+        origin = start.weights(quantised.centres, intercept=quantised.intercept, unit=label_unit, base=base)
     return LocalHistory(
         intercept=quantised.intercept,
         l2=l2,
-        label_unit=family.label_bound if family.task == "linear" else 1.0,
+        label_unit=label_unit,
         scales=scales,
         centres=quantised.centres,
         factor=factor,
         noise=spread_of_solution(factor, deviations),
         whitened=np.zeros((0, columns)),
         preconditioned=np.zeros((0, columns)),
-        weights=np.zeros(columns),
+        weights=np.zeros(columns) if origin is None else origin,
+        origin=origin,
         residual_unit=family.residual_unit,
         base=base,
-        l1=l1 / family.label_bound if family.task == "linear" else l1,
-        pull=np.zeros(columns) if l1 else None,
+        l1=l1 / label_unit,
+        pull=_first_pull(factor, origin, _penalties(quantised.intercept, columns, l1 / label_unit)) if l1 else None,
         places=np.zeros((0, columns)) if l1 else None,
     )
+
+
+def _first_pull(factor: Vector, origin: Vector | None, penalties: Vector) -> Vector:
+    """C^-1 s of the l1 penalty's subgradient where the loop starts, 0 for weights that are 0."""
+    if origin is None:
+        return np.zeros(len(penalties))
+    return solve_upper(factor, solve_lower(factor, penalties * np.sign(origin)))
 
 
 def _penalties(intercept: bool, columns: int, l2: float) -> Vector:
@@ -146,7 +165,7 @@ def _curvature_weights(values: NDArray[np.int16], task: str) -> NDArray[np.int64
 
 
 def take_step(history: LocalHistory, combination: Sequence[float]) -> LocalHistory:
-    """Set the weights to `sum_i combination_i P g_i` (all of them, not a difference; none gives zeros).
+    """Set the weights to `origin + sum_i combination_i P g_i` (all of them, not a difference; none gives the origin).
 
     With an l1 penalty the last number is a step length t, and the weights are the proximal point of
     `sum_i combination_i (w_i - t P g_i)`, w_i where g_i was taken.
@@ -155,7 +174,7 @@ def take_step(history: LocalHistory, combination: Sequence[float]) -> LocalHisto
         return _proximal_step(history, history.places, combination) if combination else history
     if len(combination) != len(history.preconditioned):
         raise HistoryError(f"{len(combination)} coefficients for {len(history.preconditioned)} gradients")
-    weights = np.zeros(len(history.scales))
+    weights = np.zeros(len(history.scales)) if history.origin is None else history.origin
     for coefficient, direction in zip(combination, history.preconditioned, strict=True):
         weights = weights + coefficient * direction
     return replace(history, weights=weights)
@@ -304,6 +323,7 @@ class _StoredInUnits(_Stored, frozen=True, array_like=True):
     l1: float = 0.0
     pull: bytes = b""
     places: bytes = b""
+    origin: bytes = b""
 
 
 _ARRAYS: Final = ("scales", "centres", "factor", "noise", "whitened", "preconditioned", "weights")
@@ -313,11 +333,11 @@ def encode(history: LocalHistory) -> bytes:
     """The history as bytes: msgpack, arrays as little-endian float64."""
     arrays = tuple(np.ascontiguousarray(getattr(history, name), dtype="<f8").tobytes() for name in _ARRAYS)
     first = (history.intercept, history.l2, history.label_unit, len(history.scales), arrays)
-    parts = (history.pull, history.places)
-    pull, places = (b"" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
+    parts = (history.pull, history.places, history.origin)
+    own = tuple(b"" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
     later = (history.residual_unit, history.base, history.l1)
-    plain = later == (1.0, 0.0, 0.0)
-    return msgspec.msgpack.encode(_Stored(*first) if plain else _StoredInUnits(*first, *later, pull, places))
+    plain = later == (1.0, 0.0, 0.0) and not any(own)
+    return msgspec.msgpack.encode(_Stored(*first) if plain else _StoredInUnits(*first, *later, *own))
 
 
 def decode(data: bytes) -> LocalHistory:
@@ -342,4 +362,5 @@ def decode(data: bytes) -> LocalHistory:
         l1=stored.l1,
         pull=np.frombuffer(stored.pull, dtype="<f8").astype(np.float64) if stored.pull else None,
         places=np.frombuffer(stored.places, dtype="<f8").astype(np.float64).reshape(shape) if stored.pull else None,
+        origin=np.frombuffer(stored.origin, dtype="<f8").astype(np.float64) if stored.origin else None,
     )

@@ -40,7 +40,8 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
 
     `gram` has the rows of the lower triangle, `points` the coefficients of w_1..w_m (w_i over g_1..g_(i-1))
     and, last, those of the point to go to; `steps` the lengths of the steps taken. `starts`: the gradients (from 0)
-    that were the first over another row set than those before.
+    that were the first over another row set than those before. `first`: length of the gradient at zero where the loop
+    starts elsewhere, from which the tolerance is judged.
     """
 
     tolerance: float
@@ -50,6 +51,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     steps: Coefficients = ()
     link_tolerance: float = LINK_TOLERANCE_MAX
     starts: tuple[int, ...] = ()
+    first: float = 0.0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,14 +72,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def begin(tolerance: float = DEFAULT_TOLERANCE) -> LoopState:
-    """The state before the first iteration, all weights zero."""
-    return LoopState(tolerance=tolerance)
+def begin(tolerance: float = DEFAULT_TOLERANCE, first: float = 0.0) -> LoopState:
+    """The state before the first iteration. `first`: length of the gradient at zero, if the loop starts elsewhere."""
+    return LoopState(tolerance=tolerance, first=first)
 
 
 def encode(state: LoopState) -> bytes:
-    """The state as msgpack. Row sets are left out where there is one: the bytes of before there were several."""
-    said = {name: getattr(state, name) for name in state.__struct_fields__ if name != "starts" or state.starts}
+    """The state as msgpack. What came later is left out where it says nothing: the bytes of before."""
+    later = {"starts", "first"}
+    said = {name: getattr(state, name) for name in state.__struct_fields__ if name not in later or getattr(state, name)}
     return msgspec.msgpack.encode(said)
 
 
@@ -113,7 +116,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool,
     plane = Plane((*state.gram, row[:m]))
     here = padded(state.points[-1], m)
     history = [padded(point, m) for point in state.points]
-    reference = min(1.0, 2.0 * math.sqrt(plane.gram[0][0]))
+    reference = min(1.0, 2.0 * (state.first or math.sqrt(plane.gram[0][0])))
     ready = largest <= max(goal, state.tolerance * reference)
     converged = ready and not goal
     stop = converged or last
@@ -128,6 +131,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool,
     gradient = math.sqrt(plane.gram[m - 1][m - 1])
     after = LoopState(
         tolerance=state.tolerance,
+        first=state.first,
         noise=row[m],
         gram=(*state.gram, row[:m]),
         points=(*state.points, target),

@@ -63,11 +63,11 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool)
     m = len(row) - 1
     plane = Plane((*state.gram, row[:m]))
     lengths = (*state.steps, math.sqrt(plane.gram[m - 1][m - 1]))
-    reference = min(1.0, 2.0 * lengths[0])
-    converged = largest <= state.tolerance * reference
+    converged = largest <= state.tolerance * min(1.0, 2.0 * (state.first or lengths[0]))
     mixture = (*_mixture(plane, state.points, lengths, row[m]), _step_length(plane, state.points, lengths))
     after = LoopState(
         tolerance=state.tolerance,
+        first=state.first,
         noise=row[m],
         gram=(*state.gram, row[:m]),
         points=(*state.points, mixture),
@@ -76,7 +76,7 @@ def _advance(state: LoopState, row: Coefficients, largest: float, *, last: bool)
     )
     step = Step(
         combination=mixture,
-        scale=mixture[-1],
+        scale=lengths[-1],
         gradient=lengths[-1],
         slope=0.0,
         stop=converged or last,

@@ -21,7 +21,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a job's loop follows from: the contract and what both parties know of rows and columns.
 
     `rows`: training rows of each block of the sample sets; `codes`: features of all parties; `seed`: of a random draw.
-    `proximal`: there is a penalty that has no derivative (`learning.proximal_loop`).
+    `proximal`: there is a penalty that has no derivative (`learning.proximal_loop`). `first`: see `loop.begin`.
     """
 
     solver: Solver = "lbfgs"
@@ -33,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     draw: Draw = "cyclic"
     share: float = 0.25
     seed: bytes = b""
+    first: float = 0.0
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ def begin(plan: Plan) -> bytes:
         return _encode(growing.begin(plan.tolerance, plan.rows))
     if plan.sample_set == "fraction":
         return _encode(fraction.begin(plan.tolerance, plan.rows))
-    return loop.encode(loop.begin(plan.tolerance))
+    return loop.encode(loop.begin(plan.tolerance, plan.first))
 
 
 def _encode(state: _AnyLoop) -> bytes:

@@ -54,6 +54,7 @@ def _results(state: JobState) -> Outcome:
     if is_business(state):
         masked_parts = [(peer.intercept_part,) for peer in state.peers]
         arguments["constant"] = masked.unmasked(masked_parts)[0] if state.several else state.peers[0].constant
+        state = change(state, provider_constant=arguments["constant"])
     elif state.several:
         arguments["masks"] = mask_arguments(state, providers_only=True)
     if state.several:

@@ -50,8 +50,18 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
-FAMILY_FIELDS: Final = ("tweedie_power", "value_bits", "residual_unit", "curvature", "weighted", "shifted", "l1")
-"""Fields that describe the generalised linear model, beyond `task`, `label_bound` and `l2` (`learning.family`)."""
+FAMILY_FIELDS: Final = (
+    "tweedie_power",
+    "value_bits",
+    "residual_unit",
+    "curvature",
+    "weighted",
+    "shifted",
+    "l1",
+    "warm_start",
+)
+"""Fields that tasks are told where they are not at their default: the generalised linear model (`learning.family`), its
+penalty, and the model to start from."""
 
 LATER_FIELDS: Final[frozenset[str]] = frozenset(
     {
@@ -59,6 +69,7 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "validation",
         "test",
         "inference",
+        "first_gradient",
         *FAMILY_FIELDS,
         "further",
         "batches",
@@ -145,6 +156,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weighted: bool = False
     shifted: bool = False
     l1: NonNegative = 0.0
+    warm_start: Annotated[str, Meta(max_length=64)] = ""
+    first_gradient: Annotated[float, Meta(ge=0, le=2.0**60)] = 0.0
     batches: Annotated[int, Meta(ge=1, le=BATCHES_MAX)] = 1
     draw: Draw = "cyclic"
     block_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
@@ -275,10 +288,7 @@ def check_contract(contract: JobContract) -> None:
             f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
         )
     _check_parties(contract)
-    try:
-        check_family(contract.family)
-    except LinkError as error:
-        raise ContractError(error.code, str(error)) from None
+    _check_model(contract)
     if contract.key_bits < KEY_BITS_MIN and "insecure" not in contract.marks:
         raise ContractError(
             "key_too_short",
@@ -301,6 +311,15 @@ def check_contract(contract: JobContract) -> None:
     _check_inference(contract)
 
 
+def _check_model(contract: JobContract) -> None:
+    try:
+        check_family(contract.family)
+    except LinkError as error:
+        raise ContractError(error.code, str(error)) from None
+    if bool(contract.warm_start) != (contract.first_gradient > 0.0):
+        raise ContractError("warm_start", "a warm start names a former job and the length of its first gradient")
+
+
 def _check_parties(contract: JobContract) -> None:
     if contract.business in contract.providers:
         raise ContractError("parties", f"{contract.business} cannot be both business and provider")
@@ -316,6 +335,8 @@ def _check_inference(contract: JobContract) -> None:
     """What standard errors are there for. Raises ContractError."""
     if not contract.inference:
         return
+    if contract.l1:
+        raise ContractError("inference", "an elastic net (l1) has no standard errors: leave inference out")
     if contract.further:
         raise ContractError("inference", "standard errors are for jobs of one provider: leave inference out")
     if contract.task == "tweedie" and contract.tweedie_power == 1.0:
@@ -349,6 +370,8 @@ def _check_samples(contract: JobContract) -> None:
         raise ContractError(
             "sample_set", "l1 goes with the solver lbfgs on the sample set full: the proximal loop is of all rows"
         )
+    if contract.warm_start and (sample_set != "full" or solver != "lbfgs"):
+        raise ContractError("sample_set", "warm_start goes with the solver lbfgs on the sample set full")
     if contract.further and solver != "lbfgs":
         raise ContractError("sample_set", "the solver block is for jobs of one provider")
     if (sample_set == "full") != (contract.batches == 1) or (solver == "block" and sample_set != "full"):

@@ -20,6 +20,7 @@ def plan_of(state: JobState) -> solvers.Plan:
         draw=contract.draw,
         share=contract.block_share,
         seed=contract_digest(state.contract),
+        first=contract.first_gradient,
     )
 
 

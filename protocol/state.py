@@ -303,6 +303,7 @@ class JobState(Record, frozen=True, kw_only=True):
     combination: tuple[float, ...] = ()
     scoring: Scoring = Scoring()
     inference: Inference | None = None
+    provider_constant: float = 0.0
 
     @property
     def several(self) -> bool:

@@ -8,12 +8,14 @@ import resource
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from learning.warm import Start
 from messages import schemas
 from protocol.contract import ContractError, encode_contract, job_id
+from protocol.state import BUSINESS
 from services import __version__
 from services.audit.exporting import AuditError
 from services.audit.purging import truncate_log, with_results
@@ -25,6 +27,7 @@ from services.desk import PartnerUnknown
 from services.estimate import estimate
 from services.job_file import JobFile, business_table, job_from, make_contract
 from services.logs import LogBook
+from services.models.warming import WarmStartRefused, first_gradient_of, start_of
 from services.party import ConfigError, Party
 from services.runner import JobOver, JobUnknown
 from services.scoring_verbs import ScoringVerbs
@@ -36,6 +39,17 @@ from services.timings import StageTimes
 PROBE_TIMEOUT_S = 20.0
 PROBE_TIMEOUT_MAX_S = 7 * 86_400.0
 PARKED_SHOWN_MAX = 100_000
+
+
+class Prepared(NamedTuple):
+    """What a job file becomes: contract, table, partner, salt of the digests, and the parameters to start from."""
+
+    contract: bytes
+    table: Table
+    partner: str
+    salt: bytes
+    job: JobFile
+    start: Start | None
 
 
 class Verbs:
@@ -62,7 +76,7 @@ class Verbs:
             **ScoringVerbs(self._party, self._daemon).table(),
         }
 
-    async def _prepare(self, request: dict[str, Any]) -> tuple[bytes, Table, str, bytes, JobFile]:
+    async def _prepare(self, request: dict[str, Any]) -> Prepared:
         try:
             job = job_from(request.get("job"), text_of(request, "where", "job"))
             partner = job.partner.split("/", maxsplit=1)[0]
@@ -74,17 +88,24 @@ class Verbs:
             table = await asyncio.to_thread(business_table, self._party, job, request.get("table"))
             salt = secrets.token_bytes(32)
             contract = await asyncio.to_thread(
-                make_contract, job, table, self._party.identity.public, self._party.peers[partner], salt=salt
+                make_contract,
+                job,
+                table,
+                self._party.identity.public,
+                self._party.peers[partner],
+                salt=salt,
+                first_gradient=first_gradient_of(self._party.data_directory, job.warm_start),
             )
-        except (ConfigError, TableError, ContractError) as error:
+            start = start_of(self._party.data_directory, contract, BUSINESS, table.prepared_columns)
+        except (ConfigError, TableError, ContractError, WarmStartRefused) as error:
             raise ConsoleError("bad_input", str(error)) from None
-        return encode_contract(contract), table, partner, salt, job
+        return Prepared(encode_contract(contract), table, partner, salt, job, start)
 
     async def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Read and snapshot the data set, make the contract, start the job."""
-        contract, table, partner, salt, _ = await self._prepare(request)
+        contract, table, partner, salt, _, start = await self._prepare(request)
         name = job_id(contract)
-        snapshot = await asyncio.to_thread(pack_snapshot, table)
+        snapshot = await asyncio.to_thread(pack_snapshot, table, start)
         facts = msgspec.msgpack.encode({"salt": salt})
         await self._daemon.submit(
             name, partner, contract=contract, blobs=((snapshot, len(table.identifiers)),), facts=facts
@@ -93,7 +114,7 @@ class Verbs:
 
     async def check(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the partner whether it is there and would accept; estimate what the job costs."""
-        contract, table, partner, _, job = await self._prepare(request)
+        contract, table, partner, _, job, _ = await self._prepare(request)
         try:
             answer = await self._daemon.probe(
                 partner,

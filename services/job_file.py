@@ -61,6 +61,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     label: str = ""
     l2: float = 1e-4
     l1: float = 0.0
+    warm_start: str = ""
     max_iterations: int = 30
     tolerance: float = DEFAULT_TOLERANCE
     key_bits: int = 2048
@@ -195,11 +196,17 @@ def family_fields(job: JobFile, table: Table) -> dict[str, Any]:
 
 
 def make_contract(
-    job: JobFile, table: Table, business: PublicIdentity, provider: PublicIdentity, *, salt: bytes
+    job: JobFile,
+    table: Table,
+    business: PublicIdentity,
+    provider: PublicIdentity,
+    *,
+    salt: bytes,
+    first_gradient: float = 0.0,
 ) -> JobContract:
     """The contract of a job over a snapshot of `table`. Raises ConfigError when no policy could accept it.
 
-    `salt` keeps the digests from being guessed; the business keeps it.
+    `salt` keeps the digests from being guessed; the business keeps it. `first_gradient`: of the model to start from.
     """
     provider_name, dataset = job.partner.split("/")
     if provider.name != provider_name:
@@ -243,6 +250,8 @@ def make_contract(
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,
             l1=job.l1,
+            warm_start=job.warm_start,
+            first_gradient=first_gradient,
             **family_fields(job, table),
         )
         if contract.layout.divides:

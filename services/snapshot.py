@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from learning.preparation import Preparation
 from learning.preparing import SourceTable
 from learning.targets import Targets
+from learning.warm import Start
 from services.tables import Table
 
 
@@ -31,6 +32,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     categories: list[list[str] | None] = []
     weight: bytes = b""
     offset: bytes = b""
+    start: Start | None = None
 
     def source(self) -> SourceTable:
         """The rows as a preparation takes them."""
@@ -61,13 +63,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Targets(np.array(self.labels()), self.weights(), offset)
 
 
-LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset"})
+LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start"})
 """Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
 bytes."""
 
 
-def pack_snapshot(table: Table) -> bytes:
-    """The snapshot's bytes."""
+def pack_snapshot(table: Table, start: Start | None = None) -> bytes:
+    """The snapshot's bytes; `start`: the own parameters that training begins with."""
     snapshot = Snapshot(
         identifiers=list(table.identifiers),
         columns=list(table.columns),
@@ -77,6 +79,7 @@ def pack_snapshot(table: Table) -> bytes:
         categories=[None if texts is None else list(texts) for texts in table.categories],
         weight=_bytes_of(table.weight),
         offset=_bytes_of(table.offset),
+        start=start,
     )
     said = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
     return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})

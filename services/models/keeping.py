@@ -18,7 +18,8 @@ def version_of(
     record, noted = jobs.load(connection, job), retention.contract_of(connection, job)
     if record is None or noted is None or record.role not in TRAINING_ROLES:
         return None
-    snapshot = decode_state(record.state).snapshot if record.state else None
+    state = decode_state(record.state) if record.state else None
+    snapshot = None if state is None else state.snapshot
     return make_version(
         model=job,
         party=party,
@@ -32,4 +33,5 @@ def version_of(
         length=record.length,
         head=record.head,
         created_at=now,
+        provider_constant=0.0 if state is None else state.provider_constant,
     )

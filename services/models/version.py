@@ -40,6 +40,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         software_version, logic_version: what ran the job.
         length, head: the party's journal entries of the job up to this version, and the head of their chain.
         created_at: seconds since 1970, UTC.
+        provider_constant: at the business, what the centres of others' columns made of the intercept.
 
     """
 
@@ -61,6 +62,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     length: int
     head: Digest
     created_at: float
+    provider_constant: float = 0.0
 
     def __repr__(self) -> str:
         return f"ModelVersion({self.model!r} of {self.party!r})"
@@ -118,6 +120,7 @@ def make_version(
     length: int,
     head: bytes,
     created_at: float,
+    provider_constant: float = 0.0,
 ) -> ModelVersion:
     """The version of a job that is done. Raises ModelDamaged when `parameters` is no parameters.json."""
     try:
@@ -145,6 +148,7 @@ def make_version(
         length=length,
         head=head,
         created_at=created_at,
+        provider_constant=provider_constant,
     )
 
 

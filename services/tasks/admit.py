@@ -9,7 +9,9 @@ from learning import parts
 from messages import schemas
 from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, JobContract, decode_contract
 from protocol.policy import Decision, decide, read_policy
+from protocol.state import PROVIDER
 from services.compute import TaskContext, TaskResult
+from services.models.warming import WarmStartRefused, start_of
 from services.snapshot import pack_snapshot
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
 
@@ -78,6 +80,11 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         return _decline(
             Decision(reason_code="columns", reason=f"the data set has {columns} columns, the contract forbids that")
         )
+    try:
+        start = start_of(context.data_directory, contract, PROVIDER, table.prepared_columns)
+    except WarmStartRefused as error:
+        said = Decision(reason_code="warm_start", reason=f"the model to start from does not fit at {context.party}")
+        return _decline(said, own_reason=str(error))
     return TaskResult(
         {
             "reason_code": "",
@@ -89,7 +96,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             "schema_digest": schema_digest(table, salt=context.job_secret),
             **({"parts_seed": parts.own_seed(context.job_secret)} if contract.layout.divides else {}),
         },
-        ((pack_snapshot(table), len(table.identifiers)),),
+        ((pack_snapshot(table, start), len(table.identifiers)),),
     )
 
 

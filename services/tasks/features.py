@@ -54,6 +54,7 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         release_noise=arguments["release_noise"],
         base=base,
         l1=arguments.get("l1", 0.0),
+        start=snapshot.start,
     )
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),

@@ -39,7 +39,7 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     if arguments["role"] == "provider":
         family = family_of(facts)
         used = scores[places(arguments["rows"][0], arguments["rows"][1], facts)] if "rows" in arguments else scores
-        bound, spread = links.score_range(used, family, arguments["iteration"])
+        bound, spread = links.score_range(used, family, arguments["iteration"] + ("warm_start" in facts))
         if family.task in LOG_LINKS:
             # The bounds of a chain add up, and so do the bits that exponentials of that size take.
             bound = min(bound, family.score_bound_max / facts["providers"])
