@@ -13,7 +13,7 @@ from messages import schemas
 from messages.streams import chunk_count
 from protocol import coding, dividing, inferring, joining, samples, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
-from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Alignment, JobState, PairAlignment, Peer, Phase
+from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -41,7 +41,6 @@ OUTSTANDING_ITEMS: Final = 2**18
 A chunk is consumed, and credit comes back, when its answer is computed, and an answer is bulk as well. If both parties
 filled their windows with lists, neither could begin an answer.
 """
-SCORING_ROLES: Final = frozenset({SCORING_BUSINESS, SCORING_PROVIDER})
 
 
 def start(state: JobState) -> Outcome:

@@ -34,6 +34,6 @@ GRANTED: Final[Mapping[str, frozenset[str]]] = {
     BUSINESS: _BOTH | {"job.accept", "job.decline", "align.accept", "score.range", "residual.share", "intercept.part"},
     PROVIDER: _BOTH | {"job.propose", "job.agreed", "align.propose", "align.common", "link.terms"},
     SCORING_BUSINESS: _BOTH_SCORING | {"job.accept", "job.decline", "align.accept", "score.partial", "score.ready"},
-    SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "align.propose"},
+    SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "job.agreed", "align.propose", "align.common", "mask.key"},
 }
 """Role -> kinds of the partner's messages that it may see. Receipts and probes are no messages of a job."""

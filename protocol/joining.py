@@ -9,10 +9,10 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import aligning, coding
+from protocol import aligning, coding, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
-from protocol.state import Alignment, JobState, PairAlignment, Peer
+from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer
 from protocol.steps import (
     Outcome,
     change,
@@ -36,6 +36,8 @@ LOOKAHEAD: Final = 4
 
 
 def _release_arguments(state: JobState) -> dict[str, object]:
+    if state.role in SCORING_ROLES:
+        return scoring.match_arguments(state)
     contract = state.terms_of
     return {
         "columns": {name: count for name, count in all_columns(state).items() if name != state.me},
@@ -91,7 +93,7 @@ def joined(state: JobState, event: Computed) -> Outcome:
 
 
 def _place_chunks(state: JobState) -> int:
-    return chunk_count(state.align.count, state.terms_of.align_chunk_items)
+    return chunk_count(state.align.count, state.alignment_terms.align_chunk_items)
 
 
 def _seal_places(state: JobState, name: str, count: int) -> Outcome:
@@ -102,7 +104,7 @@ def _seal_places(state: JobState, name: str, count: int) -> Outcome:
         compute(
             task_name(state, "align.common", peer, chunk),
             "align.common",
-            {"chunk": chunk, "chunks": chunks, "items": state.terms_of.align_chunk_items},
+            {"chunk": chunk, "chunks": chunks, "items": state.alignment_terms.align_chunk_items},
             (align.places,),
             sends_bulk=True,
             partner=name,
@@ -136,7 +138,7 @@ def places_received(state: JobState, event: BulkReceived) -> Outcome:
     peer = sender_of(state, event)
     align = peer.align
     # The first chunk says how many there are: no more than the shorter list has.
-    most = chunk_count(min(state.own_rows, align.partner_count), state.terms_of.align_chunk_items)
+    most = chunk_count(min(state.own_rows, align.partner_count), state.alignment_terms.align_chunk_items)
     chunks = align.places_chunks if align.places_received else min(event.chunks, most)
     expect_chunk(event, peer, "places_sequence", due=align.places_received, chunks=chunks)
     task = compute(
@@ -145,7 +147,7 @@ def places_received(state: JobState, event: BulkReceived) -> Outcome:
         {
             "chunk": event.chunk,
             "chunks": chunks,
-            "items": state.terms_of.align_chunk_items,
+            "items": state.alignment_terms.align_chunk_items,
             "rows": state.own_rows,
         },
         (event.body,),
@@ -175,7 +177,7 @@ def places_opened(state: JobState, event: Computed) -> Outcome:
     if not whole(align.places_opened, align.places_chunks):
         return state, (consumed,)
     # Places in a list that is not out whole, or before the other list is answered, cannot be honest.
-    out = align.lists.sent == chunk_count(state.own_rows, state.terms_of.align_chunk_items)
+    out = align.lists.sent == chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
     expect(
         out and len(align.points) == align.partner_chunks and align.order is not None,
         "places_early",
@@ -242,7 +244,7 @@ def result_received(state: JobState, name: str) -> Outcome:
             "release_cap",
             f"{peer.name} wants {allowed} iterations, this party's release rules leave {align.iterations_allowed}",
         )
-        return coding.start(change(state, rows=count, iterations_max=min(state.terms_of.max_iterations, allowed)))
+        return _follow(state, allowed)
     missing = [one.name for one in state.peers if one.align.result is None]
     if missing:
         return state, (progress(state, "align", waits_for=waits_for(missing)),)
@@ -254,9 +256,16 @@ def result_received(state: JobState, name: str) -> Outcome:
         )
         for one in state.peers
     )
-    iterations = min(state.terms_of.max_iterations, least)
-    state, effects = coding.start(change(state, rows=align.count, iterations_max=iterations))
+    state, effects = _follow(state, least)
     return state, (*sends, *effects)
+
+
+def _follow(state: JobState, iterations: int) -> Outcome:
+    """What comes after the alignment, in a job of either kind."""
+    state = change(state, rows=state.align.count)
+    if state.role in SCORING_ROLES:
+        return scoring.aligned(state)
+    return coding.start(change(state, iterations_max=min(state.terms_of.max_iterations, iterations)))
 
 
 def _own_digest(state: JobState, peer: Peer) -> bytes:

@@ -53,7 +53,7 @@ from protocol.state import (
     decode_state,
     encode_state,
 )
-from protocol.steps import Outcome, change, fail, message_of, tell_all
+from protocol.steps import Outcome, change, fail, is_business, message_of, tell_all
 from protocol.table import label_of, row_of
 
 Handler = Callable[..., Outcome]
@@ -134,6 +134,9 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "control:job.accept": scoring_opening.accepted,
         "control:job.decline": business.declined,
         "control:align.accept": aligning.opened,
+        "computed:align.evaluate": aligning.echoed,
+        "computed:align.join": joining.joined,
+        "computed:align.common": joining.sealed,
         "bulk:score.partial": scoring.partial_received,
         "computed:score.open": scoring.opened,
         "computed:score.results": scoring.results_ready,
@@ -144,6 +147,11 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         **_SCORING,
         "control:job.propose": scoring_opening.proposed,
         "computed:score.admit": scoring_opening.admitted,
+        "control:job.agreed": scoring_opening.agreed,
+        "control:mask.key": scoring.mask_key_received,
+        "bulk:align.common": joining.places_received,
+        "computed:align.places": joining.places_opened,
+        "computed:align.adopt": joining.adopted,
         "control:align.propose": aligning.opened,
         "computed:score.partial": scoring.projected,
         "computed:score.hold": scoring.made_ready,
@@ -214,7 +222,7 @@ def _control(state: JobState, label: str, message: schemas.Message, sender: str)
 
 def _passed_on(state: JobState, message: schemas.Message, sender: str) -> tuple[Send, ...]:
     """The business tells the other providers how a job ended: one that has not heard of them cannot."""
-    told = state.partners if state.role == BUSINESS else ()
+    told = state.partners if is_business(state) else ()
     return tuple(Send(message=message, recipient=name) for name in told if name != sender)
 
 

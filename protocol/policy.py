@@ -142,15 +142,23 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
     return _first(refusals)
 
 
-def decide_scoring(contract: ScoringContract, policy: Policy, datasets: frozenset[str]) -> Decision:
-    """What `policy` says of a scoring contract, at a provider that has `datasets`. The ledger has the last word."""
+def decide_scoring(
+    contract: ScoringContract, policy: Policy, datasets: frozenset[str], *, provider: str = ""
+) -> Decision:
+    """What `policy` says of a scoring contract, at the provider (by default the first) that has `datasets`.
+
+    The ledger has the last word.
+    """
+    try:
+        dataset = contract.entry_of(provider or contract.provider).dataset
+    except KeyError:
+        return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
         (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
         (
-            contract.provider_dataset not in datasets
-            or (bool(policy.datasets) and contract.provider_dataset not in policy.datasets),
+            dataset not in datasets or (bool(policy.datasets) and dataset not in policy.datasets),
             "dataset_unknown",
-            f"there is no data set {contract.provider_dataset} for {contract.business}",
+            f"there is no data set {dataset} for {contract.business}",
         ),
         (
             policy.score_quota == 0,

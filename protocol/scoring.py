@@ -1,4 +1,6 @@
-"""Scores of the aligned rows: the provider's partial scores travel, the business adds its own.
+"""Scores of the aligned rows: the providers' partial scores travel, the business adds its own.
+
+Of several providers the business learns the sum alone: each adds masks that cancel between it and every other.
 
 `batch`: a chunk of partial scores after the other, then the results. `lookup`: both parties make ready what single
 rows are answered from, and stay so until the job ends; requests and answers are no events of the job, because all
@@ -9,7 +11,7 @@ from messages import schemas
 from messages.streams import chunk_count
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Release, Send
 from protocol.scoring_contract import ScoringContract, agreement_of, decode_scoring
-from protocol.state import JobState, Phase
+from protocol.state import JobState, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -18,10 +20,13 @@ from protocol.steps import (
     expect,
     expect_chunk,
     is_business,
+    peer_of_task,
     progress,
     put,
     send_in_order,
     sender_of,
+    task_name,
+    waits_for,
     whole,
     with_peer,
 )
@@ -43,15 +48,46 @@ def match_arguments(state: JobState) -> dict[str, object]:
 
 
 def aligned(state: JobState) -> Outcome:
-    """Both parties have the same common rows: score them, or make ready to answer single ones."""
-    state = change(state, phase=Phase.PROJECTING)
+    """All parties have the same common rows: score them, or make ready to answer single ones."""
+    return _begin_when_ready(change(state, phase=Phase.PROJECTING))
+
+
+def mask_key_received(state: JobState, message: schemas.MaskKey, sender: str) -> Outcome:
+    """A fellow provider's half of the masks that cancel between both."""
+    peer = state.peer(sender)
+    expect(not peer.features.mask_key, "mask_key_repeated", f"{peer.name} sent two mask keys")
+    others = [one.features.mask_key for one in state.peers]
+    expect(
+        message.public not in (state.scoring.mask_key, *others),
+        "mask_key_wrong",
+        f"{peer.name} sent the mask key of another party",
+    )
+    state = with_peer(state, change(peer, features=change(peer.features, mask_key=message.public)))
+    return _begin_when_ready(state)
+
+
+def _begin_when_ready(state: JobState) -> Outcome:
+    """Of several providers none scores a row before it can hide its score from the business."""
+    missing = [] if is_business(state) else [one.name for one in state.peers[1:] if not one.features.mask_key]
+    if state.phase is not Phase.PROJECTING:
+        return state, ()
+    if missing:
+        return state, (progress(state, "score", waits_for=waits_for(missing)),)
     effects: tuple[AnyEffect, ...] = ()
     if terms_of(state).mode == "lookup":
         effects = (_make_ready(state),)
     elif not is_business(state):
         state, effects = _project(state, LOOKAHEAD)
-    waits_for = state.partner if is_business(state) else ""
-    return state, (*effects, progress(state, "score", total=state.rows, waits_for=waits_for))
+    waited = waits_for(list(state.partners)) if is_business(state) else ""
+    return state, (*effects, progress(state, "score", total=state.rows, waits_for=waited))
+
+
+def _masks(state: JobState) -> dict[str, object]:
+    """What a provider needs to hide its scores among those of the others: nothing where it is the only one."""
+    if not state.several:
+        return {}
+    keys = {peer.name: peer.features.mask_key for peer in state.peers[1:]}
+    return {"masks": {"order": list(terms_of(state).parties), "keys": keys}}
 
 
 def _chunks(state: JobState) -> tuple[int, int]:
@@ -79,6 +115,7 @@ def _project(state: JobState, count: int) -> Outcome:
                 "first_row": chunk * rows,
                 "rows": min(rows, state.rows - chunk * rows),
                 "model": terms_of(state).model,
+                **_masks(state),
             },
             (scoring.scores, state.align.rows),
             sends_bulk=True,
@@ -98,18 +135,20 @@ def projected(state: JobState, event: Computed) -> Outcome:
     state = change(state, scoring=change(scoring, queue=queue, computed=scoring.computed + 1))
     if state.scoring.computed == chunks:
         state = change(state, phase=Phase.CLOSING)
-        return state, (*sends, Send(message=_done(state)), progress(state, "finish", waits_for=state.partner))
+        said = Send(message=_done(state, state.peers[0]))
+        return state, (*sends, said, progress(state, "finish", waits_for=state.partner))
     state, effects = _project(state, 1)
     done = min(state.rows, state.scoring.computed * rows)
     return state, (*sends, *effects, progress(state, "score", done=done, total=state.rows))
 
 
 def partial_received(state: JobState, event: BulkReceived) -> Outcome:
-    """A chunk of the provider's partial scores: open it."""
-    scoring, (rows, chunks) = state.scoring, _chunks(state)
-    expect_chunk(event, sender_of(state, event), "partial_sequence", due=scoring.received, chunks=chunks)
+    """A chunk of a provider's partial scores: open it."""
+    peer, (rows, chunks) = sender_of(state, event), _chunks(state)
+    scores = peer.scores
+    expect_chunk(event, peer, "partial_sequence", due=scores.received, chunks=chunks)
     task = compute(
-        f"score.open/0/{event.chunk}",
+        task_name(state, "score.open", peer, 0, event.chunk),
         "score.open",
         {
             "part": ALL_ROWS,
@@ -120,38 +159,43 @@ def partial_received(state: JobState, event: BulkReceived) -> Outcome:
             "rows": min(rows, state.rows - event.chunk * rows),
         },
         (event.body,),
+        partner=peer.name,
     )
-    scoring = change(scoring, received=scoring.received + 1, opening=put(scoring.opening, event.chunk, event.body))
-    return change(state, scoring=scoring), (task,)
+    scores = change(scores, received=scores.received + 1, opening=put(scores.opening, event.chunk, event.body))
+    return with_peer(state, change(peer, scores=scores)), (task,)
 
 
 def opened(state: JobState, event: Computed) -> Outcome:
-    """A chunk of partial scores is checked; when all are, add the own scores."""
-    scoring, chunk = state.scoring, chunk_of(event.task)
+    """A chunk of partial scores is checked; when all of all providers are, add the own scores."""
+    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
     rows, chunks = _chunks(state)
-    body = scoring.opening[chunk]
+    scores, scoring = peer.scores, state.scoring
+    body = scores.opening[chunk]
     assert body is not None
-    scoring = change(
-        scoring,
-        partials=put(scoring.partials, chunk, event.blobs[0]),
-        opening=put(scoring.opening, chunk, None),
-        computed=scoring.computed + 1,
+    scores = change(
+        scores,
+        partials=put(scores.partials, chunk, event.blobs[0]),
+        opening=put(scores.opening, chunk, None),
     )
-    state = change(state, scoring=scoring)
-    done = progress(state, "score", done=min(state.rows, scoring.computed * rows), total=state.rows)
-    if not whole(scoring.partials, chunks):
-        return state, (Consumed(body=body), done)
-    inputs = (state.snapshot, scoring.scores, state.align.rows, *scoring.partials)
+    scoring = change(scoring, computed=scoring.computed + 1)
+    state = change(with_peer(state, change(peer, scores=scores)), scoring=scoring)
+    consumed = Consumed(body=body, sender=peer.name)
+    done = min(state.rows, scoring.computed // len(state.peers) * rows)
+    shown = progress(state, "score", done=done, total=state.rows)
+    if not all(whole(one.scores.partials, chunks) for one in state.peers):
+        return state, (consumed, shown)
+    partials = [ref for one in state.peers for ref in one.scores.partials]
+    inputs = (state.snapshot, scoring.scores, state.align.rows, *partials)
     task = compute("score.results", "score.results", {"model": terms_of(state).model, "rows": state.rows}, inputs)
-    return state, (Consumed(body=body), done, task)
+    return state, (consumed, shown, task)
 
 
 def results_ready(state: JobState, event: Computed) -> Outcome:
     """The scores are stored: say done."""
     state = change(state, phase=Phase.CLOSING, results=event.blobs)
-    send = Send(message=_done(state))
+    sends = tuple(Send(message=_done(state, peer), recipient=peer.name) for peer in state.peers)
     state, effects = _finish_when_ready(state)
-    return state, (send, *effects)
+    return state, (*sends, *effects)
 
 
 def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Outcome:
@@ -159,7 +203,7 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
     peer = state.peer(sender)
     expect(peer.said is None, "done_repeated", f"{peer.name} said job.done twice")
     expect(
-        message == _done(state),
+        message == _done(state, peer),
         "agreement_differs",
         f"{peer.name} scored other rows: its software or its journal differs from this party's",
     )
@@ -167,13 +211,17 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
     return _finish_when_ready(with_peer(state, change(peer, said=said)))
 
 
-def _done(state: JobState) -> schemas.JobDone:
-    agreement = agreement_of(state.contract, state.align.digest, state.rows)
+def _done(state: JobState, peer: Peer) -> schemas.JobDone:
+    # With several providers each has a digest of the places in its own list, which the business has of every one.
+    digest = peer.align.digest if state.several and is_business(state) else state.align.digest
+    agreement = agreement_of(state.contract, digest, state.rows)
     return schemas.JobDone(iterations=0, converged=True, agreement=agreement, constant=0.0)
 
 
 def _finish_when_ready(state: JobState) -> Outcome:
-    if state.phase is not Phase.CLOSING or state.peers[0].said is None:
+    # A provider has nothing to hear of its fellows: only the business says that there are scores.
+    told = state.peers if is_business(state) else state.peers[:1]
+    if state.phase is not Phase.CLOSING or any(peer.said is None for peer in told):
         return state, ()
     return change(state, phase=Phase.DONE), (Finish(outcome="done", results=state.results),)
 
@@ -188,7 +236,7 @@ def _make_ready(state: JobState) -> AnyEffect:
         schema = terms_of(state).identifier_schema
         inputs = (state.snapshot, scoring.scores, state.align.rows)
         return compute("score.index", "score.index", {"model": model, "schema": schema}, inputs)
-    arguments = {"part": ALL_ROWS, "iteration": 0, "first_row": 0, "rows": state.rows, "model": model}
+    arguments = {"part": ALL_ROWS, "iteration": 0, "first_row": 0, "rows": state.rows, "model": model, **_masks(state)}
     return compute("score.hold", "score.hold", arguments, (scoring.scores, state.align.rows))
 
 
@@ -206,16 +254,17 @@ def made_ready(state: JobState, event: Computed) -> Outcome:
 
 
 def ready_received(state: JobState, message: schemas.ScoreReady, sender: str) -> Outcome:
-    """The provider answers from now on."""
+    """A provider answers from now on."""
+    peer = state.peer(sender)
     expect(
-        message.rows == state.rows and not state.scoring.partner_ready,
+        message.rows == state.rows and not peer.scores.ready,
         "ready_wrong",
-        f"{sender} says that it answers for {message.rows} rows; {state.rows} were aligned, and once is enough",
+        f"{peer.name} says that it answers for {message.rows} rows; {state.rows} were aligned, and once is enough",
     )
-    return _serve_when_ready(change(state, scoring=change(state.scoring, partner_ready=True)))
+    return _serve_when_ready(with_peer(state, change(peer, scores=change(peer.scores, ready=True))))
 
 
 def _serve_when_ready(state: JobState) -> Outcome:
-    if state.scoring.held is None or not state.scoring.partner_ready:
+    if state.scoring.held is None or not all(peer.scores.ready for peer in state.peers):
         return state, ()
     return change(state, phase=Phase.SERVING), (progress(state, "serve"),)

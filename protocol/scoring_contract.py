@@ -16,8 +16,10 @@ from protocol.contract import (
     LEAKAGE_VERSION,
     LOGIC_VERSIONS,
     PROTOCOL_VERSION,
+    PROVIDERS_MAX,
     ContractError,
     DatasetName,
+    FurtherProvider,
     JobContract,
     Retention,
     decode_contract,
@@ -54,6 +56,7 @@ class ScoringContract(
     mode: Mode = "batch"
     purpose: Annotated[str, Meta(max_length=200)] = ""
     data_digest: Digest
+    further: Annotated[tuple[FurtherProvider, ...], Meta(max_length=PROVIDERS_MAX - 1)] = ()
     business_rows: Annotated[int, Meta(ge=1, le=2**31)]
     score_quota: Annotated[int, Meta(ge=1, le=2**40)]
     psi_quota: Annotated[int, Meta(ge=1, le=2**40)]
@@ -66,7 +69,22 @@ class ScoringContract(
     @property
     def parties(self) -> tuple[str, ...]:
         """All parties, the business first."""
-        return (self.business, self.provider)
+        return (self.business, *self.providers)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The names of the providers, in the order of the model's contract."""
+        return tuple(entry.name for entry in self.chain)
+
+    @property
+    def chain(self) -> tuple[FurtherProvider, ...]:
+        """All providers, in the order of the model's contract."""
+        first = FurtherProvider(name=self.provider, key=self.provider_key, dataset=self.provider_dataset)
+        return (first, *self.further)
+
+    def entry_of(self, provider: str) -> FurtherProvider:
+        """Name, key and data set of a provider. Raises KeyError for a party that is none."""
+        return {entry.name: entry for entry in self.chain}[provider]
 
 
 AnyContract = JobContract | ScoringContract
@@ -127,8 +145,8 @@ def check_scoring(contract: ScoringContract) -> None:
             "leakage_version",
             f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
         )
-    if contract.business == contract.provider:
-        raise ContractError("parties", f"{contract.business} cannot be both business and provider")
+    if len(set(contract.parties)) != len(contract.parties):
+        raise ContractError("parties", "a party is named twice in the contract")
     if contract.mode == "lookup" and not contract.expires_at:
         raise ContractError("expiry_missing", "a job that answers lookups needs an expiry: give expires_in_hours")
 

@@ -3,10 +3,10 @@
 from messages import schemas
 from protocol import aligning
 from protocol.contract import contract_digest, job_id
-from protocol.effects import Computed, Finish, Send, Started
+from protocol.effects import AnyEffect, Computed, Finish, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
-from protocol.steps import Outcome, change, compute, expect, output_of, progress, with_peer
+from protocol.steps import Outcome, change, compute, expect, output_of, progress, tell_all, waits_for, with_peer
 
 
 def started(state: JobState, event: Started) -> Outcome:
@@ -21,26 +21,41 @@ def started(state: JobState, event: Started) -> Outcome:
         own_rows=contract.business_rows,
         scoring=Scoring(scores=scores),
     )
-    send = Send(message=schemas.JobPropose(contract=event.contract))
-    return state, (send, progress(state, "propose", waits_for=state.partner))
+    sends = tell_all(state, schemas.JobPropose(contract=event.contract))
+    return state, (*sends, progress(state, "propose", waits_for=waits_for(list(state.partners))))
 
 
 def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcome:
-    """The provider signed its half: align."""
+    """A provider signed its half: align, when all have."""
+    peer = state.peer(sender)
+    expect(not peer.accepted, "accept_repeated", f"{peer.name} accepted twice")
     expect(
         message.contract_digest == contract_digest(state.contract),
         "contract_differs",
-        f"{sender} accepted another contract than the one proposed",
+        f"{peer.name} accepted another contract than the one proposed",
     )
-    expect(message.rows >= 1, "rows_none", f"{sender} accepted without a row to score")
-    return aligning.start(with_peer(state, change(state.peer(sender), accepted=True, rows=message.rows)))
+    expect(message.rows >= 1, "rows_none", f"{peer.name} accepted without a row to score")
+    state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
+    missing = [one.name for one in state.peers if not one.accepted]
+    if missing:
+        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
+    sends: tuple[AnyEffect, ...] = ()
+    if state.several:
+        sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
+    state, effects = aligning.start(change(state, agreed=True))
+    return state, (*sends, *effects)
 
 
 def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
     """A business asks for scores: ask the policy and the model store, and score the own data set."""
+    sender = state.peer(sender).name
     contract = decode_scoring(message.contract)
+    others = tuple(name for name in contract.parties if name != state.me)
     expect(
-        job_id(message.contract) == state.job and (contract.business, contract.provider) == (sender, state.me),
+        job_id(message.contract) == state.job
+        and contract.business == sender == state.partner
+        and state.me in contract.providers
+        and others == state.partners,
         "contract_parties",
         f"the contract proposed by {sender} names other parties or another job than its envelope",
     )
@@ -69,6 +84,30 @@ def admitted(state: JobState, event: Computed) -> Outcome:
         )
     )
     snapshot, scores = event.blobs
-    state = change(state, snapshot=snapshot, own_rows=output["rows"], scoring=Scoring(scores=scores))
+    state = change(
+        state,
+        snapshot=snapshot,
+        own_rows=output["rows"],
+        own_columns=output["columns"],
+        scoring=Scoring(scores=scores, mask_key=output["mask_key"]),
+    )
     state, effects = aligning.start(state)
     return state, (accept, *effects)
+
+
+def agreed(state: JobState, message: schemas.JobAgreed, sender: str) -> Outcome:
+    """All providers have accepted: they agree on the masks that hide each one's scores."""
+    terms = decode_scoring(state.contract)
+    expect(
+        state.several and sender == state.partner and not state.agreed,
+        "unexpected_message",
+        f"job.agreed from {sender}: it is said once, by the business of a job with several providers",
+    )
+    columns = dict(zip(terms.providers, message.columns, strict=False))
+    expect(
+        len(message.columns) == len(terms.providers) and columns[state.me] == state.own_columns,
+        "columns",
+        f"{sender} says that {state.me} brings {columns.get(state.me)} columns, or counts other providers",
+    )
+    key = schemas.MaskKey(public=state.scoring.mask_key)
+    return change(state, agreed=True), tuple(Send(message=key, recipient=name) for name in state.partners[1:])

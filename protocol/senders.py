@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from protocol.facts import before_in_chain
-from protocol.state import JobState
+from protocol.state import SCORING_ROLES, JobState
+from protocol.steps import is_business
 
 _ALL: Final = frozenset({"job.cancel", "job.failed", "job.done", "features.codes", "mask.key", "step.masked"})
 _SINGLE: Final = frozenset({"step.products"})
@@ -23,12 +24,25 @@ _BUSINESS: Final = frozenset(
 _PROVIDERS: Final = frozenset({"job.accept", "job.decline", "align.accept", "align.list", "align.echo", "align.result"})
 
 
+def _may_score(state: JobState, sender: str, kind: str) -> bool:
+    """`may_send` in a scoring job of several providers: among these only the keys of masks travel."""
+    if kind in ("job.cancel", "job.failed"):
+        return True
+    if is_business(state):
+        return kind in _PROVIDERS | {"job.done", "score.partial", "score.ready"}
+    if sender != state.partner:
+        return kind == "mask.key"
+    return kind in _BUSINESS | {"job.done"}
+
+
 def may_send(state: JobState, sender: str, kind: str) -> bool:
     """Whether the job's contract lets `sender` send this party messages of `kind`."""
     if sender not in state.partners:
         return False
     if not state.several:
         return kind not in _SEVERAL
+    if state.role in SCORING_ROLES:
+        return _may_score(state, sender, kind)
     if kind in _SINGLE:
         return False
     if kind in _ALL:

@@ -17,6 +17,8 @@ PROVIDER: Final = "provider"
 SCORING_BUSINESS: Final = "scoring-business"
 SCORING_PROVIDER: Final = "scoring-provider"
 
+SCORING_ROLES: Final = frozenset({SCORING_BUSINESS, SCORING_PROVIDER})
+
 SIDES: Final[dict[str, str]] = {
     BUSINESS: BUSINESS,
     PROVIDER: PROVIDER,
@@ -165,6 +167,15 @@ class PeerRound(Record, frozen=True, kw_only=True):
     largest: float = 0.0
 
 
+class PeerScores(Record, frozen=True, kw_only=True):
+    """A provider's partial scores at the business. `partials`: opened; `ready`: it answers for single rows."""
+
+    received: int = 0
+    opening: tuple[BlobRef | None, ...] = ()
+    partials: tuple[BlobRef | None, ...] = ()
+    ready: bool = False
+
+
 class Peer(Record, frozen=True, kw_only=True):
     """One partner in a job: another party, and everything that is between it and this one.
 
@@ -182,6 +193,7 @@ class Peer(Record, frozen=True, kw_only=True):
     said: tuple[int, bool, bytes] | None = None
     constant: float = 0.0
     intercept_part: bytes = b""
+    scores: PeerScores = PeerScores()
 
 
 class Sample(Record, frozen=True, kw_only=True):
@@ -253,19 +265,16 @@ class IterationFacts(Record, frozen=True, kw_only=True):
 class Scoring(Record, frozen=True, kw_only=True):
     """A scoring job after its alignment.
 
-    `scores`: own scores of all own rows; `partials`: the provider's, opened; `held`: what single rows are answered
-    from.
+    `scores`: own scores of all own rows; `held`: what single rows are answered from. `mask_key`: of several providers,
+    the public half of what hides the own scores.
     """
 
     scores: BlobRef | None = None
     made: int = 0
     computed: int = 0
     queue: SendQueue = SendQueue()
-    received: int = 0
-    opening: tuple[BlobRef | None, ...] = ()
-    partials: tuple[BlobRef | None, ...] = ()
     held: BlobRef | None = None
-    partner_ready: bool = False
+    mask_key: bytes = b""
 
 
 class JobState(Record, frozen=True, kw_only=True):

@@ -193,7 +193,16 @@ _SCORING_CLOSING = _row(phase=_P.CLOSING, control__job_done=_P.DONE)
 _SCORING_BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _BUSINESS[_P.NEW],
     _P.PROPOSED: _BUSINESS[_P.PROPOSED],
-    _P.ALIGNING: {**_SCORING_ALIGNING, "control:align.accept": frozenset({_P.ALIGNING})},
+    _P.ALIGNING: {
+        **_SCORING_ALIGNING,
+        **_row(
+            "control:align.accept",
+            "computed:align.evaluate",
+            "computed:align.join",
+            "computed:align.common",
+            phase=_P.ALIGNING,
+        ),
+    },
     _P.PROJECTING: _row(
         "bulk:score.partial",
         "computed:score.open",
@@ -210,8 +219,20 @@ _SCORING_BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
 _SCORING_PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _PROVIDER[_P.NEW],
     _P.ADMITTING: _row(phase=_P.ADMITTING, computed__score_admit=(_P.ALIGNING, _P.DECLINED)),
-    _P.ALIGNING: {**_SCORING_ALIGNING, "control:align.propose": frozenset({_P.ALIGNING})},
+    _P.ALIGNING: {
+        **_SCORING_ALIGNING,
+        **_row(
+            "control:align.propose",
+            "control:job.agreed",
+            "control:mask.key",
+            "bulk:align.common",
+            "computed:align.places",
+            "computed:align.adopt",
+            phase=_P.ALIGNING,
+        ),
+    },
     _P.PROJECTING: _row(
+        "control:mask.key",
         phase=_P.PROJECTING,
         computed__score_partial=(_P.PROJECTING, _P.CLOSING),
         computed__score_hold=_P.SERVING,

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,14 @@ from typing import Final
 import msgspec
 
 from messages.identity import PublicIdentity
-from protocol.contract import LEAKAGE_VERSION, LOGIC_VERSION, PROTOCOL_VERSION, ContractError, Retention
+from protocol.contract import (
+    LEAKAGE_VERSION,
+    LOGIC_VERSION,
+    PROTOCOL_VERSION,
+    ContractError,
+    FurtherProvider,
+    Retention,
+)
 from protocol.scoring_contract import Mode, ScoringContract, check_scoring, encode_scoring
 from protocol.state import BUSINESS
 from services.models.scoring import read_and_score
@@ -60,11 +68,14 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     if version.role != BUSINESS:
         raise ConfigError(f"model {asked.model}: {party.file.name} was its provider; its business asks for scores")
     terms = version.terms
-    if terms.provider not in party.peers:
-        raise ConfigError(f"{terms.provider} is no peer of {party.file.name}; add it with `warren peer add FILE`")
+    for name in terms.providers:
+        if name not in party.peers:
+            raise ConfigError(f"{name} is no peer of {party.file.name}; add it with `warren peer add FILE`")
+    if asked.provider_dataset and terms.further:
+        raise ConfigError("a model of several providers scores the data sets that it was trained on: name no other")
     table, scores = read_and_score(version, *source_of(party, version, asked))
     salt, rows = secrets.token_bytes(32), len(table.identifiers)
-    contract = make_contract(party.identity.public, party.peers[terms.provider], version, asked, table, salt)
+    contract = make_contract(party.identity.public, party.peers, version, asked, table, salt)
     return Prepared(
         contract=encode_scoring(contract),
         partner=terms.provider,
@@ -89,13 +100,14 @@ def source_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path, 
 
 def make_contract(
     business: PublicIdentity,
-    provider: PublicIdentity,
+    peers: Mapping[str, PublicIdentity],
     version: ModelVersion,
     asked: Asked,
     table: Table,
     salt: bytes,
 ) -> ScoringContract:
     """The contract of a scoring job. Raises ConfigError when no policy could accept it."""
+    terms = version.terms
     hours = asked.expires_in_hours or (LOOKUP_HOURS if asked.mode == "lookup" else 0.0)
     identifiers_only = Table(identifiers=table.identifiers, columns=(), values=table.values[:, :0])
     try:
@@ -105,10 +117,14 @@ def make_contract(
             leakage_version=LEAKAGE_VERSION,
             nonce=secrets.token_bytes(8),
             business=business.name,
-            provider=provider.name,
+            provider=terms.provider,
             business_key=business.digest(),
-            provider_key=provider.digest(),
-            provider_dataset=asked.provider_dataset or version.terms.provider_dataset,
+            provider_key=peers[terms.provider].digest(),
+            provider_dataset=asked.provider_dataset or terms.provider_dataset,
+            further=tuple(
+                FurtherProvider(name=entry.name, key=peers[entry.name].digest(), dataset=entry.dataset)
+                for entry in terms.further
+            ),
             model=version.model,
             model_digest=version.contract_digest,
             mode=asked.mode,
@@ -118,7 +134,7 @@ def make_contract(
             score_quota=len(table.identifiers),
             psi_quota=max(PSI_QUOTA, len(table.identifiers)),
             retention=asked.retention,
-            identifier_schema=version.terms.identifier_schema,
+            identifier_schema=terms.identifier_schema,
             expires_at=int(time.time() + hours * 3600) if hours else 0,
         )
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), ScoringContract)

@@ -36,7 +36,7 @@ def facts_of(kept: Kept) -> dict[str, Any]:
         "party": version.party,
         "role": version.role,
         "business": terms.business,
-        "provider": terms.provider,
+        "providers": ", ".join(terms.providers),
         "task": version.task,
         "rows": version.rows,
         "columns": len(version.columns),

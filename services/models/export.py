@@ -22,7 +22,7 @@ def part_of(version: ModelVersion) -> bytes:
         "party": version.party,
         "role": version.role,
         "business": terms.business,
-        "provider": terms.provider,
+        "providers": list(terms.providers),
         "task": version.task,
         "link": LINKS.get(version.task, "log"),
         "rows": version.rows,

@@ -30,7 +30,7 @@ def model_for(store: ModelStore, contract: ScoringContract, party: str) -> Model
     terms = version.terms
     same = (
         version.contract_digest == contract.model_digest
-        and (terms.business, terms.provider) == (contract.business, contract.provider)
+        and terms.parties == contract.parties
         and version.party == party
     )
     if not same:

@@ -7,8 +7,9 @@ from typing import Any
 
 from learning import parts
 from messages import schemas
-from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, JobContract, decode_contract
+from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contract
 from protocol.policy import Decision, decide, read_policy
+from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
 from services.compute import TaskContext, TaskResult
 from services.models.warming import WarmStartRefused, start_of
@@ -52,7 +53,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     contract = decode_contract(contract_bytes)
     own = contract.entry_of(context.party)
     fingerprints = (context.partner.digest(), context.identity.public.digest())
-    strangers = _strangers(context, contract)
+    strangers = strangers_of(context, contract)
     if (contract.business_key, own.key) != fingerprints or strangers:
         return _decline(
             Decision(
@@ -100,7 +101,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     )
 
 
-def _strangers(context: TaskContext, contract: JobContract) -> str:
+def strangers_of(context: TaskContext, contract: AnyContract) -> str:
     """What is wrong with the other providers of a contract; empty where this party has exchanged keys with all."""
     for entry in contract.chain:
         known = context.peers.get(entry.name)

@@ -137,7 +137,7 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     places, sizes, used = divide(common, arguments.get("parts"))
     allowed = 0
     if scoring:
-        _scoring_rules(context, arguments, found.count, policy)
+        scoring_rules(context, arguments, found.count, policy)
     else:
         training = [common[place] for place in places[: len(used)]]
         weight = snapshot.weights()
@@ -183,7 +183,7 @@ def _tokens(parts: Inputs) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
 
 
-def _scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, policy: Policy) -> None:
+def scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, policy: Policy) -> None:
     """A provider counts the rows that are about to be scored against what its policy leaves to the partner."""
     if arguments["role"] != SCORING_PROVIDER:
         return

@@ -13,7 +13,7 @@ from protocol.policy import read_policy
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
-from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count
+from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count, scoring_rules
 from services.tasks.sealing import open_chunk, seal_chunk
 
 PLACE_BYTES = 4
@@ -39,13 +39,16 @@ def join(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     except sets.ListError as error:
         raise TaskRefused(error.code, str(error)) from None
     policies = read_policy(dict(context.settings["policy"]))
+    scoring = "model" in arguments
     for pair in arguments["pairs"]:
-        check_count(len(rows), policies.of(pair["name"]).intersection_min)
+        check_count(len(rows), 1 if scoring else policies.of(pair["name"]).intersection_min)
     bodies = [place.astype("<u4").tobytes() for place in places]
     output = {
         "count": len(rows),
         "digests": [hashlib.sha256(body).digest() for body in bodies],
-        "iterations_allowed": _release_rules(
+        "iterations_allowed": 0
+        if scoring
+        else _release_rules(
             context, arguments, [identifiers[row] for row in rows], None if weight is None else weight[rows]
         ),
     }
@@ -89,9 +92,13 @@ def adopt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         raise TaskRefused(
             "places_wrong", f"{context.partner.name} names a place twice, or one beyond the {len(order)} of this list"
         )
-    check_count(len(places), read_policy(dict(context.settings["policy"])).of(context.partner.name).intersection_min)
+    policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
+    scoring = "model" in arguments
+    check_count(len(places), 1 if scoring else policy.intersection_min)
     rows = order[places]
-    allowed = _release_rules(context, arguments, [identifiers[row] for row in rows], None)
+    if scoring:
+        scoring_rules(context, arguments, len(rows), policy)
+    allowed = 0 if scoring else _release_rules(context, arguments, [identifiers[row] for row in rows], None)
     return TaskResult(
         {"count": len(rows), "digest": hashlib.sha256(body).digest(), "iterations_allowed": allowed},
         ((rows.astype("<i8").tobytes(), len(rows)),),

@@ -23,7 +23,8 @@ from services.models.store import ModelRetired, ModelStore, ModelUnknown
 from services.models.version import ModelDamaged, ModelVersion
 from services.snapshot import pack_identifiers, unpack_snapshot
 from services.tables import TableError, data_digest, schema_digest
-from services.tasks import keyring
+from services.tasks import keyring, pairwise
+from services.tasks.admit import strangers_of
 from services.tasks.sealing import open_chunk, seal_chunk
 
 Inputs = tuple[bytes, ...]
@@ -54,14 +55,15 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     except (ModelUnknown, ModelRetired, ModelDamaged) as error:
         code = {ModelUnknown: "model_unknown", ModelRetired: "model_retired"}.get(type(error), "model_damaged")
         return _decline(code, f"{context.party} does not score with model {contract.model}: {code}", str(error))
-    dataset = context.settings["datasets"][contract.provider_dataset]
+    own = contract.entry_of(context.party)
+    dataset = context.settings["datasets"][own.dataset]
     try:
         table, scores = read_and_score(version, Path(dataset["source"]), dataset["id"])
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
-        context.log.warning("data set refused", dataset=contract.provider_dataset, reason=str(error))
-        reason = f"the data set {contract.provider_dataset} cannot be scored ({error.code}); its owner's job says where"
-        return _decline("dataset_unfit", reason, f"data set {contract.provider_dataset}: {error}")
+        context.log.warning("data set refused", dataset=own.dataset, reason=str(error))
+        reason = f"the data set {own.dataset} cannot be scored ({error.code}); its owner's job says where"
+        return _decline("dataset_unfit", reason, f"data set {own.dataset}: {error}")
     rows = len(table.identifiers)
     return TaskResult(
         {
@@ -71,6 +73,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
             "columns": len(version.columns),
             "data_digest": data_digest(table, salt=context.job_secret),
             "schema_digest": schema_digest(table, salt=context.job_secret),
+            "mask_key": pairwise.public_key(context) if contract.further else b"",
         },
         ((pack_identifiers(table.identifiers), rows), (scores.astype("<f8").tobytes(), rows)),
     )
@@ -79,15 +82,16 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
 def _judge(context: TaskContext, contract: ScoringContract) -> TaskResult | None:
     """A refusal by policy or keys, or None."""
     policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
-    decision: Decision = decide_scoring(contract, policy, frozenset(context.settings["datasets"]))
+    decision: Decision = decide_scoring(
+        contract, policy, frozenset(context.settings["datasets"]), provider=context.party
+    )
     if not decision.acceptable:
         return _decline(decision.reason_code, decision.reason)
     fingerprints = (context.partner.digest(), context.identity.public.digest())
-    if (contract.business_key, contract.provider_key) != fingerprints:
-        return _decline(
-            "keys_differ",
-            "the contract names other identity keys than the ones exchanged: compare fingerprints",
-        )
+    strangers = strangers_of(context, contract)
+    if (contract.business_key, contract.entry_of(context.party).key) != fingerprints or strangers:
+        reason = "the contract names other identity keys than the ones exchanged: compare fingerprints"
+        return _decline("keys_differ", reason, strangers)
     return None
 
 
@@ -104,7 +108,24 @@ def _units(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> p
     scores = np.frombuffer(inputs[0], dtype="<f8")
     first, rows = arguments["first_row"], arguments["rows"]
     chosen = np.frombuffer(inputs[1], dtype="<i8")[first : first + rows]
-    return projections.to_units(scores[chosen], model_unit(_version(context, arguments["model"])))
+    units = projections.to_units(scores[chosen], model_unit(_version(context, arguments["model"])))
+    return _masked(context, arguments, units) if "masks" in arguments else units
+
+
+def _masked(context: TaskContext, arguments: dict[str, Any], units: projections.Units) -> projections.Units:
+    """Add what hides the own scores among those of several providers: uniform modulo 2^64, and 0 in their sum.
+
+    The stream of a pair is bound to the job, the set and the place of the rows: rows that are asked for again in
+    another job get other masks, and within a job each place is masked once.
+    """
+    masks = arguments["masks"]
+    for name, public in masks["keys"].items():
+        place = (arguments["part"], arguments["iteration"], arguments["first_row"])
+        stream = pairwise.shared(context, name, public, "score-mask", *place)
+        mask = projections.from_bytes(stream.bytes(8 * len(units)))
+        first = masks["order"].index(context.party) < masks["order"].index(name)
+        units = units + mask if first else units - mask
+    return units
 
 
 def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -185,7 +206,9 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     own = np.frombuffer(inputs[1], dtype="<f8")
     rows = np.frombuffer(inputs[2], dtype="<i8")
     version = _version(context, arguments["model"])
-    partial = projections.from_units(projections.from_bytes(b"".join(inputs[3:])), model_unit(version))
+    # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
+    sums = projections.from_bytes(b"".join(inputs[3:])).reshape(-1, len(rows)).sum(axis=0, dtype=np.uint64)
+    partial = projections.from_units(sums, model_unit(version))
     order = np.argsort(rows)
     matched = rows[order]
     scores = own[matched] + partial[order]

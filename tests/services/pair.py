@@ -97,14 +97,16 @@ class Pair:
         self.random = random.Random(seed)
         self.on_effect: Callable[[Side, Any], None] | None = None
 
-    def start(self, job: str, contract: bytes, snapshot: bytes, rows: int, facts: bytes = b"") -> None:
-        """Submit the job at the business, with the `facts` that it keeps of it."""
+    def start(
+        self, job: str, contract: bytes, snapshot: bytes, rows: int, facts: bytes = b"", more: tuple[bytes, ...] = ()
+    ) -> None:
+        """Submit the job at the business, with the `facts` that it keeps of it; `more`: blobs beside the snapshot."""
         for side in self.sides:
             others = tuple(other.name for other in self.sides if other is not side)
             side.state = ROLES[side.role].initial(job, side.name, others)
         business = self.sides[0]
-        ref = business.store(snapshot, rows)
-        self._apply(business, Started(contract=contract, blobs=(ref,), facts=facts))
+        refs = tuple(business.store(data, rows) for data in (snapshot, *more))
+        self._apply(business, Started(contract=contract, blobs=refs, facts=facts))
 
     def run(self) -> None:
         """Until nothing is left to do."""
