@@ -3,12 +3,21 @@
 import functools
 from dataclasses import dataclass, fields
 
+from tests.simulation.chained import THREE_PROVIDERS, TWO_PROVIDERS
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.played import LOOKUPS, SCORING, TRAINING, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
 
-JOBS = {"training": TRAINING, "scoring": SCORING, "lookups": LOOKUPS, "mesh": MESH, "chain": CHAIN}
+JOBS = {
+    "training": TRAINING,
+    "scoring": SCORING,
+    "lookups": LOOKUPS,
+    "mesh": MESH,
+    "chain": CHAIN,
+    "two-providers": TWO_PROVIDERS,
+    "three-providers": THREE_PROVIDERS,
+}
 _BY_IDENTIFIER = {job.job: job for job in JOBS.values()}
 
 

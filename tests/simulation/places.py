@@ -128,7 +128,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.caches: dict[str, OrderedDict[str, dict[str, Any]]] = {}
-        self.replies: dict[tuple[str, str, bytes], TaskReply] = {}
+        self.replies: dict[tuple[str, str, str, bytes], TaskReply] = {}
 
     def clear(self) -> None:
         """Forget all: somebody has changed the code."""
@@ -153,7 +153,7 @@ class InlineSlot:
 
     async def run(self, call: TaskCall) -> TaskReply:
         await asyncio.sleep(self._chance.uniform(0.0, TASK_S))
-        key = (self._party, call.function, call.arguments)
+        key = (self._party, call.job, call.function, call.arguments)
         if key in self._memory.replies:
             return self._memory.replies[key]
         reply = self._worker.run(call)
