@@ -6,7 +6,6 @@ from typing import Final
 
 from messages.identity import IdentityError, PublicIdentity
 from messages.keys import AddressError
-from protocol.contract import JobContract
 from protocol.scoring_contract import AnyContract
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, SIDES
 from services.audit.export_file import FurtherPartner, Opening
@@ -63,6 +62,4 @@ def parties_of_file(opening: Opening, further: Sequence[FurtherPartner]) -> Part
 
 def keys_in(contract: AnyContract) -> dict[str, bytes]:
     """Digests of the parties' keys by name, the business first, then the providers in their order."""
-    if isinstance(contract, JobContract):
-        return {contract.business: contract.business_key, **{entry.name: entry.key for entry in contract.chain}}
-    return {contract.business: contract.business_key, contract.provider: contract.provider_key}
+    return {contract.business: contract.business_key, **{entry.name: entry.key for entry in contract.chain}}
