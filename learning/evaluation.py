@@ -6,7 +6,7 @@ others, so that what is reported there is what the threshold does to rows it was
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -184,3 +184,27 @@ def by_part(
         name: evaluate(task, labels[rows], scores[rows], of(weights, rows), part=name, at=at, power=power)
         for name, rows in filled.items()
     }
+
+
+SHARES: Final = ("precision", "recall", "specificity", "f1", "accuracy", "predicted_rate")
+
+
+def as_builtins(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Part -> figures as JSON has them. What is not defined (the AUC of a single class) is None."""
+    found: dict[str, Any] = {}
+    for part, one in evaluations.items():
+        content = msgspec.to_builtins(one)
+        content["confusion"] = [
+            {**msgspec.to_builtins(table), **{name: getattr(table, name) for name in SHARES}} for table in one.confusion
+        ]
+        found[part] = _finite(content)
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

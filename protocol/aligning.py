@@ -11,7 +11,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding, dividing, inferring, joining, samples, scoring
+from protocol import coding, dividing, evaluating, inferring, joining, samples, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer, Phase
 from protocol.steps import (
@@ -377,6 +377,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
         **dividing.arguments(state),
         **inferring.reserved(state),
         **samples.tariff_arguments(state),
+        **evaluating.quota(state),
     }
 
 

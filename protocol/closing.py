@@ -4,11 +4,12 @@ import msgspec
 
 from learning import masked
 from messages import schemas
-from protocol import inferring
+from protocol import evaluating, inferring
+from protocol.contract import JobContract
 from protocol.effects import Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
 from protocol.samples import tariff_arguments
-from protocol.state import JobState, Peer, Phase
+from protocol.state import BUSINESS, JobState, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -23,19 +24,32 @@ from protocol.steps import (
 )
 
 
+def result_names(contract: JobContract, role: str) -> tuple[str, ...]:
+    """What the results of a job are called, in the order in which `Finish` names them."""
+    names = ["parameters.json", "history.json"]
+    if contract.inference:
+        names.append("inference.json")
+    if contract.evaluate and role == BUSINESS:
+        names += ["metrics.json", "scores.csv"]
+    return tuple(names)
+
+
 def close(state: JobState) -> Outcome:
     """Everything is known: take the last step, and tell the partners that this party is done."""
     state = change(state, phase=Phase.CLOSING)
     for peer in state.peers:
         _check_agreement(state, peer)
     if is_business(state):
-        return _results_when_told(state)
-    return _results(state)
+        return results_when_told(state)
+    state, effects = evaluating.start(state)
+    state, more = _results(state)
+    return state, (*effects, *more)
 
 
-def _results_when_told(state: JobState) -> Outcome:
-    """The business needs every provider's part of the intercept first."""
-    missing = [peer.name for peer in state.peers if peer.said is None]
+def results_when_told(state: JobState) -> Outcome:
+    """The business needs every provider's part of the intercept first, and its scores if they are evaluated."""
+    late = evaluating.outstanding(state)
+    missing = [peer.name for peer in state.peers if peer.said is None or late]
     return (state, (progress(state, "finish", waits_for=waits_for(missing)),)) if missing else _results(state)
 
 
@@ -67,7 +81,7 @@ def _results(state: JobState) -> Outcome:
 
 def results_ready(state: JobState, event: Computed) -> Outcome:
     """The own target parameters are stored: say done. The provider's part of the intercept goes along."""
-    state = change(state, results=event.blobs)
+    state = change(state, results=(*event.blobs, *state.evaluation.results))
     output = output_of(event.output)
     said = schemas.JobDone(
         iterations=state.iteration,
@@ -111,7 +125,7 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
     if state.phase is not Phase.CLOSING:
         return state, ()
     _check_agreement(state, peer)
-    return _results_when_told(state) if is_business(state) else _finish_when_ready(state)
+    return results_when_told(state) if is_business(state) else _finish_when_ready(state)
 
 
 def _check_agreement(state: JobState, peer: Peer) -> None:

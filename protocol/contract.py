@@ -45,6 +45,7 @@ MARKS: Final[dict[str, str]] = {
 
 Mark = Literal["small_sample", "few_columns", "insecure", "reproducible"]
 Task = Literal["logistic", "linear", "poisson", "gamma", "tweedie"]
+EvaluatedPart = Literal["training", "validation", "test"]
 Retention = Literal["digests", "full"]
 """What is kept of a job that has ended: digests, or everything that an auditor needs to run it again."""
 
@@ -70,6 +71,7 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "test",
         "inference",
         "first_gradient",
+        "evaluate",
         *FAMILY_FIELDS,
         "further",
         "batches",
@@ -148,6 +150,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     test: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     inference: bool = False
+    evaluate: tuple[EvaluatedPart, ...] = ()
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
     tweedie_power: Annotated[float, Meta(ge=0, lt=2)] = 0.0
     value_bits: Annotated[int, Meta(ge=VALUE_BITS, le=VALUE_BITS_MAX)] = VALUE_BITS
@@ -309,6 +312,7 @@ def check_contract(contract: JobContract) -> None:
             "its gradient shows almost in the clear; add columns or let both parties accept the mark few_columns",
         )
     _check_inference(contract)
+    _check_evaluation(contract)
 
 
 def _check_model(contract: JobContract) -> None:
@@ -335,10 +339,23 @@ def _check_inference(contract: JobContract) -> None:
     """What standard errors are there for. Raises ContractError."""
     if not contract.inference:
         return
-    if contract.l1:
-        raise ContractError("inference", "an elastic net (l1) has no standard errors: leave inference out")
     if contract.further:
         raise ContractError("inference", "standard errors are for jobs of one provider: leave inference out")
+    if (contract.sample_set, contract.solver) != ("full", "lbfgs"):
+        raise ContractError(
+            "inference", "standard errors go with the solver lbfgs on the sample set full: leave inference out"
+        )
+    if contract.l1 > 0.0:
+        raise ContractError(
+            "inference",
+            "coefficients under an l1 penalty are not distributed normally and have no such errors: leave inference or "
+            "l1 out",
+        )
+    if contract.task == "linear" and contract.warm_start:
+        raise ContractError(
+            "inference",
+            "the dispersion of a linear model needs the gradient at zero, which a warm start leaves out: leave one out",
+        )
     if contract.task == "tweedie" and contract.tweedie_power == 1.0:
         raise ContractError(
             "inference", "no dispersion can be had of a Tweedie model of power 1 without more exchange: use poisson"
@@ -387,3 +404,15 @@ def _check_samples(contract: JobContract) -> None:
             f"{contract.max_iterations} iterations; the solver {solver} on the sample set {sample_set} has room for "
             f"{most}",
         )
+
+
+def _check_evaluation(contract: JobContract) -> None:
+    """What parts can be evaluated. Raises ContractError."""
+    order = ("training", "validation", "test")
+    if list(contract.evaluate) != [part for part in order if part in contract.evaluate]:
+        raise ContractError("evaluate", "evaluate names parts once, in the order training, validation, test")
+    for part, share in (("validation", contract.validation), ("test", contract.test)):
+        if part in contract.evaluate and share == 0.0:
+            raise ContractError("evaluate", f"there are no {part} rows to evaluate: give {part} a share")
+    if contract.evaluate and contract.further:
+        raise ContractError("evaluate", "evaluation at the end is for jobs of one provider: leave evaluate out")

@@ -128,6 +128,11 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             f"retention {contract.retention} is not accepted",
         ),
         (
+            bool(contract.evaluate) and policy.score_quota == 0,
+            "evaluation_refused",
+            f"scores for {contract.business} are not allowed: the provider's policy has no score_quota for evaluate",
+        ),
+        (
             contract.inference and not policy.inference,
             "inference_refused",
             "standard errors after training (inference) are not accepted",

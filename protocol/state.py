@@ -235,6 +235,17 @@ class Round(Record, frozen=True, kw_only=True):
     largest: float = 0.0
 
 
+class Evaluation(Record, frozen=True, kw_only=True):
+    """Figures of the model on parts of the rows: the provider's chunks of scores, and what came of them."""
+
+    made: int = 0
+    queue: SendQueue = SendQueue()
+    received: int = 0
+    opening: tuple[BlobRef | None, ...] = ()
+    partials: tuple[BlobRef | None, ...] = ()
+    results: tuple[BlobRef, ...] = ()
+
+
 class Inference(Record, frozen=True, kw_only=True):
     """The inference stage: `iterations` of training before it, the present one of `turns`, and what it has found.
 
@@ -313,6 +324,7 @@ class JobState(Record, frozen=True, kw_only=True):
     scoring: Scoring = Scoring()
     inference: Inference | None = None
     provider_constant: float = 0.0
+    evaluation: Evaluation = Evaluation()
 
     @property
     def several(self) -> bool:

@@ -149,7 +149,16 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     ),
     _P.CROSSING: {**_CROSSING, "control:score.range": frozenset({_P.CROSSING})},
     _P.STEPPING: {**_STEPPING, **_row("control:score.range", "control:intercept.part", phase=_P.STEPPING)},
-    _P.CLOSING: {**_CLOSING, **_row("control:intercept.part", phase=_P.CLOSING)},
+    _P.CLOSING: {
+        **_CLOSING,
+        **_row(
+            "control:intercept.part",
+            "bulk:score.partial",
+            "computed:score.open",
+            "computed:evaluate.results",
+            phase=_P.CLOSING,
+        ),
+    },
 }
 
 _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
@@ -179,7 +188,7 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     ),
     _P.CROSSING: _CROSSING,
     _P.STEPPING: _STEPPING,
-    _P.CLOSING: _CLOSING,
+    _P.CLOSING: {**_CLOSING, **_row("computed:evaluate.partial", phase=_P.CLOSING)},
 }
 
 _SCORING_ALIGNING = {

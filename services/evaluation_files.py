@@ -1,41 +1,14 @@
 """Evaluations of a model as files: JSON for programs, CSV for tables, PNG for people."""
 
 import csv
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from learning.evaluation import Evaluation
-from learning.ranking import Confusion
+from learning.evaluation import Evaluation, as_builtins
 from services.plots import Part, plot_calibration, plot_ks, plot_lift, plot_roc
-
-SHARES = ("precision", "recall", "specificity", "f1", "accuracy", "predicted_rate")
-
-
-def as_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Part -> figures. What is not defined (the AUC of a single class) is null."""
-    found: dict[str, Any] = {}
-    for part, evaluation in evaluations.items():
-        content = msgspec.to_builtins(evaluation)
-        content["confusion"] = [_confusion(table) for table in evaluation.confusion]
-        found[part] = _finite(content)
-    return found
-
-
-def _confusion(table: Confusion) -> dict[str, Any]:
-    return {**msgspec.to_builtins(table), **{name: getattr(table, name) for name in SHARES}}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: Mapping[str, Part]) -> None:
@@ -45,7 +18,7 @@ def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: Mapping
     for each bin or threshold. `parts`: labels and scores, for the curves.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    found = as_json(evaluations)
+    found = as_builtins(evaluations)
     (directory / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode({"parts": found}), indent=2))
     figures = (
         {"part": part, "metric": name, "value": value}

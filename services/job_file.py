@@ -32,6 +32,7 @@ from protocol.contract import (
     PROTOCOL_VERSION,
     RELEASE_NOISE,
     ContractError,
+    EvaluatedPart,
     JobContract,
     Mark,
     Retention,
@@ -84,6 +85,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     value_bits: int = 0
     residual_unit: float = 0.0
     inference: bool = False
+    evaluate: tuple[EvaluatedPart, ...] = ()
     weight: str = ""
     exposure: str = ""
     offset: str = ""
@@ -247,6 +249,7 @@ def make_contract(
             validation=job.validation,
             test=job.test,
             inference=job.inference,
+            evaluate=job.evaluate,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,
             l1=job.l1,

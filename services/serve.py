@@ -14,7 +14,8 @@ from broker.amqp import AmqpTransport
 from broker.transport import Transport
 from messages import schemas
 from paillier import backend as backends
-from protocol.contract import ContractError
+from protocol.closing import result_names
+from protocol.contract import ContractError, read_contract
 from protocol.machines import ROLES, ROLES_BY_VERSION, answering_role
 from protocol.policy import read_policy
 from protocol.scoring_contract import decode_any, read_any
@@ -26,15 +27,14 @@ from services.jobs import JobView
 from services.models.keeping import version_of
 from services.models.store import ModelStore
 from services.party import Party
-from services.retention import DIGESTS, Terms
+from services.retention import DIGESTS, Terms, contract_of
 from services.segments import BlobError
 from services.tasks.admit import probe
 
 log = structlog.get_logger("serve")
 
-RESULT_NAMES = ("parameters.json", "history.json", "inference.json")
-"""The last of them where the contract asks for it."""
 MODEL_RESULTS = 2
+"""Results that every trained model has: its parameters and history."""
 RESULTS_OF = {SCORING_BUSINESS: ("scores.csv", "unmatched.csv")}
 """The result files of jobs that train no model."""
 RESULTS_PERIOD_S = 0.2
@@ -148,10 +148,23 @@ def _note_unwritten(daemon: Daemon, job: str, error: OSError | BlobError) -> Non
     log.error("results not written yet", job=job, cause=cause)
 
 
+async def _names(daemon: Daemon, view: JobView) -> tuple[str, ...]:
+    """The files that a job's results go to, in their order."""
+    if view.role in RESULTS_OF:
+        return RESULTS_OF[view.role]
+    noted = await daemon.journal.read(lambda connection: contract_of(connection, view.job))
+    assert noted is not None
+    return result_names(read_contract(noted[0]), view.role)
+
+
 async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: ModelStore) -> None:
     parameters, history = [await daemon.result(view.job, ref) for ref in view.results[:MODEL_RESULTS]]
+    files = dict(zip(await _names(daemon, view), view.results, strict=True))
+    figures = await daemon.result(view.job, files["metrics.json"]) if "metrics.json" in files else b""
     version = await daemon.journal.read(
-        lambda connection: version_of(connection, party.file.name, view.job, parameters, history, time.time())
+        lambda connection: version_of(
+            connection, party.file.name, view.job, parameters, history, time.time(), figures=figures
+        )
     )
     if version is not None and await asyncio.to_thread(models.add, version):
         log.info("model kept", job=view.job)
@@ -160,8 +173,7 @@ async def _keep_model(party: Party, daemon: Daemon, view: JobView, models: Model
 async def _write_results(daemon: Daemon, view: JobView, directory: Path) -> None:
     fresh = directory.with_name(f".{directory.name}.new")
     fresh.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = RESULTS_OF.get(view.role, RESULT_NAMES[: max(MODEL_RESULTS, len(view.results))])
-    for name, ref in zip(names, view.results, strict=True):
+    for name, ref in zip(await _names(daemon, view), view.results, strict=True):
         path = fresh / name
         path.touch(mode=0o600)
         data = await daemon.result(view.job, ref)

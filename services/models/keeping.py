@@ -1,7 +1,8 @@
 """From a job that is done to a model version: what its journal, state and results say of it."""
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection
 
 from protocol.state import BUSINESS, PROVIDER, decode_state
@@ -12,9 +13,19 @@ TRAINING_ROLES: Final = frozenset({BUSINESS, PROVIDER})
 
 
 def version_of(
-    connection: Connection, party: str, job: str, parameters: bytes, history: bytes, now: float
+    connection: Connection,
+    party: str,
+    job: str,
+    parameters: bytes,
+    history: bytes,
+    now: float,
+    *,
+    figures: bytes = b"",
 ) -> ModelVersion | None:
-    """The version of a job inside a reading unit of work; None for one that made no model or is not there."""
+    """The version of a job inside a reading unit of work; None for one that made no model or is not there.
+
+    `figures`: metrics.json, where the job has evaluated the model.
+    """
     record, noted = jobs.load(connection, job), retention.contract_of(connection, job)
     if record is None or noted is None or record.role not in TRAINING_ROLES:
         return None
@@ -34,4 +45,18 @@ def version_of(
         head=record.head,
         created_at=now,
         provider_constant=0.0 if state is None else state.provider_constant,
+        metrics=_metrics(figures),
     )
+
+
+def _metrics(figures: bytes) -> dict[str, float]:
+    """`part.metric` -> value, of all that are defined."""
+    if not figures:
+        return {}
+    parts = msgspec.json.decode(figures, type=dict[str, dict[str, dict[str, Any]]])["parts"]
+    return {
+        f"{part}.{name}": value
+        for part, content in parts.items()
+        for name, value in content["metrics"].items()
+        if value is not None
+    }

@@ -121,6 +121,7 @@ def make_version(
     head: bytes,
     created_at: float,
     provider_constant: float = 0.0,
+    metrics: dict[str, float] | None = None,
 ) -> ModelVersion:
     """The version of a job that is done. Raises ModelDamaged when `parameters` is no parameters.json."""
     try:
@@ -142,7 +143,7 @@ def make_version(
         history=history,
         data_digest=data_digest,
         schema_digest=schema_digest(columns),
-        metrics={},
+        metrics=metrics or {},
         software_version=software_version,
         logic_version=logic_version,
         length=length,

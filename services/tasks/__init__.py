@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.compute import ComputeFunction
-from services.tasks import admit, align, curving, features, joining, linking, results, score, train
+from services.tasks import admit, align, curving, evaluating, features, joining, linking, results, score, train
 
 FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "admit": admit.admit,
@@ -32,6 +32,8 @@ FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "residual.open": linking.open_share,
     "cross.close": train.close_cross,
     "gradient": train.gradient,
+    "evaluate.partial": evaluating.send_partial,
+    "evaluate.results": evaluating.results,
     "curvature.score": curving.score,
     "curvature.gradient": curving.gradient,
     "results": results.results,

@@ -1,0 +1,90 @@
+"""Compute tasks of the evaluation at the end of a job: the provider's rounded scores, and the business's figures."""
+
+import io
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from learning import evaluation, projections
+from learning import history as histories
+from learning.family import family_of
+from learning.targets import targets_of
+from messages import schemas
+from protocol.evaluating import PART
+from services.compute import TaskContext, TaskRefused, TaskResult
+from services.snapshot import unpack_snapshot
+from services.tasks.features import matrix_of
+from services.tasks.sealing import seal_chunk
+
+Inputs = tuple[bytes, ...]
+Vector = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+def _rows(pieces: list[tuple[str, int, int]]) -> Rows:
+    """Rows of the matrix that are evaluated, part by part."""
+    return np.concatenate([np.arange(first, first + count) for _, first, count in pieces]).astype(np.int64)
+
+
+def _own_scores(arguments: dict[str, Any], matrix: bytes, history: bytes, rows: Rows) -> Vector:
+    """Own scores at the target parameters, in units of the labels for a linear model."""
+    trained = histories.take_step(histories.decode(history), tuple(arguments["combination"]))
+    scores: Vector = histories.scores(trained, matrix_of(matrix, arguments["job"]["own_columns"])[rows])
+    return scores * trained.label_unit
+
+
+def _unit(facts: dict[str, Any]) -> float:
+    return projections.unit_of(facts["task"], facts["label_bound"])
+
+
+def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Round and seal a chunk of the provider's scores."""
+    chunk, first, count = arguments["chunk"], arguments["first_row"], arguments["rows"]
+    rows = _rows(arguments["pieces"])[first : first + count]
+    try:
+        units = projections.to_units(_own_scores(arguments, inputs[0], inputs[1], rows), _unit(arguments["job"]))
+    except projections.ProjectionError as error:
+        raise TaskRefused("score_large", str(error)) from None
+    message = schemas.ScorePartial(
+        part=PART,
+        iteration=arguments["iteration"],
+        first_row=first,
+        rows=count,
+        values=projections.to_bytes(units),
+    )
+    sealed = seal_chunk(context, message, chunk, arguments["chunks"])
+    return TaskResult(sealed.proof, ((sealed.body, count),))
+
+
+def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Add the own scores; figures of every part.
+
+    Blobs: `metrics.json`, and `scores.csv` with id, part, label, score and prediction of every row.
+    """
+    del context
+    facts, pieces = arguments["job"], arguments["pieces"]
+    snapshot, aligned = unpack_snapshot(inputs[0]), np.frombuffer(inputs[1], dtype="<i8")
+    family, rows = family_of(facts), _rows(pieces)
+    targets = targets_of(inputs[4], family).rows(rows)
+    partial = projections.from_units(projections.from_bytes(b"".join(inputs[5:])), _unit(facts))
+    scores = _own_scores(arguments, inputs[2], inputs[3], rows) + targets.offsets + partial
+    parts, at = {}, 0
+    for name, _, count in pieces:
+        parts[name], at = np.arange(at, at + count), at + count
+    found = evaluation.by_part(facts["task"], targets.label, scores, parts, targets.weight, power=family.power)
+    frame = pl.DataFrame(
+        {
+            "id": pl.Series([snapshot.identifiers[row] for row in aligned[rows]], dtype=pl.String),
+            "part": pl.Series([name for name, _, count in pieces for _ in range(count)], dtype=pl.String),
+            "label": targets.label,
+            "score": scores,
+            "prediction": evaluation.mean_response(facts["task"], scores),
+        }
+    )
+    text = io.BytesIO()
+    frame.sort("part", "id").write_csv(text)
+    figures = msgspec.json.format(msgspec.json.encode({"parts": evaluation.as_builtins(found)}), indent=2) + b"\n"
+    return TaskResult({}, ((figures, len(rows)), (text.getvalue(), len(rows))))
