@@ -42,11 +42,11 @@ PARKED_SHOWN_MAX = 100_000
 
 
 class Prepared(NamedTuple):
-    """What a job file becomes: contract, table, partner, salt of the digests, and the parameters to start from."""
+    """What a job file becomes: contract, table, partners, salt of the digests, and the parameters to start from."""
 
     contract: bytes
     table: Table
-    partner: str
+    partners: list[str]
     salt: bytes
     job: JobFile
     start: Start | None
@@ -79,12 +79,13 @@ class Verbs:
     async def _prepare(self, request: dict[str, Any]) -> Prepared:
         try:
             job = job_from(request.get("job"), text_of(request, "where", "job"))
-            partner = job.partner.split("/", maxsplit=1)[0]
-            if partner not in self._party.peers:
-                raise ConfigError(
-                    f"key partner: {partner!r} is no peer of {self._party.file.name}; add its public identity "
-                    "with `warren peer add FILE`"
-                )
+            partners = [name for name, _ in job.providers]
+            for name in partners:
+                if name not in self._party.peers:
+                    raise ConfigError(
+                        f"key partner: {name!r} is no peer of {self._party.file.name}; add its public identity "
+                        "with `warren peer add FILE`"
+                    )
             table = await asyncio.to_thread(business_table, self._party, job, request.get("table"))
             salt = secrets.token_bytes(32)
             contract = await asyncio.to_thread(
@@ -92,35 +93,46 @@ class Verbs:
                 job,
                 table,
                 self._party.identity.public,
-                self._party.peers[partner],
+                *(self._party.peers[name] for name in partners),
                 salt=salt,
                 first_gradient=first_gradient_of(self._party.data_directory, job.warm_start),
             )
             start = start_of(self._party.data_directory, contract, BUSINESS, table.prepared_columns)
         except (ConfigError, TableError, ContractError, WarmStartRefused) as error:
             raise ConsoleError("bad_input", str(error)) from None
-        return Prepared(encode_contract(contract), table, partner, salt, job, start)
+        return Prepared(encode_contract(contract), table, partners, salt, job, start)
 
     async def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Read and snapshot the data set, make the contract, start the job."""
-        contract, table, partner, salt, _, start = await self._prepare(request)
+        contract, table, partners, salt, _, start = await self._prepare(request)
         name = job_id(contract)
         snapshot = await asyncio.to_thread(pack_snapshot, table, start)
         facts = msgspec.msgpack.encode({"salt": salt})
         await self._daemon.submit(
-            name, partner, contract=contract, blobs=((snapshot, len(table.identifiers)),), facts=facts
+            name, partners[0], contract=contract, blobs=((snapshot, len(table.identifiers)),), facts=facts
         )
         return {"job": name}
 
     async def check(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Ask the partner whether it is there and would accept; estimate what the job costs."""
-        contract, table, partner, _, job, _ = await self._prepare(request)
+        """Ask the partners whether they are there and would accept; estimate what the job costs with the first."""
+        contract, table, partners, _, job, _ = await self._prepare(request)
+        timeout_s = number_of(request, "timeout_s", PROBE_TIMEOUT_S, least=0, most=PROBE_TIMEOUT_MAX_S)
+        answers = await asyncio.gather(*(self._probe(name, contract, timeout_s) for name in partners))
+        answer = answers[0]
+        return {
+            "partner": msgspec.to_builtins(answer),
+            "partners": {name: msgspec.to_builtins(found) for name, found in zip(partners, answers, strict=True)},
+            "own": {
+                "software_version": __version__,
+                "rows": len(table.identifiers),
+                "columns": len(table.prepared_columns),
+            },
+            "estimate": estimate(job, len(table.identifiers), len(table.prepared_columns), answer.rows, answer.columns),
+        }
+
+    async def _probe(self, partner: str, contract: bytes, timeout_s: float) -> schemas.PeerAnswer:
         try:
-            answer = await self._daemon.probe(
-                partner,
-                schemas.PeerProbe(contract=contract),
-                timeout_s=number_of(request, "timeout_s", PROBE_TIMEOUT_S, least=0, most=PROBE_TIMEOUT_MAX_S),
-            )
+            return await self._daemon.probe(partner, schemas.PeerProbe(contract=contract), timeout_s=timeout_s)
         except TimeoutError:
             state = self._daemon.transport_state
             raise ConsoleError(
@@ -129,15 +141,6 @@ class Verbs:
             ) from None
         except PartnerUnknown as error:
             raise ConsoleError("bad_input", str(error)) from None
-        return {
-            "partner": msgspec.to_builtins(answer),
-            "own": {
-                "software_version": __version__,
-                "rows": len(table.identifiers),
-                "columns": len(table.prepared_columns),
-            },
-            "estimate": estimate(job, len(table.identifiers), len(table.prepared_columns), answer.rows, answer.columns),
-        }
 
     async def jobs(self, request: dict[str, Any]) -> list[dict[str, object]]:
         """All jobs of this party."""

@@ -3,7 +3,8 @@
 ```toml
 task = "logistic"                   # logistic, linear, poisson, gamma or tweedie
 dataset = "loans"                   # a [[dataset]] of the own party.toml
-partner = "provider-a/customers"    # provider/data set
+partner = "provider-a/customers"    # provider/data set; of several, in the order of the chain:
+                                    # partners = ["provider-a/customers", "provider-b/phones"]
 l2 = 1e-4
 max_iterations = 30
 ```
@@ -30,9 +31,11 @@ from protocol.contract import (
     LEAKAGE_VERSION,
     LOGIC_VERSION,
     PROTOCOL_VERSION,
+    PROVIDERS_MAX,
     RELEASE_NOISE,
     ContractError,
     EvaluatedPart,
+    FurtherProvider,
     JobContract,
     Mark,
     Retention,
@@ -58,7 +61,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     task: Task
     dataset: str
-    partner: str
+    partner: str = ""
+    partners: tuple[str, ...] = ()
     label: str = ""
     l2: float = 1e-4
     l1: float = 0.0
@@ -92,6 +96,15 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     class_weight: ClassWeight = ""
 
     @property
+    def providers(self) -> tuple[tuple[str, str], ...]:
+        """(provider, data set) of each provider, in the order of the chain."""
+        return tuple((name, dataset) for name, _, dataset in (entry.partition("/") for entry in self._entries))
+
+    @property
+    def _entries(self) -> tuple[str, ...]:
+        return self.partners or (self.partner,)
+
+    @property
     def beside(self) -> RowColumns:
         """Columns with weights, exposures and offsets of rows."""
         return RowColumns(weight=self.weight, exposure=self.exposure, offset=self.offset)
@@ -113,8 +126,15 @@ def job_from(table: Any, where: str) -> JobFile:
         raise ConfigError(f"{where}: a text in it is no Unicode") from None
     if not 0 <= job.expires_in_hours <= EXPIRES_IN_HOURS_MAX:
         raise ConfigError(f"{where}: key expires_in_hours: give 0 to {EXPIRES_IN_HOURS_MAX} hours")
-    if job.partner.count("/") != 1:
-        raise ConfigError(f'{where}: key partner: {job.partner!r} is not "provider/data set"')
+    key = "partners" if job.partners else "partner"
+    if job.partner and job.partners:
+        raise ConfigError(f"{where}: key partners: give either partner or partners")
+    for entry in job.partners or (job.partner,):
+        if entry.count("/") != 1:
+            raise ConfigError(f'{where}: key {key}: {entry!r} is not "provider/data set"')
+    names = [name for name, _ in job.providers]
+    if len(names) > PROVIDERS_MAX or len(set(names)) < len(names):
+        raise ConfigError(f"{where}: key partners: name 1 to {PROVIDERS_MAX} providers, each once")
     return job
 
 
@@ -201,18 +221,21 @@ def make_contract(
     job: JobFile,
     table: Table,
     business: PublicIdentity,
-    provider: PublicIdentity,
-    *,
+    *providers: PublicIdentity,
     salt: bytes,
     first_gradient: float = 0.0,
 ) -> JobContract:
     """The contract of a job over a snapshot of `table`. Raises ConfigError when no policy could accept it.
 
-    `salt` keeps the digests from being guessed; the business keeps it. `first_gradient`: of the model to start from.
+    `providers`: in the order of the job's. `salt` keeps the digests from being guessed; the business keeps it.
+    `first_gradient`: of the model to start from.
     """
-    provider_name, dataset = job.partner.split("/")
-    if provider.name != provider_name:
-        raise ConfigError(f"key partner: the identity given is {provider.name}'s")
+    chain = []
+    for (name, dataset), identity in zip(job.providers, providers, strict=True):
+        if identity.name != name:
+            raise ConfigError(f"key partner: the identity given for {name} is {identity.name}'s")
+        chain.append(FurtherProvider(name=name, key=identity.digest(), dataset=dataset))
+    first, further = chain[0], tuple(chain[1:])
     try:
         contract = JobContract(
             protocol_version=PROTOCOL_VERSION,
@@ -220,11 +243,12 @@ def make_contract(
             leakage_version=LEAKAGE_VERSION,
             nonce=secrets.token_bytes(8),
             business=business.name,
-            provider=provider.name,
+            provider=first.name,
             business_key=business.digest(),
-            provider_key=provider.digest(),
+            provider_key=first.key,
             business_dataset=job.dataset,
-            provider_dataset=dataset,
+            provider_dataset=first.dataset,
+            further=further,
             data_digest=data_digest(table, salt=salt),
             schema_digest=schema_digest(table, salt=salt),
             business_rows=len(table.identifiers),

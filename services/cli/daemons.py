@@ -61,26 +61,29 @@ def check(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the partner's answer.")] = 20.0,
     as_json: Json = False,
 ) -> int:
-    """Is the partner there, would it accept the contract, and what will the job cost?"""
+    """Are the partners there, would they accept the contract, and what will the job cost?"""
     with _client(party) as client:
         answer = client.ask("check", job=_job(job), where=str(job), timeout_s=timeout)
     if as_json:
         out.print_json(json.dumps(answer))
     else:
-        theirs, cost = answer["partner"], answer["estimate"]
+        cost = answer["estimate"]
         table = Table(box=None, show_header=False)
-        about = f"reachable, warren {theirs['software_version']}, back end {theirs['backend']}"
-        table.add_row("partner", plain(about))
-        verdict = "would accept" if theirs["acceptable"] else f"would decline: {theirs['reason']}"
-        table.add_row("contract", plain(verdict))
-        table.add_row("rows", f"{answer['own']['rows']:,} here, {theirs['rows']:,} at the partner")
-        table.add_row("columns", f"{answer['own']['columns']} here, {theirs['columns']} at the partner")
+        for name, theirs in answer["partners"].items():
+            about = f"{name} is reachable, warren {theirs['software_version']}, back end {theirs['backend']}"
+            table.add_row("partner", plain(about))
+            verdict = "would accept" if theirs["acceptable"] else f"would decline: {theirs['reason']}"
+            table.add_row("contract", plain(verdict))
+            table.add_row("rows", f"{answer['own']['rows']:,} here, {theirs['rows']:,} at the partner")
+            table.add_row("columns", f"{answer['own']['columns']} here, {theirs['columns']} at the partner")
+            table.add_row("free disk", f"{theirs['free_bytes']:,} bytes at the partner")
+        if len(answer["partners"]) > 1:
+            table.add_row("cost", f"as with {next(iter(answer['partners']))} alone; each further one adds to it")
         table.add_row("bytes", f"{cost['bytes_to_partner']:,.0f} sent, {cost['bytes_from_partner']:,.0f} received")
         table.add_row("time", f"about {cost['seconds']:,.0f} s on one core a side")
         table.add_row("disk", f"{cost['disk_bytes_here']:,.0f} bytes here, {cost['disk_bytes_at_partner']:,.0f} there")
-        table.add_row("free disk", f"{theirs['free_bytes']:,} bytes at the partner")
         out.print(table)
-    return DONE if answer["partner"]["acceptable"] else FAILED
+    return DONE if all(theirs["acceptable"] for theirs in answer["partners"].values()) else FAILED
 
 
 def submit(
@@ -120,7 +123,7 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
         table.add_row(
             view["job"],
             view["role"],
-            view["partner"],
+            ", ".join(view["partners"]),
             view["outcome"] or view["status"],
             progress.get("stage", ""),
             str(progress.get("iteration", "")),
@@ -154,7 +157,9 @@ def job(
             "length",
             "head",
         ):
-            if view[key] != "":
+            if key == "partner":
+                table.add_row(key, plain(", ".join(view["partners"])))
+            elif view[key] != "":
                 table.add_row(key, plain(view[key]))
         if waits := told(view):
             table.add_row("waiting", plain(waits.removeprefix("waiting for ")))

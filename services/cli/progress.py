@@ -73,7 +73,8 @@ def told(view: dict[str, Any]) -> str:
     if waiting["why"] == "own_work":
         return text
     away = waiting["why"] in ("partner_turn", "partner_silent", "partner_untold")
-    partner, heard = waiting["waits_for"] if away else ", ".join(view["partners"]), waiting["heard_at"]
+    partner = waiting["waits_for"] if away else ", ".join(view.get("partners", [view["partner"]]))
+    heard = waiting["heard_at"]
     sign = f"last sign of {partner} {ago(view['now'] - heard)} ago" if heard else f"no sign of {partner} yet"
     return f"{text}; {sign}"
 

@@ -40,6 +40,34 @@ def party(tmp_path: Path) -> Path:
     return first
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"partner": "a/b", "partners": ["a/b", "c/d"]}, "either partner or partners"),
+        ({"partners": ["a/b", "a/c"]}, "each once"),
+        ({"partners": ["a/b", "c"]}, "'c' is not"),
+        ({"partners": [f"p{number}/d" for number in range(9)]}, "1 to 8"),
+        ({}, "'' is not"),
+    ],
+)
+def test_a_job_names_its_providers_in_one_way_and_each_once(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        job_from({"task": "logistic", "dataset": "loans", **fields}, "job.toml")
+
+
+def test_several_providers_stand_in_the_contract_in_the_order_of_the_job(tmp_path):
+    shop, bank, press, mill = (Identity.generate(name).public for name in ("shop", "bank", "press", "mill"))
+    job = job_from({"task": "logistic", "dataset": "d", "partners": ["mill/x", "bank/y", "press/z"]}, "job")
+    table = read_table(csv(tmp_path / "table.csv", label=True), identifier="id", label="y", task="logistic")
+    agreed = make_contract(job, table, shop, mill, bank, press, salt=bytes(32))
+    assert agreed.parties == ("shop", "mill", "bank", "press")
+    assert [(entry.dataset, entry.key) for entry in agreed.chain] == [
+        ("x", mill.digest()),
+        ("y", bank.digest()),
+        ("z", press.digest()),
+    ]
+
+
 def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Path) -> None:
     found = load_party(party)
     assert set(found.peers) == {"provider-a"}
