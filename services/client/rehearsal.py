@@ -1,5 +1,6 @@
 """Both parties in this process, to try out what two organisations will do: no broker, same code, same jobs."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from services.client.business import BusinessClient, Preparations
 from services.client.frames import polars_frame
@@ -34,6 +36,9 @@ def rehearsal(
     business has its own as the data set "labels", and may fit other frames. `marks`: those that the provider's policy
     accepts.
     """
+    if not structlog.is_configured():
+        # What daemons log is not what a notebook wants to read; who does has configured it.
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="warren-") as name:
         place = Path(name)
         files = {}
