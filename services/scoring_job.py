@@ -3,7 +3,9 @@
 import secrets
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +22,16 @@ from protocol.contract import (
 )
 from protocol.scoring_contract import Mode, ScoringContract, check_scoring, encode_scoring
 from protocol.state import BUSINESS
-from services.models.scoring import read_and_score
+from services.models.scoring import ScoredRows, read_and_score
 from services.models.store import ModelStore
 from services.models.version import ModelVersion
 from services.party import ConfigError, Party
-from services.snapshot import pack_identifiers
-from services.tables import Table, data_digest
+from services.tables import TableError, data_digest
 
 PSI_QUOTA: Final = 10_000_000
+SEPARATE_FROM_BYTES: Final = 16 * 2**20
+"""Files from this size on are read in a process of their own."""
+
 LOOKUP_HOURS: Final = 24.0
 """How long a job answers lookups when nobody says otherwise."""
 
@@ -73,15 +77,34 @@ def prepare(party: Party, asked: Asked) -> Prepared:
             raise ConfigError(f"{name} is no peer of {party.file.name}; add it with `warren peer add FILE`")
     if asked.provider_dataset and terms.further:
         raise ConfigError("a model of several providers scores the data sets that it was trained on: name no other")
-    table, scores = read_and_score(version, *source_of(party, version, asked))
-    salt, rows = secrets.token_bytes(32), len(table.identifiers)
-    contract = make_contract(party.identity.public, party.peers, version, asked, table, salt)
+    found = _read(party, version, *source_of(party, version, asked))
+    salt = secrets.token_bytes(32)
+    contract = make_contract(party.identity.public, party.peers, version, asked, found, salt)
     return Prepared(
         contract=encode_scoring(contract),
         partner=terms.provider,
-        blobs=((pack_identifiers(table.identifiers), rows), (scores.astype("<f8").tobytes(), rows)),
+        blobs=found.blobs,
         facts=msgspec.msgpack.encode({"salt": salt}),
     )
+
+
+def _read(party: Party, version: ModelVersion, path: Path, identifier: str) -> ScoredRows:
+    """`read_and_score`; a large file in a process of its own, so that its memory is gone afterwards."""
+    if not path.is_file() or path.stat().st_size < SEPARATE_FROM_BYTES:
+        return read_and_score(version, path, identifier)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(_read_apart, party.data_directory, version.model, path, identifier).result()
+    if isinstance(found, ScoredRows):
+        return found
+    raise TableError(*found)
+
+
+def _read_apart(data_directory: Path, model: str, path: Path, identifier: str) -> ScoredRows | tuple[str, str]:
+    """Rows and scores; or code and text of what is wrong with the file."""
+    try:
+        return read_and_score(ModelStore(data_directory).get(model).version, path, identifier)
+    except TableError as error:
+        return error.code, error.message
 
 
 def source_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path, str]:
@@ -103,13 +126,13 @@ def make_contract(
     peers: Mapping[str, PublicIdentity],
     version: ModelVersion,
     asked: Asked,
-    table: Table,
+    found: ScoredRows,
     salt: bytes,
 ) -> ScoringContract:
     """The contract of a scoring job. Raises ConfigError when no policy could accept it."""
     terms = version.terms
     hours = asked.expires_in_hours or (LOOKUP_HOURS if asked.mode == "lookup" else 0.0)
-    identifiers_only = Table(identifiers=table.identifiers, columns=(), values=table.values[:, :0])
+    rows = len(found.identifiers)
     try:
         contract = ScoringContract(
             protocol_version=PROTOCOL_VERSION,
@@ -129,10 +152,10 @@ def make_contract(
             model_digest=version.contract_digest,
             mode=asked.mode,
             purpose=asked.purpose,
-            data_digest=data_digest(identifiers_only, salt=salt),
-            business_rows=len(table.identifiers),
-            score_quota=len(table.identifiers),
-            psi_quota=max(PSI_QUOTA, len(table.identifiers)),
+            data_digest=data_digest(found.table(scores=False), salt=salt),
+            business_rows=rows,
+            score_quota=rows,
+            psi_quota=max(PSI_QUOTA, rows),
             retention=asked.retention,
             identifier_schema=terms.identifier_schema,
             expires_at=int(time.time() + hours * 3600) if hours else 0,

@@ -7,7 +7,7 @@ shows one.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -193,7 +193,7 @@ def data_digest(table: Table, *, salt: bytes = b"") -> bytes:
     """
     digest = hashlib.sha256(b"warren table data v1\x00")
     _feed(digest, [schema_digest(table, salt=salt)])
-    _feed(digest, [text.encode("utf-8", "surrogatepass") for text in table.identifiers])
+    _feed(digest, (text.encode("utf-8", "surrogatepass") for text in table.identifiers), len(table.identifiers))
     arrays = [part for part in (table.values, table.label, table.weight, table.offset) if part is not None]
     # Adding zero makes one spelling of 0.0 and -0.0, which compare equal.
     _feed(digest, [np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes() for array in arrays])
@@ -202,8 +202,10 @@ def data_digest(table: Table, *, salt: bytes = b"") -> bytes:
     return digest.digest()
 
 
-def _feed(digest: "hashlib._Hash", parts: Sequence[bytes]) -> None:
-    digest.update(len(parts).to_bytes(8, "big"))
+def _feed(digest: "hashlib._Hash", parts: Iterable[bytes], count: int | None = None) -> None:
+    """`count` parts; without it, all of a list."""
+    parts = parts if count is not None else list(parts)
+    digest.update((len(parts) if isinstance(parts, list) else count or 0).to_bytes(8, "big"))
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)

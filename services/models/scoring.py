@@ -1,5 +1,6 @@
 """A party's part of a model applied to a file: its partial score of every row."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from learning.preparing import PreparationRefused, SourceTable, apply
 from protocol.scoring_contract import ScoringContract
 from services.models.store import ModelStore, ModelUnknown
 from services.models.version import ModelVersion
+from services.snapshot import pack_identifiers
 from services.table_cells import categories_of, numbers_of
 from services.table_files import TableError, TableFile, open_table
 from services.tables import Table, choose_columns, identifiers_of
@@ -43,8 +45,27 @@ def model_unit(version: ModelVersion) -> float:
     return projections.unit_of(version.task, version.terms.label_bound)
 
 
-def read_and_score(version: ModelVersion, path: Path, identifier: str) -> tuple[Table, Vector]:
-    """The model's columns of a file and the own score (n,) of every row. Other columns are not looked at.
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredRows:
+    """The rows of a file with their own scores (n,): all that scoring needs of it."""
+
+    identifiers: list[str] = field(repr=False)
+    scores: Vector = field(repr=False)
+
+    @property
+    def blobs(self) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
+        """Identifiers and scores as bytes, each with the number of rows."""
+        rows = len(self.identifiers)
+        return (pack_identifiers(self.identifiers), rows), (self.scores.astype("<f8").tobytes(), rows)
+
+    def table(self, *, scores: bool) -> Table:
+        """The rows as a table for a digest: identifiers, and the scores where they are to be bound as well."""
+        nothing = np.empty((len(self.identifiers), 0))
+        return Table(identifiers=self.identifiers, columns=(), values=nothing, label=self.scores if scores else None)
+
+
+def read_and_score(version: ModelVersion, path: Path, identifier: str) -> ScoredRows:
+    """The own score of every row of a file, from the model's columns. Other columns are not looked at.
 
     Raises TableError naming file, column, row and remedy: a column that the model needs is not there, a value is
     missing or unknown and the model's preparation does not say what it is, a score is too large to be sent.
@@ -54,27 +75,27 @@ def read_and_score(version: ModelVersion, path: Path, identifier: str) -> tuple[
     choose_columns(file, identifier, None, sources)
     if not file.frame.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
-    identifiers = identifiers_of(file, identifier)
-    values = np.empty((file.frame.height, len(sources)), dtype=np.float64)
+    scores = np.empty(file.frame.height)
+    columns: list[Vector] = []  # views of the file's cells where they are numbers: no second copy of all of it
     categories: list[tuple[str, ...] | None] = []
-    for place, name in enumerate(sources):
+    for name in sources:
         texts = None
         if name in version.encoded:
-            values[:, place], texts = categories_of(file, name)
+            cells, texts = categories_of(file, name)
         else:
-            values[:, place] = numbers_of(file, name, missing=version.preparation is not None)
+            cells = numbers_of(file, name, missing=version.preparation is not None)
+        columns.append(cells)
         categories.append(texts)
-    table = Table(identifiers=identifiers, columns=sources, values=values, categories=tuple(categories))
-    scores = np.empty(len(values))
-    for first in range(0, len(values), SLICE_ROWS):
+    for first in range(0, len(scores), SLICE_ROWS):
         part = slice(first, first + SLICE_ROWS)
-        prepared = _prepared(file, version, SourceTable(sources, values[part], table.categories), first)
+        values = np.column_stack([cells[part] for cells in columns])
+        prepared = _prepared(file, version, SourceTable(sources, values, tuple(categories)), first)
         scores[part] = version.targets[0].scores(prepared)
     try:
         projections.to_units(scores, model_unit(version))
     except projections.ProjectionError as error:
         raise TableError("score_too_large", f"{path}: {error}") from None
-    return table, scores
+    return ScoredRows(identifiers_of(file, identifier), scores)
 
 
 def _prepared(file: TableFile, version: ModelVersion, source: SourceTable, first: int) -> NDArray[np.float64]:

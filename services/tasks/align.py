@@ -119,8 +119,6 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     Blob: own rows in token order (int64), the common row order of the job.
     """
     own, partner = arguments["own_chunks"], arguments["partner_chunks"]
-    snapshot = unpack_snapshot(inputs[0])
-    identifiers_of_all = snapshot.identifiers
     order = np.frombuffer(inputs[1], dtype="<i8")
     own_tokens = _tokens(inputs[2 : 2 + own])
     partner_tokens = _tokens(inputs[2 + own : 2 + own + partner])
@@ -129,23 +127,23 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         found = sets.match(own_tokens, order, partner_tokens)
     except sets.ListError as error:
         raise TaskRefused(error.code, str(error)) from None
-    scoring = "model" in arguments
     policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
-    # A file to score may be as small as it likes.
-    check_count(found.count, 1 if scoring else policy.intersection_min)
-    common = [identifiers_of_all[row] for row in found.own_rows]
-    places, sizes, used = divide(common, arguments.get("parts"))
-    allowed = 0
-    if scoring:
+    if "model" in arguments:
+        check_count(found.count, 1)  # a file to score may be as small as it likes
         scoring_rules(context, arguments, found.count, policy)
-    else:
-        training = [common[place] for place in places[: len(used)]]
-        weight = snapshot.weights()
-        weights = None if weight is None else weight[found.own_rows[places[: len(used)]]]
-        allowed = _release_rules(context, arguments, training, used, weights)
-        if "evaluated" in arguments:
-            held_out = {"training": len(used), "validation": 0, "test": 0, **sizes}
-            _grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
+        output = {"count": found.count, "digest": found.digest, "iterations_allowed": 0}
+        return TaskResult(output, ((found.own_rows.astype("<i8").tobytes(), found.count),))
+    check_count(found.count, policy.intersection_min)
+    snapshot = unpack_snapshot(inputs[0])
+    common = [snapshot.identifiers[row] for row in found.own_rows]
+    places, sizes, used = divide(common, arguments.get("parts"))
+    training = [common[place] for place in places[: len(used)]]
+    weight = snapshot.weights()
+    weights = None if weight is None else weight[found.own_rows[places[: len(used)]]]
+    allowed = _release_rules(context, arguments, training, used, weights)
+    if "evaluated" in arguments:
+        held_out = {"training": len(used), "validation": 0, "test": 0, **sizes}
+        _grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
         ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
@@ -168,7 +166,10 @@ def divide(
 
 def check_commitment(points: Inputs, commitment: bytes, partner: str) -> None:
     """The list that came is the one that was committed to. Raises TaskRefused."""
-    if hashlib.sha256(b"".join(points)).digest() != commitment:
+    digest = hashlib.sha256()
+    for part in points:  # not joined: of long lists a second copy
+        digest.update(part)
+    if digest.digest() != commitment:
         raise TaskRefused("align_commitment", f"the list of {partner} is not the one it committed to")
 
 

@@ -21,7 +21,7 @@ from services.compute import TaskContext, TaskRefused, TaskResult
 from services.models.scoring import model_for, model_unit, read_and_score
 from services.models.store import ModelRetired, ModelStore, ModelUnknown
 from services.models.version import ModelDamaged, ModelVersion
-from services.snapshot import pack_identifiers, unpack_snapshot
+from services.snapshot import unpack_snapshot
 from services.tables import TableError, data_digest, schema_digest
 from services.tasks import keyring, pairwise
 from services.tasks.admit import strangers_of
@@ -58,24 +58,24 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     own = contract.entry_of(context.party)
     dataset = context.settings["datasets"][own.dataset]
     try:
-        table, scores = read_and_score(version, Path(dataset["source"]), dataset["id"])
+        found = read_and_score(version, Path(dataset["source"]), dataset["id"])
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
         context.log.warning("data set refused", dataset=own.dataset, reason=str(error))
         reason = f"the data set {own.dataset} cannot be scored ({error.code}); its owner's job says where"
         return _decline("dataset_unfit", reason, f"data set {own.dataset}: {error}")
-    rows = len(table.identifiers)
+    bound = found.table(scores=True)
     return TaskResult(
         {
             "reason_code": "",
             "reason": "",
-            "rows": rows,
+            "rows": len(found.identifiers),
             "columns": len(version.columns),
-            "data_digest": data_digest(table, salt=context.job_secret),
-            "schema_digest": schema_digest(table, salt=context.job_secret),
+            "data_digest": data_digest(bound, salt=context.job_secret),
+            "schema_digest": schema_digest(bound, salt=context.job_secret),
             "mask_key": pairwise.public_key(context) if contract.further else b"",
         },
-        ((pack_identifiers(table.identifiers), rows), (scores.astype("<f8").tobytes(), rows)),
+        found.blobs,
     )
 
 
@@ -202,7 +202,7 @@ def hash_identifiers(names: list[bytes], salt: bytes) -> NDArray[np.bytes_]:
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Add the own scores and apply the inverse link. Blobs: `scores.csv`, `unmatched.csv`, in the own rows' order."""
-    names = unpack_snapshot(inputs[0]).identifiers
+    names = pl.Series("id", unpack_snapshot(inputs[0]).identifiers, dtype=pl.String)
     own = np.frombuffer(inputs[1], dtype="<f8")
     rows = np.frombuffer(inputs[2], dtype="<i8")
     version = _version(context, arguments["model"])
@@ -215,12 +215,12 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     rest = np.setdiff1d(np.arange(len(names)), matched, assume_unique=True)
     frame = pl.DataFrame(
         {
-            "id": pl.Series([names[row] for row in matched], dtype=pl.String),
+            "id": names.gather(matched),
             "score": scores,
             "prediction": mean_response(version.task, scores),
         }
     )
-    missing = pl.DataFrame({"id": pl.Series([names[row] for row in rest], dtype=pl.String)})
+    missing = pl.DataFrame({"id": names.gather(rest)})
     return TaskResult(
         {"matched": len(matched), "unmatched": len(rest)}, ((_csv(frame), len(matched)), (_csv(missing), len(rest)))
     )

@@ -21,7 +21,7 @@ from services.audit.verifying import messages_of, verify
 from services.cli import app
 from services.cli.failures import DECLINED, DONE, guarded
 from services.control import ConsoleClient, ConsoleError
-from services.local import connect, embedded, wait_for
+from services.local import NAMES, connect, embedded, wait_for
 from services.models.store import ModelStore
 from services.party import load_party
 from services.tables import read_table
@@ -99,7 +99,10 @@ def test_each_journal_shows_granted_kinds_only_and_holds_and_replays(model: Reco
             path = scored.export(role, audience, tmp_path / f"{role}.{audience}")
             assert verify(path).findings == []
             assert report(path).within
-        received = {header.kind for _, header in messages_of(path, "received")}
+        received = {
+            header.kind
+            for _, header in messages_of(path, "received", NAMES[PROVIDER if role == BUSINESS else BUSINESS])
+        }
         assert received <= GRANTED[machine]
         assert replay(path).difference == ""
 
