@@ -129,6 +129,6 @@ def _grid(column: NDArray[np.float64], name: str, *, small_sample: bool) -> tupl
             "column_outlier",
             name,
             f"varies by less than {VARIATION_STEPS_MIN} of the steps that its largest value leaves: clip or "
-            "transform it (logarithm, ranks)",
+            'transform it: { step = "clip", quantiles = [0.01, 0.99] } or { step = "log" } (docs/preparation.md)',
         )
     return centre, scale

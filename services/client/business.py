@@ -79,8 +79,8 @@ class BusinessClient:
     Nothing is connected between calls, so a client may be kept, copied and used from several threads.
     """
 
-    def __init__(self, party: str | Path = "party.toml", *, provider: str = "") -> None:
-        """`party`: party.toml, or the daemon's data directory. `provider`: "provider/data set" where `fit` has none.
+    def __init__(self, party: str | Path = "party.toml", *, provider: str | Sequence[str] = "") -> None:
+        """`party`: party.toml, or the daemon's data directory. `provider`: the partners of jobs that name none.
 
         Raises ConfigError.
         """
@@ -125,7 +125,7 @@ class BusinessClient:
         label: str = "",
         columns: Sequence[str] = (),
         preparation: Preparations | None = None,
-        provider: str = "",
+        provider: str | Sequence[str] = "",
         task: str = "logistic",
         **job: Any,
     ) -> Training:
@@ -137,7 +137,7 @@ class BusinessClient:
             identifier, label: names of these columns.
             columns: the feature columns; empty takes all others.
             preparation: steps by column, as in party.toml (docs/preparation.md).
-            provider: "provider/data set".
+            provider: "provider/data set", or several in the order of the chain.
             task: as in job.toml.
             job: any other key of job.toml: l2, max_iterations, tolerance, marks, weight, validation, ...
 
@@ -149,7 +149,9 @@ class BusinessClient:
         """
         if (frame is None) == (not dataset):
             raise ValueError("give a frame, or the name of a data set of party.toml")
-        fields = {"task": task, "partner": provider or self.provider, "label": label, **job}
+        partner = provider or self.provider
+        named = {"partner": partner} if isinstance(partner, str) else {"partners": list(partner)}
+        fields = {"task": task, "label": label, **named, **job}
         if frame is None:
             if columns or preparation:
                 raise ValueError(f"columns and preparation of the data set {dataset} are in party.toml")

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +34,7 @@ class JointEstimator:
         self,
         client: BusinessClient,
         *,
-        provider: str = "",
+        provider: str | Sequence[str] = "",
         task: str = "logistic",
         identifier: str = "id",
         label: str = "",

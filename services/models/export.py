@@ -13,7 +13,8 @@ def part_of(version: ModelVersion) -> bytes:
     """The part as JSON bytes.
 
     A score is `constant + sum_j coefficient_j (round((x_j - centre_j) / step_j) step_j + centre_j)`; the scores of all
-    parties are added, and the inverse of `link` makes the prediction of the sum.
+    parties are added, and the inverse of `link` makes the prediction of the sum. Where there is a `preparation`, x are
+    the columns that it makes of the sources (docs/preparation.md).
     """
     terms = version.terms
     part: dict[str, Any] = {
@@ -31,6 +32,7 @@ def part_of(version: ModelVersion) -> bytes:
         "schema_digest": version.schema_digest.hex(),
         "software_version": version.software_version,
         "constant": version.targets[0].constant,
+        **({} if version.preparation is None else {"preparation": msgspec.to_builtins(version.preparation)}),
         "columns": [
             {"name": name, "coefficient": coefficient, "centre": centre, "step": step}
             for name, coefficient, centre, step in zip(

@@ -1,7 +1,7 @@
 """Jobs of two whole daemons, run once for several tests, and what each party exports of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,27 @@ def write_tables(directory: Path, rows: int, task: str) -> LocalTables:
     )
 
 
+def made_raw(directory: Path, tables: LocalTables) -> LocalTables:
+    """The same tables with missing cells and a column in words, and what is to be done with them."""
+    for role, path in ((BUSINESS, tables.business), (PROVIDER, tables.provider)):
+        number, _, word = COLUMNS[role]
+        frame = pl.read_csv(path, schema_overrides={"id": pl.String})
+        absent = pl.int_range(pl.len()) % 9 == 4
+        frame.with_columns(
+            pl.when(absent).then(None).otherwise(pl.col(number)).alias(number),
+            pl.when(pl.col(word) > 1).then(pl.lit("many")).otherwise(pl.lit("few")).alias(word),
+        ).write_csv(path)
+        (directory / f"{role}.toml").write_text(
+            f'{number} = [{{ step = "impute", by = "median", indicator = true }}, {{ step = "standardise" }}]\n'
+            f'{word} = [{{ step = "one_hot", unseen = "ignore", drop_first = true }}]\n'
+        )
+    return replace(
+        tables,
+        business_preparation=directory / f"{BUSINESS}.toml",
+        provider_preparation=directory / f"{PROVIDER}.toml",
+    )
+
+
 def job_of(task: str, **changes: Any) -> dict[str, Any]:
     """A small job."""
     return {
@@ -85,11 +106,18 @@ def record(
     retention: str = "digests",
     allowed: tuple[str, ...] = ("digests", "full"),
     meddle: Meddle | None = None,
+    prepared: bool = False,
     **changes: Any,
 ) -> Recorded:
-    """Run a job to its end, whatever it is; `meddle` gets the business's console and the job when it has begun."""
+    """Run a job to its end, whatever it is, with `prepared` on raw tables.
+
+    `meddle` gets the business's console and the job when it has begun.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    paths = make_parties(directory, write_tables(directory, rows, task), marks=MARKS, retention=allowed)
+    tables = write_tables(directory, rows, task)
+    if prepared:
+        tables = made_raw(directory, tables)
+    paths = make_parties(directory, tables, marks=MARKS, retention=allowed)
     with (
         embedded((paths[BUSINESS], paths[PROVIDER])),
         connect(load_party(paths[BUSINESS])) as business,

@@ -1,5 +1,6 @@
 """Every task of a recorded job, run again on the party's own data: the same to the bit, or named."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,16 @@ def test_every_task_body_and_integer_comes_out_again_and_nothing_is_changed(
     assert done.arrivals == sum(entry.kind == chain.RECEIVED for entry in entries)
     assert done.blobs > 20
     assert tree(whole.party(role).data_directory) == before
+
+
+def test_a_job_on_prepared_columns_comes_out_again_as_well(tmp_path: Path) -> None:
+    raw = record(tmp_path / "raw", rows=60, retention="full", max_iterations=1, prepared=True)
+    for role in (BUSINESS, PROVIDER):
+        done = run_again(raw, role, raw.export(role, AUDITOR, tmp_path / role))
+        assert done.same, (done.differences, done.replay.difference)
+        document = json.loads((raw.party(role).data_directory / "results" / raw.job / "parameters.json").read_text())
+        assert len(document["coefficients"]) == 4
+        assert document["preparation"]["columns"][0]["steps"][0]["step"] == "filled"
 
 
 @pytest.mark.parametrize(

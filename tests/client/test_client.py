@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -14,14 +15,18 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from learning.preparation import Impute, OneHot
 from services.client import BusinessClient, Detached, JobEnded, JointEstimator, TrainedModel, rehearsal
 from services.control import ConsoleError, ConsoleUnreachable
+from services.models.export import part_of
+from services.models.store import ModelStore
 from services.party import ConfigError
 
+HOUSE = Path(__file__).parents[2]
 ROWS, COMMON = 120, 100
 L2 = 1e-2
 JOB: dict[str, Any] = {
@@ -191,6 +196,21 @@ def test_the_same_rows_are_scored_once(client: BusinessClient, model: TrainedMod
     assert len(client.jobs()) == before + 1
     estimator.predict(rows.head(50))
     assert len(client.jobs()) == before + 2
+
+
+def test_an_exported_part_says_how_its_columns_are_prepared(client: BusinessClient, model: TrainedModel) -> None:
+    part = json.loads(part_of(ModelStore(client.data_directory).get(model.model).version))
+    jsonschema.validate(part, json.loads((HOUSE / "docs/schemas/model-part.json").read_text()))
+    assert [column["source"] for column in part["preparation"]["columns"]] == ["age", "income", "sex"]
+    assert [column["name"] for column in part["columns"]] == list(model.coefficients)
+
+
+def test_a_model_knows_the_figures_that_the_job_was_to_find(client: BusinessClient) -> None:
+    found = client.fit(dataset="labels", progress=False, **{**JOB, "evaluate": ["training"], "max_iterations": 3})
+    auc = next(value for name, value in found.metrics.items() if "auc" in name)
+    scores = client.predict(found, progress=False)
+    joined = tables()[0].join(scores.frame, on="id")
+    assert abs(auc - roc_auc_score(joined["y"], joined["score"])) < 0.01
 
 
 def interrupting(view: dict[str, Any]) -> None:

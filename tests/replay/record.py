@@ -38,6 +38,7 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "linear": ("done", lambda at: record(at, "linear", 90)),
     "poisson": ("done", lambda at: record(at, "poisson", 90)),
     "full": ("done", lambda at: record(at, "logistic", 60, retention="full", max_iterations=1)),
+    "prepared": ("done", lambda at: record(at, "logistic", 90, max_iterations=2, prepared=True)),
     "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
     "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),
     "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),

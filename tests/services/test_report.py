@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 from sklearn import metrics as peer
 
+from learning.preparation import FittedColumn, FittedPreparation, Standardised
 from services import reference, report, summary
 from services.product_count import products_per_row
 from services.report import Finished
@@ -99,6 +101,21 @@ def test_the_optimum_s_own_files_have_no_distance_from_it_and_its_metrics(task: 
     assert found.distance < 1e-12
     assert list(job.metrics) == NAMES[task]
     assert job.metrics == pytest.approx(found.metrics, abs=1e-5)
+
+
+def test_columns_are_prepared_as_the_parameter_file_says() -> None:
+    """Incomes in another unit: the file's coefficients are of what its preparation makes of them."""
+    job = finished("linear")
+    steps = (Standardised(mean=1.0, deviation=2.0),)
+    fitted = FittedPreparation(columns=(FittedColumn(source="income", steps=steps), FittedColumn(source="age")))
+    raw = job.business.values * [2.0, 1.0] + [1.0, 0.0]
+    prepared = replace(
+        job,
+        business=replace(job.business, values=raw),
+        parameters_business=edited(job.parameters_business, preparation=msgspec.to_builtins(fitted)),
+    )
+    np.testing.assert_allclose(prepared.joined[0], job.joined[0])
+    assert report.compare(prepared).distance < 1e-9
 
 
 def test_the_distance_is_relative() -> None:
