@@ -1,17 +1,18 @@
-"""`warren local`: both parties on this machine, with the same code path as two daemons.
+"""`warren local`: all parties on this machine, with the same code path as daemons of their own.
 
-Two party directories are made (identities, peers, policies, party.toml). With the embedded transport both
-daemons run in this process, each with worker processes of its own; with a broker URL they are two processes,
+A directory is made for each party (identities, peers, policies, party.toml). With the embedded transport the
+daemons run in this process, each with worker processes of its own; with a broker URL each is a process,
 `warren serve`, and this one talks to their consoles like any operator.
 """
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from services.tables import Table, read_table
 BUSINESS = "business"
 PROVIDER = "provider"
 NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
+"""Names of two parties by role; further providers are `provider-b` to `provider-h` (`names_of`)."""
 POLL_S = 0.1
 SCORE_QUOTA = 10_000_000
 """Rows that the provider on this machine lets be scored in a period."""
@@ -54,7 +56,7 @@ class LocalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalTables:
-    """The two input files, and files with the preparation of their columns."""
+    """The input files, and files with the preparation of their columns. `further`: of providers after the first."""
 
     business: Path
     provider: Path
@@ -64,6 +66,17 @@ class LocalTables:
     provider_preparation: Path | None = None
     beside: RowColumns = NOTHING_BESIDE
     class_weight: ClassWeight = ""
+    further: tuple[Path, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of the parties, by role; that of a further provider is its own."""
+        return names_of(1 + len(self.further))
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """The providers' files, by role."""
+        return dict(zip([role for role in self.names if role != BUSINESS], [self.provider, *self.further], strict=True))
 
     def read_business(self, task: str) -> Table:
         """The business's table. Raises TableError, ConfigError."""
@@ -73,9 +86,19 @@ class LocalTables:
         )
         return with_class_weights(table, task, self.class_weight)
 
-    def read_provider(self) -> Table:
-        """The provider's table. Raises TableError, ConfigError."""
-        return read_table(self.provider, identifier=self.identifier, steps=_steps(self.provider_preparation))
+    def read_provider(self, role: str = PROVIDER) -> Table:
+        """A provider's table. Raises TableError, ConfigError."""
+        return read_table(self.sources[role], identifier=self.identifier, steps=_steps(self.preparation_of(role)))
+
+    def preparation_of(self, role: str) -> Path | None:
+        """The file with the preparation of a party's columns, if there is one."""
+        return {BUSINESS: self.business_preparation, PROVIDER: self.provider_preparation}.get(role)
+
+
+def names_of(providers: int) -> dict[str, str]:
+    """Names of a business and so many providers, by role."""
+    further = [f"provider-{letter}" for letter in "bcdefgh"[: providers - 1]]
+    return NAMES | dict(zip(further, further, strict=True))
 
 
 def _steps(path: Path | None) -> dict[str, tuple[Step, ...]] | None:
@@ -84,7 +107,7 @@ def _steps(path: Path | None) -> dict[str, tuple[Step, ...]] | None:
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """What both parties know at the end. Only a test or a demonstration ever has it all in one place."""
+    """What all parties know at the end. Only a test or a demonstration ever has it all in one place."""
 
     job: str
     parameters: dict[str, bytes]
@@ -128,9 +151,9 @@ def make_party(
         f"inference = {'true' if inference else 'false'}\n"
     )
     (directory / "policy.toml").write_text(policy, encoding="utf-8")
-    source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.provider, "features")
+    source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.sources[role], "features")
     label = f"label = {_quoted(tables.label)}\n" if role == BUSINESS else ""
-    steps = tables.business_preparation if role == BUSINESS else tables.provider_preparation
+    steps = tables.preparation_of(role)
     preparation = f"preparation = {_quoted(str(steps.resolve()))}\n" if steps else ""
     text = (
         f'name = "{name}"\nbroker = {_quoted(broker)}\npolicy = "policy.toml"\nworkers = {workers}\n'
@@ -153,9 +176,9 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def introduce(first: Path, second: Path) -> None:
-    """Exchange the public identity files of two parties."""
-    for one, other in ((first, second), (second, first)):
+def introduce(*parties: Path) -> None:
+    """Exchange the public identity files of all parties, each with each."""
+    for one, other in itertools.permutations(parties, 2):
         for public in one.parent.glob("*.public.json"):
             (other.parent / "peers" / public.name).write_bytes(public.read_bytes())
 
@@ -165,10 +188,10 @@ _ends: dict[Path, Future[None]] = {}
 
 
 @contextmanager
-def embedded(parties: tuple[Path, Path], broker: EmbeddedBroker | None = None) -> Iterator[None]:
-    """Both daemons in this process, on a thread with an event loop of its own.
+def embedded(parties: Sequence[Path], broker: EmbeddedBroker | None = None) -> Iterator[None]:
+    """All daemons in this process, on a thread with an event loop of its own.
 
-    When one of them ends early, so does the other; `connect`, `wait_for` and `run_job` then raise why.
+    When one of them ends early, so do the others; `connect`, `wait_for` and `run_job` then raise why.
 
     `broker`: one with an observer or faults, for tests.
     """
@@ -265,8 +288,8 @@ def serve(path: Path, output: BinaryIO) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def processes(parties: tuple[Path, Path]) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Two `warren serve` processes that share nothing but the broker. Their logs go to `<party>/log`."""
+def processes(parties: Sequence[Path]) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """`warren serve` processes that share nothing but the broker. Their logs go to `<party>/log`."""
     with ExitStack() as stack:
         running = []
         for path in parties:
@@ -318,17 +341,16 @@ def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None, *, unt
         time.sleep(POLL_S)
 
 
-def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None = None) -> LocalResult:
-    """Submit a job at the business and collect what both parties know.
+def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = None) -> LocalResult:
+    """Submit a job at the business, the first of the parties, and collect what all of them know.
 
     Raises LocalError; ConsoleUnreachable or what ended a daemon, as `wait_for` does.
     """
-    business, provider = (load_party(path) for path in parties)
-    with (
-        _or_why(business.data_directory, provider.data_directory),
-        connect(business) as at_business,
-        connect(provider) as at_provider,
-    ):
+    loaded = [load_party(path) for path in parties]
+    with ExitStack() as stack:
+        stack.enter_context(_or_why(*(party.data_directory for party in loaded)))
+        clients = [stack.enter_context(connect(party)) for party in loaded]
+        at_business, at_providers = clients[0], clients[1:]
         try:
             name = at_business.ask("submit", job=job)["job"]
         except ConsoleError as error:
@@ -337,15 +359,16 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
 
         def note(view: dict[str, Any]) -> None:
             if not began and view["progress"].get("stage") == "train":
-                began.extend(client.ask("status") for client in (at_business, at_provider))
+                began.extend(client.ask("status") for client in clients)
             if watch is not None:
                 watch(view)
 
         views = {BUSINESS: wait_for(at_business, name, note)}
         if views[BUSINESS]["outcome"] != "done":
-            raise _failure(views[BUSINESS], at_provider, name)
-        views[PROVIDER] = wait_for(at_provider, name)
-        status = [client.ask("status") for client in (at_business, at_provider)]
+            raise _failure(views[BUSINESS], at_providers, name)
+        roles = [role for role in names_of(len(at_providers)) if role != BUSINESS]
+        views |= {role: wait_for(client, name) for role, client in zip(roles, at_providers, strict=True)}
+        status = [client.ask("status") for client in clients]
     cpu = _cpu_seconds(status)
     results = {who: read_results(Path(view["results"])) for who, view in views.items()}
     return LocalResult(
@@ -372,18 +395,18 @@ def run_job(parties: tuple[Path, Path], job: dict[str, Any], watch: Watch | None
 
 
 def _cpu_seconds(status: list[dict[str, Any]]) -> float:
-    """CPU seconds of both daemons and their workers; a process that they share counts once."""
+    """CPU seconds of all daemons and their workers; a process that they share counts once."""
     total = sum(entry["cpu_seconds"] for entry in status)
     if os.getpid() in {int(entry.get("pid", 0)) for entry in status}:
-        total -= status[0]["own_cpu_seconds"]
+        total -= (len(status) - 1) * status[0]["own_cpu_seconds"]
     return float(total)
 
 
-def _failure(view: dict[str, Any], at_provider: ConsoleClient, name: str) -> LocalError:
-    """The reason at the party that has it: the other one only knows a code."""
-    try:
-        theirs = at_provider.ask("job", id=name)
-    except ConsoleError:
-        theirs = {}
-    reasons = [text for text in (view["reason"], theirs.get("reason", "")) if text]
+def _failure(view: dict[str, Any], at_providers: Sequence[ConsoleClient], name: str) -> LocalError:
+    """The reason at the party that has it: the others only know a code."""
+    reasons = [view["reason"]]
+    for client in at_providers:
+        with suppress(ConsoleError):
+            reasons.append(client.ask("job", id=name).get("reason", ""))
+    reasons = [text for text in reasons if text]
     return LocalError(view["reason_code"] or view["outcome"], "; ".join(dict.fromkeys(reasons)) or view["outcome"])

@@ -1,6 +1,6 @@
-"""What a finished job of both parties on one machine looks like, for programs and in files.
+"""What a finished job of all parties on one machine looks like, for programs and in files.
 
-Metrics and the comparison with the joined table need both parties' tables: only a demonstration or a test ever
+Metrics and the comparison with the joined table need all parties' tables: only a demonstration or a test ever
 has them in one place.
 """
 
@@ -31,7 +31,10 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything a report speaks of. Bytes are those of both parties' result files."""
+    """Everything a report speaks of. Bytes are those of the parties' result files.
+
+    `further`: table and parameters.json of each provider after the first, by name.
+    """
 
     business: Table
     provider: Table
@@ -47,6 +50,7 @@ class Finished:
     backend: str
     transport: str
     inference: dict[str, bytes] = field(default_factory=dict)
+    further: dict[str, tuple[Table, bytes]] = field(default_factory=dict)
 
     @cached_property
     def of_business(self) -> dict[str, Any]:
@@ -68,22 +72,33 @@ class Finished:
 
     @cached_property
     def joined(self) -> tuple[Vector, Vector, Vector]:
-        """(business columns, provider columns, labels) of the rows that both parties have.
+        """(business columns, columns of all providers, labels) of the rows that all parties have.
 
         Columns are in the order of the parameter files. Raises ValueError for one that its table does not have.
         """
-        mine, theirs = self._places
+        mine, *theirs = self._places
         business = _columns(self.business, self.of_business, mine)
-        provider = _columns(self.provider, self.of_provider, theirs)
-        return business, provider, self.targets.label
+        provided = [
+            _columns(table, document, rows) for (table, document), rows in zip(self.providers, theirs, strict=True)
+        ]
+        return business, np.hstack(provided), self.targets.label
 
     @cached_property
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The common rows in both tables."""
-        places = {name: row for row, name in enumerate(self.provider.identifiers)}
-        both = [(row, places[name]) for row, name in enumerate(self.business.identifiers) if name in places]
-        mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
-        return mine, theirs
+    def providers(self) -> list[tuple[Table, dict[str, Any]]]:
+        """Table and parameters.json of every provider, in their order."""
+        further = [(table, json.loads(parameters)) for table, parameters in self.further.values()]
+        return [(self.provider, self.of_provider), *further]
+
+    @cached_property
+    def _places(self) -> list[NDArray[np.int64]]:
+        """The common rows in the business's table and in that of each provider."""
+        places = [{name: row for row, name in enumerate(table.identifiers)} for table, _ in self.providers]
+        found = [
+            (row, *(where[name] for where in places))
+            for row, name in enumerate(self.business.identifiers)
+            if all(name in where for where in places)
+        ]
+        return [np.array(rows) for rows in zip(*found, strict=True)]
 
     @cached_property
     def targets(self) -> Targets:
@@ -94,9 +109,14 @@ class Finished:
     @cached_property
     def scores(self) -> Vector:
         """The joint model's score of every common row, on the grid of training."""
-        business, provider, _ = self.joined
-        own = target_of(self.of_business).scores(business) + target_of(self.of_provider).scores(provider)
-        return own + self.targets.offsets
+        business, provided, _ = self.joined
+        total = target_of(self.of_business).scores(business) + self.targets.offsets
+        first = 0
+        for _, document in self.providers:
+            target, columns = target_of(document), len(document["coefficients"])
+            total = total + target.scores(provided[:, first : first + columns])
+            first += columns
+        return total
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -131,7 +151,10 @@ class Finished:
         return products_per_row(
             [fact["terms"] for fact in self.facts],
             rows=own["rows"],
-            columns=(len(own["coefficients"]) + 1, len(self.of_provider["coefficients"])),
+            columns=(
+                len(own["coefficients"]) + 1,
+                sum(len(document["coefficients"]) for _, document in self.providers),
+            ),
             key_bits=self.key_bits,
             residual_bound=Family(
                 task=own["task"], label_bound=float(np.abs(self.joined[2]).max()), power=self.power
@@ -174,7 +197,8 @@ def compare(finished: Finished) -> Comparison:
         offset=targets.offset,
     )
     scale = values.std(axis=0)
-    own = np.array([*finished.of_business["coefficients"].values(), *finished.of_provider["coefficients"].values()])
+    documents = [finished.of_business, *(document for _, document in finished.providers)]
+    own = np.array([value for document in documents for value in document["coefficients"].values()])
     distance = np.linalg.norm((own - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
     scores = values @ best.coefficients + best.intercept + targets.offsets
     return Comparison(
@@ -194,6 +218,10 @@ def json_object(finished: Finished) -> dict[str, Any]:
         "features": {
             "business": len(own["coefficients"]),
             "provider": len(finished.of_provider["coefficients"]),
+            **{
+                name: len(document["coefficients"])
+                for name, (_, document) in zip(finished.further, finished.providers[1:], strict=True)
+            },
         },
         "iterations": own["iterations"],
         "converged": own["converged"],
@@ -217,11 +245,12 @@ def json_object(finished: Finished) -> dict[str, Any]:
 def write_outputs(directory: Path, finished: Finished) -> None:
     """Per party parameters.json, history.json and, if asked for, its standard errors (`inference_files`).
 
-    For both the evaluation (`evaluation_files`) and convergence.png.
+    For all the evaluation (`evaluation_files`) and convergence.png.
     """
     for who, parameters in (
         ("business", finished.parameters_business),
         ("provider", finished.parameters_provider),
+        *((name, parameters) for name, (_, parameters) in finished.further.items()),
     ):
         (directory / who).mkdir(parents=True, exist_ok=True)
         (directory / who / "parameters.json").write_bytes(parameters)

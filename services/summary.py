@@ -16,6 +16,8 @@ def show(finished: Finished, out: Console) -> Comparison:
     comparison = compare(finished)
     out.print(_parameters("The business learned", finished.of_business))
     out.print(_parameters("The provider learned", finished.of_provider))
+    for name, (_, document) in zip(finished.further, finished.providers[1:], strict=True):
+        out.print(_parameters(f"{name} learned", document))
     for who, file in finished.inference.items():
         out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
     out.print(_quality(finished, comparison))
@@ -59,8 +61,8 @@ def _cost(finished: Finished) -> Table:
     table.add_row("products per row", f"{short:,.0f} modulo a prime's square, {long:,.0f} modulo N^2")
     table.add_row(
         "bytes",
-        f"{finished.bytes_business_to_provider:,} to the provider, "
-        f"{finished.bytes_provider_to_business:,} to the business",
+        f"{finished.bytes_business_to_provider:,} to the provider{'s' if finished.further else ''}, "
+        f"{finished.bytes_provider_to_business:,} {'from them' if finished.further else 'to the business'}",
     )
     table.add_row("keys", f"{finished.key_bits} bits, back end {finished.backend}, transport {finished.transport}")
     return table

@@ -18,7 +18,7 @@ from broker.private import PrivateBroker
 from learning.family import TASKS
 from learning.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
-from protocol.contract import RELEASE_NOISE
+from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
 from services import __version__, report, summary
 from services.back_ends import back_ends
 from services.cli.failures import DONE, FAILED
@@ -53,16 +53,17 @@ def _quiet() -> None:
 @contextmanager
 def _parties(
     directory: Path, tables: LocalTables, broker: str, job: dict[str, Any], noise_seed: str
-) -> Iterator[tuple[Path, Path]]:
-    """Two parties with their daemons running: embedded, on a private RabbitMQ, or on a broker by URL."""
+) -> Iterator[list[Path]]:
+    """All parties with their daemons running: embedded, on a private RabbitMQ, or on a broker by URL."""
     with ExitStack() as stack:
-        urls, declare = dict.fromkeys(NAMES, "amqp://localhost/warren"), False
+        names = tables.names
+        urls, declare = dict.fromkeys(names, "amqp://localhost/warren"), False
         if broker == "rabbitmq":
-            private = stack.enter_context(PrivateBroker(directory / "rabbitmq", list(NAMES.values())))
-            urls = {role: private.amqp_url(name) for role, name in NAMES.items()}
+            private = stack.enter_context(PrivateBroker(directory / "rabbitmq", list(names.values())))
+            urls = {role: private.amqp_url(name) for role, name in names.items()}
         elif broker != "embedded":
             urls, declare = dict.fromkeys(urls, broker), True
-        first, second = (
+        parties = [
             make_party(
                 directory / role,
                 role,
@@ -75,11 +76,11 @@ def _parties(
                 noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
                 inference=bool(job.get("inference", False)),
             )
-            for role, name in NAMES.items()
-        )
-        introduce(first, second)
-        stack.enter_context(embedded((first, second)) if broker == "embedded" else processes((first, second)))
-        yield first, second
+            for role, name in names.items()
+        ]
+        introduce(*parties)
+        stack.enter_context(embedded(parties) if broker == "embedded" else processes(parties))
+        yield parties
 
 
 @contextmanager
@@ -104,14 +105,16 @@ def train(
     show_progress: bool = True,
     place: Path | None = None,
 ) -> LocalResult:
-    """Run one job between two fresh parties on this machine, in `place` if it is to be kept.
+    """Run one job between fresh parties on this machine, in `place` if it is to be kept.
 
     Raises LocalError, TableError, ConfigError.
     """
     _quiet()
     tables.read_business(job["task"])  # before anything is started: a bad file is the commonest mistake
-    tables.read_provider()
-    fields = {"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}
+    for role in tables.sources:
+        tables.read_provider(role)
+    providers = [f"{name}/features" for role, name in tables.names.items() if role != BUSINESS]
+    fields = {"dataset": "labels", "partners": providers, **job}
     with ExitStack() as stack:
         directory = place or stack.enter_context(_place(None))
         parties = stack.enter_context(_parties(directory, tables, broker, job, noise_seed))
@@ -122,7 +125,10 @@ def train(
 def local(
     task: Annotated[str, typer.Option(help="logistic, linear, poisson, gamma or tweedie.")],
     business: Annotated[Path, typer.Option(help="CSV or Parquet with labels and some features.")],
-    provider: Annotated[Path, typer.Option(help="CSV or Parquet with other features of the same people.")],
+    provider: Annotated[
+        list[Path],
+        typer.Option(help="CSV or Parquet with other features of the same people; again for each further provider."),
+    ],
     identifier: Annotated[str, typer.Option("--id", help="Identifier column, in both files.")],
     label: Annotated[str, typer.Option(help="Label column, in the business's file.")],
     l2: Annotated[float, typer.Option(help="Penalty lambda of mean loss + lambda/2 |w|^2.")] = 1e-4,
@@ -145,16 +151,18 @@ def local(
     few_columns: Annotated[bool, typer.Option("--few-columns", help="Allow a party with under 3 columns.")] = False,
     noise_seed: Annotated[str, typer.Option(help="Reproducible release noise, for comparing runs.")] = "",
     broker: Annotated[
-        str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: two processes.")
+        str, typer.Option(help="embedded, rabbitmq (private) or amqp://...: a process each.")
     ] = "embedded",
     business_preparation: Annotated[
         Path | None, typer.Option(help="TOML: what is to be done with the business's columns (docs/preparation.md).")
     ] = None,
-    provider_preparation: Annotated[Path | None, typer.Option(help="TOML: the same for the provider's.")] = None,
+    provider_preparation: Annotated[Path | None, typer.Option(help="TOML: the same for the first provider's.")] = None,
     out_directory: Annotated[Path | None, typer.Option("--out", help="Where results and plots go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Train with both parties on this machine, by the same code as two daemons."""
+    """Train with all parties on this machine, by the same code as daemons of their own."""
+    if len(provider) > PROVIDERS_MAX:
+        raise ConfigError(f"--provider: {PROVIDERS_MAX} at most")
     if task not in TASKS:
         raise ConfigError(f"--task {task}: {', '.join(TASKS)}")
     beside = {"weight": weight, "exposure": exposure, "offset": offset}
@@ -175,7 +183,8 @@ def local(
     }
     tables = LocalTables(
         business=business,
-        provider=provider,
+        provider=provider[0],
+        further=tuple(provider[1:]),
         identifier=identifier,
         label=label,
         business_preparation=business_preparation,
@@ -201,11 +210,14 @@ def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, bro
         provider=tables.read_provider(),
         parameters_business=result.parameters[BUSINESS],
         parameters_provider=result.parameters[PROVIDER],
+        further={
+            role: (tables.read_provider(role), result.parameters[role]) for role in tables.sources if role != PROVIDER
+        },
         history=result.history,
         seconds=result.seconds,
         core_seconds=result.cpu_seconds,
         bytes_business_to_provider=result.bytes_sent[BUSINESS],
-        bytes_provider_to_business=result.bytes_sent[PROVIDER],
+        bytes_provider_to_business=sum(sent for role, sent in result.bytes_sent.items() if role != BUSINESS),
         key_bits=job.get("key_bits", 2048),
         tolerance=job.get("tolerance", DEFAULT_TOLERANCE),
         backend=backends.select().name,
