@@ -213,6 +213,7 @@ def append_gradient(
     drawn: Sequence[int] | None = None,
     against: Sequence[int] | None = None,
     all_rows: int = 0,
+    composites: Sequence[Sequence[float]] | None = None,
 ) -> tuple[LocalHistory, list[float], float]:
     """Add the gradient at the present weights: (history, m + 1 scalars to send, largest entry to send).
 
@@ -226,7 +227,8 @@ def append_gradient(
     `drawn`: the own columns that the iteration updates; of the others the gradient is 0, whatever their sums, and the
     preconditioner is the inverse of their own block of C. `against`: the former gradients (from 0) whose products are
     wanted before the new one's with itself; all of them by default. `all_rows`: the rows that the history began with,
-    where the iteration is over some of them: the noise of a mean over fewer rows is larger.
+    where the iteration is over some of them: the noise of a mean over fewer rows is larger. `composites`: the
+    combinations of former gradients, from the first on, whose products are wanted before that with itself.
     """
     columns = len(history.scales)
     if len(total) != columns:
@@ -251,11 +253,68 @@ def append_gradient(
     if all_rows:
         noise = noise * (all_rows / rows)
     wanted = history.whitened if against is None else history.whitened[[*against, -1]]
+    if composites is not None:
+        wanted = np.vstack([*(_combined(history.whitened, one) for one in composites), whitened])
     products = [math.fsum((row * whitened).tolist()) for row in wanted]
     products.append(math.fsum((noise * noise).tolist()))
     excess = np.abs(whitened) - NOISE_DEVIATIONS * noise
     largest = max(0.0, float(excess.max(initial=0.0)))
     return history, [rounded(product) for product in products], rounded(largest)
+
+
+def _combined(vectors: Vector, shares: Sequence[float]) -> Vector:
+    total = np.zeros(vectors.shape[1])
+    for share, vector in zip(shares, vectors, strict=False):
+        total = total + share * vector
+    return total
+
+
+def data_gradient(
+    history: LocalHistory, total: Sequence[int], rows: int, f_u: int, value_bits: int = VALUE_BITS
+) -> Vector:
+    """The gradient of the mean loss alone at the present weights, (d,): `append_gradient` has the arguments."""
+    unit = rows * (1 << f_u) * ((1 << value_bits) - 1)
+    mean = np.array([value / unit for value in total]) * history.residual_unit
+    return mean * history.scales
+
+
+def with_penalty(history: LocalHistory, l2: float) -> LocalHistory:
+    """The same weights and gradients under another penalty from now on; the preconditioner stays."""
+    return replace(history, l2=l2)
+
+
+def revise_gradient(
+    history: LocalHistory, l2: float, release_noise: float = DEFAULT_RELEASE_NOISE
+) -> tuple[LocalHistory, list[float], float]:
+    """Append what the last gradient becomes under another penalty, at the same weights; as `append_gradient`."""
+    columns = len(history.scales)
+    before, after = (_penalties(history.intercept, columns, value) for value in (history.l2, l2))
+    added = solve_lower(history.factor, (after - before) * history.weights)
+    whitened = history.whitened[-1] + added
+    history = replace(
+        history,
+        l2=l2,
+        whitened=np.vstack([history.whitened, whitened]),
+        preconditioned=np.vstack([history.preconditioned, solve_upper(history.factor, whitened)]),
+    )
+    noise = history.noise * release_noise
+    products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
+    products.append(math.fsum((noise * noise).tolist()))
+    largest = max(0.0, float((np.abs(whitened) - NOISE_DEVIATIONS * noise).max(initial=0.0)))
+    return history, [rounded(product) for product in products], rounded(largest)
+
+
+def held_out_difference(history: LocalHistory, gradient: Vector, before: Vector | None) -> tuple[float, Vector]:
+    """This party's part of the difference of a held-out mean loss between two points, and what to keep for the next.
+
+    `gradient` (d,): of the held-out mean loss at the present weights. `before`, of the last call: weights and gradient
+    there, (2, d). The trapezoid along the line between the points, in the loss's own unit.
+    """
+    kept = np.vstack([history.weights, gradient])
+    if before is None:
+        return 0.0, kept
+    along = (history.weights - before[0]) * (gradient + before[1])
+    return rounded(0.5 * history.label_unit**2 * math.fsum(along.tolist())), kept
 
 
 def _of_block(

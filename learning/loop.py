@@ -260,6 +260,14 @@ def _forward(
     return minus(point, quasi_newton(plane, tuple(trust * value for value in gradient), pairs))
 
 
+def scale_of(pairs: list[tuple[Coefficients, Coefficients, Coefficients, float]]) -> float:
+    """How much longer than P the inverse Hessian is where no pair says anything."""
+    if not pairs:
+        return 1.0
+    scales = [curvature / dot(y, along) for _, along, y, curvature in pairs]
+    return max(1.0, min(scales[-1], 2.0 * _median(scales)))
+
+
 def quasi_newton(
     plane: Plane, gradient: Coefficients, pairs: list[tuple[Coefficients, Coefficients, Coefficients, float]]
 ) -> Coefficients:
@@ -269,10 +277,7 @@ def quasi_newton(
         share = dot(plane.times(s), direction) / curvature
         shares_back.append(share)
         direction = plus(direction, -share, y)
-    scale = 1.0
-    if pairs:
-        scales = [curvature / dot(y, along) for _, along, y, curvature in pairs]
-        scale = max(1.0, min(scales[-1], 2.0 * _median(scales)))
+    scale = scale_of(pairs)
     direction = tuple(scale * value for value in direction)
     for (s, along, _, curvature), share in zip(pairs, reversed(shares_back), strict=True):
         direction = plus(direction, share - dot(along, direction) / curvature, s)

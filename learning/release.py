@@ -51,10 +51,15 @@ class Tariff:
     """What an iteration releases at most where it is not a gradient of all columns and a whole row of the Gram matrix.
 
     `drawn`: columns of the receiver whose gradient it gets. `row`: entries of the row, the noise's included. 0: all.
+    In a cross-validation `fits`, each with two gradients of the receiver and `fit_row` further numbers, and `revisions`
+    that have a whole row of the Gram matrix and no gradient.
     """
 
     drawn: int = 0
     row: int = 0
+    fits: int = 0
+    fit_row: int = 0
+    revisions: int = 0
 
 
 WHOLE: Final = Tariff()
@@ -63,7 +68,8 @@ WHOLE: Final = Tariff()
 def entries_released(iterations: int, receiver_columns: int, tariff: Tariff = WHOLE) -> int:
     """Numbers that a receiver with so many columns gets in so many iterations."""
     columns = min(receiver_columns, tariff.drawn or receiver_columns)
-    rows = iterations * (iterations + 3) // 2
+    vectors = iterations + tariff.revisions
+    rows = vectors * (vectors + 3) // 2 + tariff.fits * (2 * receiver_columns + tariff.fit_row)
     if tariff.row:
         rows = sum(min(iteration + 1, tariff.row) for iteration in range(1, iterations + 1))
     return iterations * columns + rows

@@ -64,6 +64,7 @@ def _results(state: JobState) -> Outcome:
         "constant": 0.0,
         "job": job_arguments(state),
         **tariff_arguments(state),
+        **({"validation": state.validation} if state.validation else {}),
     }
     if is_business(state):
         masked_parts = [(peer.intercept_part,) for peer in state.peers]

@@ -29,6 +29,8 @@ INSECURE_KEY_BITS_MIN: Final = 512
 RELEASE_NOISE: Final = 1 / 32
 CONTRACT_BYTES_MAX: Final = 65_536
 BATCHES_MAX: Final = 16
+FOLDS_MAX: Final = 10
+PENALTIES_MAX: Final = 12
 ITERATIONS_MAX: Final = {"fraction": 64, "block": 400}
 """What the state of a job has room for: the history of these loops grows with every iteration."""
 INFERENCE_COLUMNS_MAX: Final = 60
@@ -77,6 +79,8 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "batches",
         "draw",
         "block_share",
+        "folds",
+        "penalties",
     }
 )
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
@@ -109,7 +113,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Everything the parties agree on before a job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
 
     `batches`: into how many the training rows are divided, or how many stages they grow in. `draw` and `block_share`:
-    which codes, and what share of all, an iteration of the block solver updates. `validation` and `test` are shares of
+    which codes, and what share of all, an iteration of the block solver updates. `folds`, `penalties`: l2 is chosen
+    among these by cross-validation; `l2` is then that of the preconditioner. `validation` and `test` are shares of
     the aligned rows that are kept out of training; `parts_commitment` binds the business to its seed of all these
     parts (`learning.parts`), and is empty where all rows are trained on alike. `inference`: after training, standard
     errors of each party's own coefficients (docs/inference.md). `provider` is the first of the chain, `further` are
@@ -164,6 +169,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batches: Annotated[int, Meta(ge=1, le=BATCHES_MAX)] = 1
     draw: Draw = "cyclic"
     block_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    folds: Annotated[int, Meta(ge=1, le=FOLDS_MAX)] = 1
+    penalties: Annotated[tuple[NonNegative, ...], Meta(max_length=PENALTIES_MAX)] = ()
     further: Annotated[tuple[FurtherProvider, ...], Meta(max_length=PROVIDERS_MAX - 1)] = ()
 
     @property
@@ -213,7 +220,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Layout(
             validation=self.validation,
             test=self.test,
-            blocks=self.batches,
+            blocks=self.batches * self.folds,
             nested=self.sample_set == "growing",
         )
 
@@ -404,6 +411,7 @@ def _check_samples(contract: JobContract) -> None:
             f"{contract.max_iterations} iterations; the solver {solver} on the sample set {sample_set} has room for "
             f"{most}",
         )
+    _check_folds(contract)
 
 
 def _check_evaluation(contract: JobContract) -> None:
@@ -416,3 +424,28 @@ def _check_evaluation(contract: JobContract) -> None:
             raise ContractError("evaluate", f"there are no {part} rows to evaluate: give {part} a share")
     if contract.evaluate and contract.further:
         raise ContractError("evaluate", "evaluation at the end is for jobs of one provider: leave evaluate out")
+
+
+def _check_folds(contract: JobContract) -> None:
+    """Cross-validation fits what else the job is to do."""
+    penalties = contract.penalties
+    if (contract.folds > 1) != bool(penalties):
+        raise ContractError("folds", "cross-validation takes 2 or more folds and 2 or more penalties")
+    if not penalties:
+        return
+    ordered = tuple(sorted(set(penalties), reverse=True))
+    if len(penalties) < 2 or penalties != ordered or contract.l2 not in penalties:
+        raise ContractError("folds", "penalties are 2 or more, decrease, and l2 is one of them")
+    other = (
+        contract.batches > 1,
+        contract.solver != "lbfgs",
+        contract.l1 > 0,
+        contract.inference,
+        contract.further,
+        contract.warm_start,
+    )
+    if any(other):
+        raise ContractError(
+            "folds",
+            "cross-validation is for solver lbfgs on sample set full, no l1, inference or warm_start, one provider",
+        )

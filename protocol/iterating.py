@@ -242,8 +242,21 @@ def _differentiate_when_ready(state: JobState) -> Outcome:
         arguments["second"] = {"from": holders[1].name, "ciphertexts": holders[1].round.cross_term}
     if state.several:
         arguments["masks"] = mask_arguments(state)
-    task = compute(f"gradient/{state.iteration}", "gradient", arguments, (features.history,), partner=holders[0].name)
+    task = compute(
+        f"gradient/{state.iteration}",
+        "gradient",
+        arguments,
+        (features.history, *held_of(state)),
+        partner=holders[0].name,
+    )
     return change(state, round=change(current, differentiating=True)), (task,)
+
+
+def held_of(state: JobState) -> tuple[BlobRef, ...]:
+    """What a check needs of the fold's check before."""
+    turn = turn_of(state)
+    needed = turn.act == "check" and turn.penalty != state.terms_of.penalties[0]
+    return (state.held,) if needed and state.held is not None else ()
 
 
 def differentiated(state: JobState, event: Computed) -> Outcome:
@@ -260,9 +273,16 @@ def differentiated(state: JobState, event: Computed) -> Outcome:
         products = tuple(output["products"])
         current = change(state.round, products=products, largest=largest)
         message = schemas.StepProducts(iteration=state.iteration, products=list(products), largest=largest)
-    state = change(state, phase=Phase.STEPPING, features=change(state.features, history=event.blobs[0]), round=current)
+    state = change(state, phase=Phase.STEPPING, round=current)
+    if turn_of(state).act == "check":
+        # A check leaves the history as it is, and what the next one needs of the fold.
+        freed, held = state.held, event.blobs[0]
+        state = change(state, held=held)
+    else:
+        freed, state = old, change(state, features=change(state.features, history=event.blobs[0]))
     state, effects = _advance_when_ready(state)
-    return state, (Release(body=old), *tell_all(state, message), *effects)
+    released = () if freed is None else (Release(body=freed),)
+    return state, (*released, *tell_all(state, message), *effects)
 
 
 def products_received(state: JobState, message: schemas.StepProducts, sender: str) -> Outcome:
@@ -345,7 +365,24 @@ def _advance(state: JobState) -> Outcome:
         converged=step.converged,
     )
     if step.stop:
+        if state.terms_of.penalties:
+            state = change(state, validation=msgspec.msgpack.encode(solvers.validation_of(plan_of(state), after)))
         if inferring.wanted(state):
             return inferring.start(state, step.combination, step.reason)
-        return closing.close(change(state, stop_reason=step.reason, combination=step.combination))
+        held = () if state.held is None else (Release(body=state.held),)
+        state = change(state, held=None, stop_reason=step.reason, combination=step.combination)
+        state, effects = closing.close(state)
+        return state, (*held, *effects)
+    if turn_of(state).act == "revise":
+        return _revise(state)
     return score(state, step.combination)
+
+
+def _revise(state: JobState) -> Outcome:
+    """The last gradient under another penalty: an iteration that nobody needs to encrypt anything for."""
+    peers = tuple(change(peer, round=PeerRound()) for peer in state.peers)
+    after = Round(differentiating=True)
+    state = change(state, phase=Phase.CROSSING, iteration=state.iteration + 1, round=after, peers=peers)
+    arguments = {"iteration": state.iteration, "job": job_arguments(state), **own_arguments(state)}
+    task = compute(f"gradient/{state.iteration}", "gradient", arguments, (state.features.history,))
+    return state, (task, progress(state, "train", total=state.rows))

@@ -1,6 +1,6 @@
 """What an iteration is over: its rows and the feature codes that it updates, from the loop that all parties share."""
 
-from learning import blocks, solvers
+from learning import blocks, solvers, validated
 from protocol.contract import contract_digest
 from protocol.facts import all_columns, budget_of, codes_of, partner_columns
 from protocol.state import JobState, Peer, Sample
@@ -21,6 +21,8 @@ def plan_of(state: JobState) -> solvers.Plan:
         share=contract.block_share,
         seed=contract_digest(state.contract),
         first=contract.first_gradient,
+        penalties=contract.penalties,
+        iterations=state.iterations_max,
     )
 
 
@@ -33,7 +35,8 @@ def sample_of(state: JobState) -> Sample:
     """The rows and columns of the iteration that begins, as its tasks are told."""
     turn = turn_of(state)
     parts = state.parts.blocks or (state.rows,)
-    first, rows = sum(parts[: turn.first]), sum(parts[turn.first : turn.last])
+    first = sum(parts[: turn.first % len(parts)])
+    rows = sum(parts[block % len(parts)] for block in range(turn.first, turn.last))
     sample = Sample() if (first, rows) == (0, state.rows) else Sample(first=first, rows=rows)
     return change(sample, codes=turn.codes, against=turn.against or ()) if turn.codes else sample
 
@@ -72,6 +75,10 @@ def own_arguments(state: JobState) -> dict[str, object]:
     """What the gradient's task is told of own columns that are updated, and of the iteration's rows."""
     sample, drawn = state.round.sample, drawn_of(state, state.me)
     rows = {"iteration_rows": sample.rows} if sample.rows else {}
+    if state.terms_of.penalties:
+        turn = turn_of(state)
+        fit = {"composites": turn.composites} if turn.act == "fit" else {}
+        return {**rows, "act": turn.act, "penalty": turn.penalty, **fit}
     if drawn is None:
         return dict(rows)
     return {**rows, "drawn": drawn, "groups": _groups(state, drawn), "against": sample.against}
@@ -86,7 +93,7 @@ def sample_arguments(state: JobState) -> dict[str, object]:
 def tolerance_arguments(state: JobState) -> dict[str, object]:
     """What the planning of link terms is told where the loop is another than `learning.loop`."""
     plan = plan_of(state)
-    if (plan.solver, plan.sample_set) == ("lbfgs", "full"):
+    if (plan.solver, plan.sample_set, plan.penalties) == ("lbfgs", "full", ()):
         return {}
     return {"link_tolerance": turn_of(state).link_tolerance}
 
@@ -94,6 +101,10 @@ def tolerance_arguments(state: JobState) -> dict[str, object]:
 def tariff_arguments(state: JobState) -> dict[str, object]:
     """What an iteration releases at most, for the rules of releases; nothing where it is everything."""
     contract = state.terms_of
+    if contract.penalties:
+        fits, revisions = contract.folds * len(contract.penalties), len(contract.penalties) - 1
+        # Products with the composites, with itself, the noise; and the difference that a check tells.
+        return {"tariff": {"fits": fits, "fit_row": 2 * validated.PAIRS + 3, "revisions": revisions}}
     if contract.solver != "block":
         return {}
     size = blocks.size_of(state.own_columns + partner_columns(state), contract.block_share)

@@ -293,6 +293,7 @@ class JobState(Record, frozen=True, kw_only=True):
 
     `partners`: the names of all, in the order of the contract, the business first; `partner`: the first;
     `peers`: what is known of each, in the same order. `agreed`: whether providers may speak to each other.
+    `held`: of a cross-validation, what a check keeps for the next one; `validation`: what came of it.
     """
 
     role: str
@@ -321,6 +322,8 @@ class JobState(Record, frozen=True, kw_only=True):
     agreement: bytes = bytes(32)
     results: tuple[BlobRef, ...] = ()
     combination: tuple[float, ...] = ()
+    held: BlobRef | None = None
+    validation: bytes = b""
     scoring: Scoring = Scoring()
     inference: Inference | None = None
     provider_constant: float = 0.0

@@ -104,7 +104,7 @@ _CROSSING = _row(
 _STEPPING = _row(
     "control:job.done",
     phase=_P.STEPPING,
-    control__step_products=(_P.SCORING, _P.CLOSING),
+    control__step_products=(_P.CROSSING, _P.SCORING, _P.CLOSING),
     control__step_masked=(_P.STEPPING, _P.SCORING, _P.CLOSING),
 )
 

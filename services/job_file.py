@@ -83,6 +83,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     batches: int = 0
     draw: Draw = "cyclic"
     block_share: float = 0.25
+    folds: int = 1
+    penalties: tuple[float, ...] = ()
     validation: float = 0.0
     test: float = 0.0
     tweedie_power: float = 0.0
@@ -255,7 +257,8 @@ def make_contract(
             business_columns=len(table.prepared_columns),
             identifier_schema=job.identifier_schema,
             task=job.task,
-            l2=job.l2,
+            # The preconditioner of a cross-validation is that of the middle of its grid.
+            l2=sorted(set(job.penalties))[len(set(job.penalties)) // 2] if job.penalties else job.l2,
             max_iterations=job.max_iterations,
             tolerance=job.tolerance,
             key_bits=job.key_bits,
@@ -270,6 +273,8 @@ def make_contract(
             batches=job.batches or BATCHES[job.sample_set],
             draw=job.draw,
             block_share=job.block_share,
+            folds=job.folds,
+            penalties=tuple(sorted(set(job.penalties), reverse=True)),
             validation=job.validation,
             test=job.test,
             inference=job.inference,

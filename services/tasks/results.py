@@ -28,7 +28,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
     if "tweedie_power" in facts:
         parameters["tweedie_power"] = facts["tweedie_power"]
-    parameters["l2"] = facts["l2"]
+    validation = msgspec.msgpack.decode(arguments["validation"]) if "validation" in arguments else {}
+    parameters["l2"] = validation.get("chosen", facts["l2"])
     if "l1" in facts:
         parameters["l1"] = facts["l1"]
     parameters["iterations"] = arguments["iterations"]
@@ -48,6 +49,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         "iterations": arguments["facts"],
         "converged": arguments["converged"],
         "stop_reason": arguments["stop_reason"],
+        **({"validation": validation} if validation else {}),
     }
     blobs = [_json(parameters), _json(history)]
     reserved = 0
@@ -55,9 +57,10 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         blobs.append(_json(curving.table(arguments, tuple(columns), trained, curvature[0])))
         reserved = release.inference_entries(facts["partner_columns"], facts["own_columns"])
     released = arguments.get("released") or {context.partner.name: facts["partner_columns"]}
+    gradients = validation.get("turns", arguments["iterations"])
     for name, count in released.items():
         tariff = release.Tariff(**arguments.get("tariff", {}))
-        Ledger(context.data_directory, name).settle(context.job, arguments["iterations"], count, reserved, tariff)
+        Ledger(context.data_directory, name).settle(context.job, gradients, count, reserved, tariff)
     output: dict[str, Any] = {"constant": target.constant}
     if "masks" in arguments:
         # Only the sum of the providers' parts is for the business.

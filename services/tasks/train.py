@@ -107,10 +107,20 @@ def read_total(context: TaskContext, arguments: dict[str, Any]) -> list[int]:
 def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Read the own gradient, append it to the local history; the new row of the Gram matrix is for the partners."""
     facts, iteration, columns = arguments["job"], arguments["iteration"], arguments["job"]["own_columns"]
+    if arguments.get("act") == "revise":
+        history, products, largest = histories.revise_gradient(
+            histories.decode(inputs[0]), arguments["penalty"], facts["release_noise"]
+        )
+        return TaskResult({"products": products, "largest": largest}, ((histories.encode(history), columns),))
     total, budget = read_total(context, arguments), keyring.budget_of(facts)
     some = arguments.get("iteration_rows", 0)
+    before = histories.decode(inputs[0])
+    if arguments.get("act") == "check":
+        return _check(before, total, some or facts["rows"], budget, inputs[1:])
+    if "penalty" in arguments:
+        before = histories.with_penalty(before, arguments["penalty"])
     history, products, largest = histories.append_gradient(
-        histories.decode(inputs[0]),
+        before,
         total,
         some or facts["rows"],
         budget.f_u,
@@ -121,6 +131,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         drawn=arguments.get("drawn"),
         against=arguments.get("against"),
         all_rows=facts["rows"] if some else 0,
+        composites=arguments.get("composites"),
     )
     output: dict[str, Any] = {"products": products, "largest": largest}
     if "masks" in arguments:
@@ -130,6 +141,14 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         except masked.MaskedError as error:
             raise TaskRefused("products_wrong", f"the row of iteration {iteration}: {error}") from None
     return TaskResult(output, ((histories.encode(history), columns),))
+
+
+def _check(history: histories.LocalHistory, total: list[int], rows: int, budget: BitBudget, held: Inputs) -> TaskResult:
+    """A fit's held-out gradient: this party's part of the difference of the deviance, and what the next needs of it."""
+    found = histories.data_gradient(history, total, rows, budget.f_u, budget.f_v)
+    former = np.frombuffer(held[0], dtype="<f8").reshape(2, -1) if held else None
+    difference, kept = histories.held_out_difference(history, found, former)
+    return TaskResult({"products": [difference], "largest": 0.0}, ((kept.astype("<f8").tobytes(), 2),))
 
 
 def _decrypted(

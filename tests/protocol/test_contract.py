@@ -82,6 +82,11 @@ def test_another_byte_form_of_the_same_contract_is_refused() -> None:
         ({"key_bits": 1024}, "key_too_short"),
         ({"validation": 0.2}, "parts_commitment"),
         ({"sample_set": "growing"}, "sample_set"),
+        ({"folds": 5, "parts_commitment": bytes(32)}, "folds"),
+        ({"penalties": (1e-3, 1e-4)}, "folds"),
+        ({"folds": 5, "penalties": (1e-4, 1e-3), "parts_commitment": bytes(32)}, "folds"),
+        ({"folds": 5, "penalties": (1e-2, 1e-3), "parts_commitment": bytes(32)}, "folds"),
+        ({"folds": 5, "penalties": (1e-3, 1e-4), "parts_commitment": bytes(32), "l1": 0.1}, "folds"),
         ({"solver": "block", "l1": 0.1}, "sample_set"),
         ({"batches": 2, "parts_commitment": bytes(32)}, "sample_set"),
         (

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from bench.simulate import Job
 from bench.solvers import Field, spend
@@ -218,6 +219,43 @@ def found_in_the_clear(pair: Pair, changes: dict[str, Any]) -> list[float]:
     for _ in spend(field, plan, 6):
         pass
     return [value for one in field.local for value in histories.target(one).coefficients]
+
+
+def test_cross_validation_chooses_a_penalty_in_one_job(tmp_path: Path) -> None:
+    """Both parties find the same table, its differences are those of held-out rows, the model is that of the choice."""
+    penalties = (0.1, 0.05, 0.025)
+    pair = stage(tmp_path, 4, folds=2, penalties=penalties, l2=0.05, max_iterations=20, tolerance=2e-3)
+    pair.run()
+    found = parameters(pair)
+    tables = [json.loads(side.blobs[side.finish.results[1].sha256])["validation"] for side in pair.sides]  # type: ignore[union-attr]
+    assert tables[0] == tables[1]
+    table_ = tables[0]
+    assert (
+        json.loads(found[0])["l2"]
+        == json.loads(found[1])["l2"]
+        == table_["chosen"]
+        == penalties[int(np.argmin(table_["means"]))]
+    )
+    business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
+    rows = np.frombuffer(pair.sides[0].blobs[pair.sides[0].state.align.rows.sha256], dtype="<i8")
+    assert business.label is not None
+    values, label = np.hstack([business.values, provider.values])[rows], business.label[rows]
+    edges = np.cumsum([0, *table_["rows"]])
+    for fold, row in enumerate(table_["deviances"]):
+        held = np.zeros(ROWS, dtype=bool)
+        held[edges[fold] : edges[fold + 1]] = True
+        losses = [_held_out_loss(values, label, held, penalty) for penalty in penalties]
+        assert row == pytest.approx(np.array(losses) - losses[0], abs=0.01)
+    whole = LogisticRegression(C=1 / (table_["chosen"] * ROWS), tol=1e-10, max_iter=1000).fit(values, label)
+    coefficients = [value for data in found for value in json.loads(data)["coefficients"].values()]
+    assert coefficients == pytest.approx(whole.coef_[0], abs=0.03)
+
+
+def _held_out_loss(values: np.ndarray, label: np.ndarray, held: np.ndarray, penalty: float) -> float:
+    oracle = LogisticRegression(C=1 / (penalty * int((~held).sum())), tol=1e-10, max_iter=1000)
+    oracle.fit(values[~held], label[~held])
+    scores = oracle.decision_function(values[held])
+    return float(np.mean(np.logaddexp(0.0, scores) - label[held] * scores))
 
 
 def test_a_job_that_is_over_has_let_go_of_everything_it_needed_on_the_way(tmp_path: Path) -> None:
