@@ -31,6 +31,7 @@ from services.local import (
     wait_for,
 )
 from services.party import load_party
+from services.serve import peak_bytes
 
 TRAINING_ROWS: Final = 4_000
 LOOKUP_ROWS: Final = 20_000
@@ -128,7 +129,11 @@ def _batch(consoles: dict[str, ConsoleClient], model: str, directory: Path, rows
         "bytes_sent": {
             role: console.ask("job", id=job)["statistics"]["bytes_sent"] for role, console in consoles.items()
         },
-        "peak_megabytes": {role: round(found["peak_bytes"] / 1e6) for role, found in status.items()},
+        "peak_megabytes": {
+            f"{role} {part}": round(sum(map(peak_bytes, pids)) / 1e6)
+            for role, found in status.items()
+            for part, pids in (("daemon", [found["pid"]]), ("workers", found["workers"]))
+        },
         "core_seconds": {role: round(found["cpu_seconds"], 1) for role, found in status.items()},
     }
 

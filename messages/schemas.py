@@ -256,6 +256,20 @@ class InterceptPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     masked: Digest
 
 
+class ModelPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="model.part.v1"):
+    """Provider to business, at the end and only where the contract has `whole_model`: its own part of the model.
+
+    One name, coefficient, centre and step of the grid for each prepared column, and the preparation (msgpack; nothing
+    where there is none). Reveals all of it: with it the business needs the provider for no score of a row it has.
+    """
+
+    names: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)]
+    coefficients: Annotated[list[Finite], Meta(max_length=1000)]
+    centres: Annotated[list[Finite], Meta(max_length=1000)]
+    steps: Annotated[list[Finite], Meta(max_length=1000)]
+    preparation: Annotated[bytes, Meta(max_length=32_768)]
+
+
 class ScorePartial(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.partial.v1"):
     """Provider to business, bulk: the sender's scores of a named set of aligned rows, in their common order.
 

@@ -4,7 +4,7 @@ import msgspec
 
 from learning import masked
 from messages import schemas
-from protocol import evaluating, inferring
+from protocol import evaluating, handing_over, inferring
 from protocol.contract import JobContract
 from protocol.effects import Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
@@ -75,6 +75,7 @@ def _results(state: JobState) -> Outcome:
     if state.several:
         arguments["released"] = {peer.name: peer.columns for peer in state.peers}
     arguments.update(inferring.results_arguments(state))
+    arguments.update(handing_over.asked(state))
     inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
     task = compute("results", "results", arguments, inputs)
     return state, (task, progress(state, "finish"))
@@ -94,6 +95,7 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
     if state.several and not is_business(state):
         part = Send(message=schemas.InterceptPart(masked=output["masked"]), recipient=state.terms_of.business)
         sends = (part, *sends)
+    sends = (*handing_over.said(state, output), *sends)
     state, effects = _finish_when_ready(state)
     return state, (*sends, *effects)
 
@@ -119,6 +121,11 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
         not state.several or not (message.constant or (is_business(state) and not peer.intercept_part)),
         "constant_wrong",
         f"{peer.name} says its part of the intercept in the clear, or not at all",
+    )
+    expect(
+        not handing_over.missing(state, peer),
+        "model_part_missing",
+        f"{peer.name} is done without handing over its part of the model, as the contract says",
     )
     said = (message.iterations, message.converged, message.agreement)
     peer = change(peer, said=said, constant=message.constant)

@@ -72,6 +72,7 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "validation",
         "test",
         "inference",
+        "whole_model",
         "first_gradient",
         "evaluate",
         *FAMILY_FIELDS,
@@ -117,8 +118,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     among these by cross-validation; `l2` is then that of the preconditioner. `validation` and `test` are shares of
     the aligned rows that are kept out of training; `parts_commitment` binds the business to its seed of all these
     parts (`learning.parts`), and is empty where all rows are trained on alike. `inference`: after training, standard
-    errors of each party's own coefficients (docs/inference.md). `provider` is the first of the chain, `further` are
-    those after it, in its order.
+    errors of each party's own coefficients (docs/inference.md). `whole_model`: the providers hand their parts over to
+    the business (docs/scoring.md). `provider` is the first of the chain, `further` are those after it, in its order.
     """
 
     protocol_version: int
@@ -155,6 +156,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     test: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     inference: bool = False
+    whole_model: bool = False
     evaluate: tuple[EvaluatedPart, ...] = ()
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
     tweedie_power: Annotated[float, Meta(ge=0, lt=2)] = 0.0

@@ -32,7 +32,16 @@ _BOTH_SCORING: Final = frozenset({"job.cancel", "job.done", "job.failed", "align
 
 GRANTED: Final[Mapping[str, frozenset[str]]] = {
     BUSINESS: _BOTH
-    | {"job.accept", "job.decline", "align.accept", "score.range", "residual.share", "intercept.part", "score.partial"},
+    | {
+        "job.accept",
+        "job.decline",
+        "align.accept",
+        "score.range",
+        "residual.share",
+        "intercept.part",
+        "model.part",
+        "score.partial",
+    },
     PROVIDER: _BOTH | {"job.propose", "job.agreed", "align.propose", "align.common", "link.terms"},
     SCORING_BUSINESS: _BOTH_SCORING | {"job.accept", "job.decline", "align.accept", "score.partial", "score.ready"},
     SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "job.agreed", "align.propose", "align.common", "mask.key"},

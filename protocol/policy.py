@@ -12,6 +12,7 @@ intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none
 score_period_days = 30
+whole_model = false               # hand the own coefficients, column names and grid over to the business at the end
 inference = false                 # standard errors after training: docs/inference.md says what they tell the partner
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
@@ -49,6 +50,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     score_quota: Annotated[int, Meta(ge=0)] = 0
     score_period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
     inference: bool = False
+    whole_model: bool = False
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +133,11 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             bool(contract.evaluate) and policy.score_quota == 0,
             "evaluation_refused",
             f"scores for {contract.business} are not allowed: the provider's policy has no score_quota for evaluate",
+        ),
+        (
+            contract.whole_model and not policy.whole_model,
+            "whole_model_refused",
+            "the own part of the model is not handed over (whole_model)",
         ),
         (
             contract.inference and not policy.inference,

@@ -193,6 +193,7 @@ class Peer(Record, frozen=True, kw_only=True):
     said: tuple[int, bool, bytes] | None = None
     constant: float = 0.0
     intercept_part: bytes = b""
+    part: bytes = b""
     scores: PeerScores = PeerScores()
 
 

@@ -148,11 +148,15 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
         computed__residual_open=(_P.LINKING, _P.CROSSING),
     ),
     _P.CROSSING: {**_CROSSING, "control:score.range": frozenset({_P.CROSSING})},
-    _P.STEPPING: {**_STEPPING, **_row("control:score.range", "control:intercept.part", phase=_P.STEPPING)},
+    _P.STEPPING: {
+        **_STEPPING,
+        **_row("control:score.range", "control:intercept.part", "control:model.part", phase=_P.STEPPING),
+    },
     _P.CLOSING: {
         **_CLOSING,
         **_row(
             "control:intercept.part",
+            "control:model.part",
             "bulk:score.partial",
             "computed:score.open",
             "computed:evaluate.results",

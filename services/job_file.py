@@ -91,6 +91,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     value_bits: int = 0
     residual_unit: float = 0.0
     inference: bool = False
+    whole_model: bool = False
     evaluate: tuple[EvaluatedPart, ...] = ()
     weight: str = ""
     exposure: str = ""
@@ -278,6 +279,7 @@ def make_contract(
             validation=job.validation,
             test=job.test,
             inference=job.inference,
+            whole_model=job.whole_model,
             evaluate=job.evaluate,
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,

@@ -40,6 +40,7 @@ _ONCE: Final = frozenset(
         "align.result",
         "features.codes",
         "score.ready",
+        "model.part",
     }
 )
 _EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products"})

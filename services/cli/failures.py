@@ -22,8 +22,9 @@ from services.journal import JournalError
 from services.journal_lock import JournalTaken
 from services.journal_mark import JournalRestored
 from services.local import LocalError
+from services.models.formats import FormatUnavailable
 from services.models.store import ModelRetired, ModelUnknown
-from services.models.version import ModelDamaged
+from services.models.version import ModelDamaged, ModelPartial
 from services.party import ConfigError
 from services.plain_text import plain
 from services.tables import TableError
@@ -58,7 +59,15 @@ def exit_code_of(error: Exception) -> int | None:
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT
-        case AuditError() | ExportError() | ModelUnknown() | ModelRetired() | ModelDamaged():
+        case (
+            AuditError()
+            | ExportError()
+            | ModelUnknown()
+            | ModelRetired()
+            | ModelDamaged()
+            | ModelPartial()
+            | FormatUnavailable()
+        ):
             return BAD_INPUT
         case FileExistsError() | FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
             return BAD_INPUT if error.filename else None

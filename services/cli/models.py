@@ -1,7 +1,9 @@
 """`warren models ...`: what this party keeps of the models that it helped to train. No daemon is needed."""
 
 import json
+import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from services.models.export import part_of
+from services.models.formats import to_onnx, to_pmml
 from services.models.store import Kept, ModelStore
+from services.models.version import ModelVersion, whole_of
 from services.party import load_party
 from services.plain_text import plain
 
@@ -96,20 +100,42 @@ def show(model: Model, party: PartyOption = PARTY, as_json: Json = False) -> Non
     out.print(table)
 
 
+class Format(StrEnum):
+    """What is written of a model."""
+
+    PART = "part"
+    PMML = "pmml"
+    ONNX = "onnx"
+
+
 @app.command()
 def export(
     model: Model,
     party: PartyOption = PARTY,
     file: Annotated[Path | None, typer.Option("--out", help="Where it goes; by default it is printed.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="part: own part as JSON; pmml, onnx: the whole model, if it is here.")
+    ] = Format.PART,
 ) -> None:
-    """This party's part as JSON (docs/schemas/model-part.json): its own coefficients and grid, nothing else."""
-    text = part_of(_store(party).get(model).version)
+    """This party's part as JSON (docs/schemas/model-part.json), or the whole model where the contract put it here."""
+    data = _written(_store(party).get(model).version, form)
     if file is None:
-        print(text.decode(), end="")  # noqa: T201
+        sys.stdout.buffer.write(data)
         return
     with file.open("xb") as target:
-        target.write(text)
-    out.print(plain(f"{file}: the part of {model} that is this party's; it holds its coefficients and column names"))
+        target.write(data)
+    held = "the part of this party" if form is Format.PART else "the whole model"
+    out.print(plain(f"{file}: {held} of {model}; it holds coefficients and column names"))
+
+
+def _written(version: ModelVersion, form: Format) -> bytes:
+    match form:
+        case Format.PART:
+            return part_of(version)
+        case Format.PMML:
+            return to_pmml(whole_of(version), version.software_version)
+        case Format.ONNX:
+            return to_onnx(whole_of(version))
 
 
 @app.command()

@@ -5,6 +5,8 @@ same at every party; each has its own part.
 """
 
 import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,10 @@ DIGEST_BYTES: Final = 32
 
 class ModelDamaged(ValueError):
     """Bytes that are no model version, or not the one that was written."""
+
+
+class ModelPartial(ValueError):
+    """The party holds only its own part of the model."""
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,6 +157,57 @@ def make_version(
         created_at=created_at,
         provider_constant=provider_constant,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A prepared column of the whole model and whose it is. `step`, `centre`: the grid of its values."""
+
+    party: str
+    name: str
+    coefficient: float
+    centre: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class WholeModel:
+    """All parts of a model, at the party that may hold them. Columns in the contract's order."""
+
+    model: str
+    task: str
+    intercept: float
+    columns: tuple[Column, ...] = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each column: its own, with its party's where two parties have the same."""
+        count = Counter(column.name for column in self.columns)
+        return tuple(
+            column.name if count[column.name] == 1 else f"{column.party}/{column.name}" for column in self.columns
+        )
+
+
+def whole_of(version: ModelVersion) -> WholeModel:
+    """The whole model. Raises ModelPartial when the contract left the other parts with their owners."""
+    document, providers = version.document, version.terms.providers
+    parts = document.get("partners", {})
+    if set(parts) != set(providers):
+        raise ModelPartial(
+            f"model {version.model}: this party holds only its own part; a contract with `whole_model = true`, which "
+            "every provider's policy must allow, has the providers hand theirs over to the business"
+        )
+    columns = [*_columns(version.party, document)]
+    for name in providers:
+        columns += _columns(name, parts[name])
+    return WholeModel(version.model, version.task, version.targets[0].constant, tuple(columns))
+
+
+def _columns(party: str, part: dict[str, Any]) -> list[Column]:
+    return [
+        Column(party, name, coefficient, part["grid"][name]["centre"], part["grid"][name]["step"])
+        for name, coefficient in part["coefficients"].items()
+    ]
 
 
 def target_of(document: dict[str, Any]) -> TargetParameters:

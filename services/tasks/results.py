@@ -1,16 +1,19 @@
 """The last compute task: this party's own target parameters, on the original column scale."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from learning import history as histories
 from learning import masked, release
-from services.compute import TaskContext, TaskResult
+from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
 from services.tasks import curving, pairwise
 from services.tasks.preparing import decode_fitted, prepared_names
+
+PARTS_BYTES_MAX: Final = 32_768
+NAME_LETTERS_MAX: Final = 200
 
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
@@ -45,6 +48,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     if len(inputs) > 2:
         # What scoring has to do with raw columns before the coefficients are theirs.
         parameters["preparation"] = msgspec.to_builtins(decode_fitted(inputs[2]))
+    if "partners" in arguments:
+        parameters["partners"] = {name: _readable(part) for name, part in arguments["partners"].items()}
     history = {
         "iterations": arguments["facts"],
         "converged": arguments["converged"],
@@ -66,7 +71,53 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         # Only the sum of the providers' parts is for the business.
         mask = pairwise.masks(context, arguments["masks"], 1, "intercept")
         output = {"masked": masked.masked([target.constant], mask)[0]}
+    if "whole_model" in arguments:
+        output["part"] = _part(context, arguments, parameters, inputs[2] if len(inputs) > 2 else b"")
     return TaskResult(output, tuple((blob, facts["rows"]) for blob in blobs))
+
+
+def _part(
+    context: TaskContext, arguments: dict[str, Any], parameters: dict[str, Any], preparation: bytes
+) -> dict[str, Any]:
+    """What a provider hands over of its model, because the contract says so. Raises TaskRefused when it is too large.
+
+    All parts lie in the business's state until the last is there.
+    """
+    part = {
+        "names": list(parameters["coefficients"]),
+        "coefficients": list(parameters["coefficients"].values()),
+        "centres": [step["centre"] for step in parameters["grid"].values()],
+        "steps": [step["step"] for step in parameters["grid"].values()],
+        "preparation": preparation,
+    }
+    size = len(msgspec.msgpack.encode(part))
+    long = any(len(name) > NAME_LETTERS_MAX for name in part["names"])
+    if long or size > PARTS_BYTES_MAX // arguments["whole_model"]:
+        context.log.warning("part of the model too large to be handed over", bytes=size)
+        raise TaskRefused(
+            "model_part_large",
+            f"the part of {context.party} has {size} bytes or a name of over {NAME_LETTERS_MAX} letters: leave "
+            "whole_model out, or use fewer columns with shorter names",
+        )
+    return part
+
+
+def _readable(part: dict[str, Any]) -> dict[str, Any]:
+    """A provider's part in the words of parameters.json."""
+    names, preparation = part["names"], part["preparation"]
+    found: dict[str, Any] = {
+        "coefficients": dict(zip(names, part["coefficients"], strict=True)),
+        "grid": {
+            name: {"centre": centre, "step": step}
+            for name, centre, step in zip(names, part["centres"], part["steps"], strict=True)
+        },
+    }
+    if preparation:
+        try:
+            found["preparation"] = msgspec.to_builtins(decode_fitted(preparation))
+        except msgspec.MsgspecError:
+            raise TaskRefused("model_part_wrong", "the preparation in a provider's part cannot be read") from None
+    return found
 
 
 def _json(value: Any) -> bytes:

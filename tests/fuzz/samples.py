@@ -75,6 +75,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.CrossTerm(iteration=1, ciphertexts=_DIGEST)
     yield schemas.StepProducts(iteration=1, products=[0.5, -1.5], largest=0.125)
     yield schemas.CurvatureBlock(gram=[1.5, 0.25, 2.0], gradient=[1e-4, -1e-5], noise=1e-3, unexplained=0.5)
+    yield schemas.ModelPart(names=["age"], coefficients=[0.5], centres=[40.0], steps=[0.001], preparation=b"")
     yield schemas.ScorePartial(part="all", iteration=0, first_row=0, rows=4, values=_DIGEST)
     yield schemas.ScoreReady(rows=60)
     yield schemas.ScoreAsk(question=bytes(range(16)), row=3)
