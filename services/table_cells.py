@@ -3,7 +3,7 @@
 Cells are private: no error text shows one.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,18 +18,25 @@ _TEXT: Final = (pl.String, pl.Categorical, pl.Enum)
 _MISSING_WORDS: Final = ("", "na", "n/a", "null", "none", "?")
 _EXACT_INTEGER_MAX: Final = 2**53 - 1
 
-IMPUTE: Final = (
+
+class Remedies(NamedTuple):
+    """What to do about cells that are missing, and about text where numbers are needed."""
+
+    missing: str
+    text: str
+
+
+FEATURE: Final = Remedies(
     'add imputation: { step = "impute", by = "median" } in the preparation of the data set (docs/preparation.md), or '
-    "remove these rows"
-)
-FILL: Final = "fill in the missing cells or remove these rows"
-_ENCODE: Final = (
+    "remove these rows",
     'save it as numbers with decimal points, add an encoding: { step = "one_hot" } (docs/preparation.md), or leave the '
-    "column out"
+    "column out",
 )
+FILL: Final = Remedies("fill in the missing cells or remove these rows", "save it as numbers with decimal points")
+"""For labels, weights and the like: they are not prepared."""
 
 
-def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: str = IMPUTE) -> Vector:
+def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: Remedies = FEATURE) -> Vector:
     """A column as float64, shape (rows,): finite, or with `missing` also NaN. Raises TableError.
 
     In a file of text a missing number is an empty cell or one of the words for it (NA, null and the like).
@@ -44,19 +51,22 @@ def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: str
     if missing and series.dtype.is_float():
         series = series.fill_nan(None)
     if not missing:
-        _refuse_rows(file, name, series.is_null(), ("value_missing", "no value", remedy))
+        _refuse_rows(file, name, series.is_null(), ("value_missing", "no value", remedy.missing))
     numbers = series.cast(pl.Float64)
     if series.dtype.is_integer():
         # From 2^53 on, neighbouring integers share one float64.
         inexact = (numbers.abs() > _EXACT_INTEGER_MAX).fill_null(value=False)
         _refuse_rows(file, name, inexact, ("value_inexact", "an integer of 2^53 or more", "scale the column"))
     _refuse_rows(
-        file, name, (~numbers.is_finite()).fill_null(value=False), ("value_not_finite", "NaN or infinity", remedy)
+        file,
+        name,
+        (~numbers.is_finite()).fill_null(value=False),
+        ("value_not_finite", "NaN or infinity", remedy.missing),
     )
     return numbers.fill_null(np.nan).to_numpy() if missing else numbers.to_numpy()
 
 
-def _parsed(file: TableFile, name: str, text: pl.Series, *, missing: bool, remedy: str) -> pl.Series:
+def _parsed(file: TableFile, name: str, text: pl.Series, *, missing: bool, remedy: Remedies) -> pl.Series:
     """Text to numbers; null where there is none."""
     numbers = text.cast(pl.Float64, strict=False)
     if numbers.null_count() == 0:
@@ -65,9 +75,9 @@ def _parsed(file: TableFile, name: str, text: pl.Series, *, missing: bool, remed
     numbers = trimmed.cast(pl.Float64, strict=False)
     absent = (trimmed.is_null() | trimmed.str.to_lowercase().is_in(list(_MISSING_WORDS))).fill_null(value=True)
     # First: who has both is to be told of an encoding, not of a median.
-    _refuse_rows(file, name, numbers.is_null() & ~absent, ("value_not_numeric", "text that is no number", _ENCODE))
+    _refuse_rows(file, name, numbers.is_null() & ~absent, ("value_not_numeric", "text that is no number", remedy.text))
     if not missing:
-        _refuse_rows(file, name, absent, ("value_missing", "no value", remedy))
+        _refuse_rows(file, name, absent, ("value_missing", "no value", remedy.missing))
     return numbers
 
 

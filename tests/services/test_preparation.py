@@ -301,6 +301,14 @@ def test_what_a_preparation_cannot_take_is_told_with_column_step_line_and_remedy
     assert "pink" not in str(caught.value)
 
 
+def test_a_label_in_words_is_not_told_of_an_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("id,y,a\nu,yes,1\nv,no,2\n")
+    with pytest.raises(TableError, match=r"column 'y'.*save it as numbers") as caught:
+        read_table(path, identifier="id", label="y", task="logistic")
+    assert "encoding" not in str(caught.value)
+
+
 def test_a_date_is_no_category(tmp_path: Path) -> None:
     frame = pl.DataFrame({"id": ["u", "v"], "c": pl.Series([1, 2]).cast(pl.Date)})
     with pytest.raises(TableError) as caught:

@@ -38,7 +38,7 @@ INPUT_BYTES_MAX: Final = 8192
 CONTRACT: Final = contract(business=ME, provider=PARTNER)
 JOB: Final = job_of(CONTRACT)
 VERBS: Final = ("submit", "check", "jobs", "job", "cancel", "logs", "parked", "status")
-CODES: Final = {"bad_request", "bad_input", "unknown_job", "unreachable"}
+CODES: Final = {"bad_request", "bad_input", "unknown_job", "unreachable", "job_over"}
 ASKED: Final = {"task": "logistic", "dataset": "loans", "partner": "shop/features"}
 _ANSWER_S: Final = 20.0
 _PARTY: Final = """name = "bank"
@@ -124,6 +124,10 @@ def seeds() -> Iterator[bytes]:
         yield json.dumps({"verb": "submit", "job": {**ASKED, "dataset": value}}).encode()
         yield json.dumps({"verb": "check", "job": ASKED, "where": value}).encode()
         yield json.dumps({"verb": "cancel", "id": "nothing", "reason": value}).encode()
+        for key in ("name", "source", "columns", "preparation"):
+            given = {"name": "frame", "source": "rows.csv", "id": "id", key: value}
+            yield json.dumps({"verb": "submit", "job": {**ASKED, "dataset": "frame"}, "table": given}).encode()
+        yield json.dumps({"verb": "submit", "job": ASKED, "table": value}).encode()
     yield b'{"verb": "jobs"}\n{"verb": "status"}\n'
     yield from (b"", b"\n", b"[" * 4000, b'{"verb": ' + b"[" * 4000, b"\xff\n", b'{"verb": {}}', b'{"limit": NaN}')
 
