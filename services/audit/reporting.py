@@ -34,6 +34,7 @@ _ONCE: Final = frozenset(
         "job.propose",
         "job.accept",
         "job.decline",
+        "job.agreed",
         "job.done",
         "align.propose",
         "align.accept",
@@ -43,11 +44,14 @@ _ONCE: Final = frozenset(
         "model.part",
     }
 )
-_EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products"})
+_EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products", "step.masked"})
 _OPENED_BY: Final = {
     "align.echo": "align.list",
+    "align.evaluate": "align.list",
     "align.open": "align.echo",
+    "align.places": "align.common",
     "features.open": "features.encrypted",
+    "link.rotate": "link.terms",
     "link.evaluate": "link.terms",
     "residual.open": "residual.share",
     "score.open": "score.partial",
@@ -56,8 +60,10 @@ _OPENED_BY: Final = {
 _SEALED_BY: Final = {
     "align.list": "align.list",
     "align.echo": "align.echo",
+    "align.common": "align.common",
     "features.encrypt": "features.encrypted",
     "link.terms": "link.terms",
+    "link.rotate": "link.terms",
     "link.evaluate": "residual.share",
     "score.partial": "score.partial",
 }
@@ -149,6 +155,8 @@ class _Seen:
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)
     gradients: Counter[tuple[str, str]] = field(default_factory=Counter)
     columns: dict[str, int] = field(default_factory=dict)
+    agreed: tuple[int, ...] = ()
+    """Columns of the providers in their order, as the business told them."""
     aligned: int = 0
 
     def task(self, task: Task) -> None:
@@ -171,18 +179,19 @@ class _Seen:
             self.rows[chain.SENT, _SEALED_BY[function], partner] += event.blobs[0].rows
         if function in _OPENED_BY:
             rows = int(arguments.get("rows", arguments.get("items", 0)))
-            self.rows[chain.RECEIVED, _OPENED_BY[function], partner] += rows
+            # In a chain a task opens what one partner sent and seals what it makes of it to another.
+            self.rows[chain.RECEIVED, _OPENED_BY[function], arguments.get("from") or partner] += rows
         match function:
             case "admit" | "score.admit":
                 self.columns[self.party] = int(output.get("columns", 0))
-            case "align.match":
+            case "align.match" | "align.join" | "align.adopt":
                 self.aligned = int(output["count"])
             case "keys.generate":
                 self.moduli[self.party] = int.from_bytes(output["modulus"], "little").bit_length()
             case "cross.close":
                 self.gradients[chain.SENT, partner] += 1
             case "gradient":
-                self.numbers[chain.SENT, ""] += len(output["products"])
+                self.numbers[chain.SENT, ""] += len(output.get("products") or output["masked"])
 
     def arrival(self, arrival: Arrival) -> None:
         """The partners' control messages."""
@@ -200,6 +209,10 @@ class _Seen:
                 self.moduli[sender] = int.from_bytes(message.modulus, "little").bit_length()
             case schemas.CrossTerm():
                 self.gradients[chain.RECEIVED, sender] += 1
+            case schemas.JobAgreed():
+                self.agreed = tuple(message.columns)
+            case schemas.StepMasked():
+                self.numbers[chain.RECEIVED, sender] += len(message.row)
             case schemas.StepProducts():
                 self.numbers[chain.RECEIVED, sender] += len(message.products)
 
@@ -345,7 +358,8 @@ def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: _S
     ]
     if opening.audience != AUDITOR:
         return [*facts, Fact("sizes, rows, numbers released", UNKNOWN, "a partner's file holds headers only")]
-    columns = {**seen.columns, contract.business: contract.business_columns + 1}
+    told = dict(zip(contract.providers, seen.agreed, strict=False))
+    columns = {**told, **seen.columns, contract.business: contract.business_columns + 1}
     facts.append(
         Fact(
             "aligned rows",
