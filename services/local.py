@@ -121,6 +121,7 @@ class LocalResult:
     peak_bytes: dict[str, int] = field(default_factory=dict)
     journal_train: dict[str, dict[str, float]] = field(default_factory=dict)
     inference: dict[str, bytes] = field(default_factory=dict)
+    scored: bytes = b""
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -386,12 +387,18 @@ def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = 
             who: {name: value - first["journal"][name] for name, value in last["journal"].items()}
             for who, first, last in zip(views, began, status, strict=False)
         },
+        scored=_read(Path(views[BUSINESS]["results"]) / "scores.csv"),
         inference={
             who: file.read_bytes()
             for who, view in views.items()
             if (file := Path(view["results"]) / "inference.json").exists()
         },
     )
+
+
+def _read(path: Path) -> bytes:
+    """A result that not every job has."""
+    return path.read_bytes() if path.exists() else b""
 
 
 def _cpu_seconds(status: list[dict[str, Any]]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from learning import evaluation, metrics
@@ -33,7 +34,7 @@ Vector = NDArray[np.float64]
 class Finished:
     """Everything a report speaks of. Bytes are those of the parties' result files.
 
-    `further`: table and parameters.json of each provider after the first, by name.
+    `further`: table and parameters.json of each provider after the first, by name. `scored`: scores.csv.
     """
 
     business: Table
@@ -51,6 +52,7 @@ class Finished:
     transport: str
     inference: dict[str, bytes] = field(default_factory=dict)
     further: dict[str, tuple[Table, bytes]] = field(default_factory=dict)
+    scored: bytes = b""
 
     @cached_property
     def of_business(self) -> dict[str, Any]:
@@ -121,7 +123,9 @@ class Finished:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The task's metrics of the joint model on the training rows."""
-        return metrics.evaluate(self.of_business["task"], self.joined[2], self.scores, self.power, self.targets.weight)
+        rows = self.parts[evaluation.TRAINING]
+        targets = self.targets.rows(rows)
+        return metrics.evaluate(self.of_business["task"], targets.label, self.scores[rows], self.power, targets.weight)
 
     @property
     def power(self) -> float:
@@ -136,8 +140,14 @@ class Finished:
 
     @cached_property
     def parts(self) -> dict[str, NDArray[np.int64]]:
-        """The common rows of every part: all of them are for training."""
-        return {evaluation.TRAINING: np.arange(len(self.joined[2]))}
+        """The common rows of every part, as `scored` names them; all of them for training where it is empty."""
+        if not self.scored:
+            return {evaluation.TRAINING: np.arange(len(self.joined[2]))}
+        scored = pl.read_csv(self.scored, schema_overrides={"id": pl.String})
+        part_of = dict(scored.select("id", "part").iter_rows())
+        named = np.array([part_of.get(self.business.identifiers[row], "") for row in self._places[0]])
+        found = {part: np.flatnonzero(named == part) for part in (evaluation.TRAINING, "validation", "test")}
+        return {part: rows for part, rows in found.items() if len(rows)}
 
     @property
     def ciphertexts_per_row(self) -> int:
@@ -182,10 +192,12 @@ def _columns(table: Table, document: dict[str, Any], rows: NDArray[np.int64]) ->
 
 def compare(finished: Finished) -> Comparison:
     """Fit the joined table and compare."""
-    business, provider, label = finished.joined
-    values = np.hstack([business, provider])
+    business, provider, _ = finished.joined
+    rows = finished.parts[evaluation.TRAINING]
+    values = np.hstack([business, provider])[rows]
     task = finished.of_business["task"]
-    targets = finished.targets
+    targets = finished.targets.rows(rows)
+    label = targets.label
     best = reference.fit(
         task,
         values,

@@ -63,6 +63,7 @@ def make_parties(
             declare=False,
             noise_seed=f"{noise_seed}/{role}" if noise_seed else "",
             retention=retention,
+            inference=True,
         )
         for role in NAMES
     }

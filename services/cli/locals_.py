@@ -122,6 +122,12 @@ def train(
         return run_job(parties, fields, watch)
 
 
+def _evaluated(validation: float, test: float) -> list[str]:
+    """What a job of both parties on this machine evaluates at its end: all its parts, if it has several."""
+    shares = {"training": 1.0, "validation": validation, "test": test}
+    return [part for part, share in shares.items() if share] if validation or test else []
+
+
 def local(
     task: Annotated[str, typer.Option(help="logistic, linear, poisson, gamma or tweedie.")],
     business: Annotated[Path, typer.Option(help="CSV or Parquet with labels and some features.")],
@@ -144,6 +150,8 @@ def local(
     offset: Annotated[str, typer.Option(help="Column with scores that rows begin with.")] = "",
     balanced: Annotated[bool, typer.Option("--balanced", help="Weigh both classes alike.")] = False,
     tweedie_power: Annotated[float, typer.Option(help="p of the variance mean^p, for tweedie: 1 to below 2.")] = 0.0,
+    validation: Annotated[float, typer.Option(help="Share of the common rows kept for validation.")] = 0.0,
+    test: Annotated[float, typer.Option(help="Share of the common rows kept for a test.")] = 0.0,
     inference: Annotated[
         bool, typer.Option("--inference", help="Standard errors and p-values after training (docs/inference.md).")
     ] = False,
@@ -179,6 +187,9 @@ def local(
         **{name: column for name, column in beside.items() if column},
         "class_weight": "balanced" if balanced else "",
         "inference": inference,
+        "validation": validation,
+        "test": test,
+        "evaluate": _evaluated(validation, test),
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(
@@ -223,6 +234,7 @@ def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, bro
         backend=backends.select().name,
         transport="embedded" if broker == "embedded" else "amqp",
         inference=result.inference,
+        scored=result.scored,
     )
 
 

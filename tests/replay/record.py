@@ -33,12 +33,19 @@ def cancel(console: ConsoleClient, job: str) -> None:
     console.ask("cancel", id=job, reason="no longer needed")
 
 
+def statistics(at: Path) -> Recorded:
+    """Standard errors and figures of all parts after training."""
+    shares = {"validation": 0.25, "test": 0.25, "evaluate": ["training", "validation", "test"]}
+    return record(at, "logistic", 90, inference=True, max_iterations=2, **shares)
+
+
 SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "logistic": ("done", lambda at: record(at, "logistic", 90)),
     "linear": ("done", lambda at: record(at, "linear", 90)),
     "poisson": ("done", lambda at: record(at, "poisson", 90)),
     "full": ("done", lambda at: record(at, "logistic", 60, retention="full", max_iterations=1)),
     "prepared": ("done", lambda at: record(at, "logistic", 90, max_iterations=2, prepared=True)),
+    "statistics": ("done", statistics),
     "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
     "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),
     "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),

@@ -1,7 +1,7 @@
 """The jobs that a simulation can play: what is submitted, and what the parties have before."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from messages.schemas import Name
-from protocol.contract import contract_digest, job_id
+from protocol.contract import contract_digest, decode_contract, encode_contract, job_id
 from protocol.grants import GRANTED
 from protocol.machines import ROLES
 from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
@@ -38,6 +38,7 @@ class Story:
         tables: of the providers, by name; their first tasks read them.
         machines, functions, expiry_of, parties_of: see `DaemonConfig`.
         grants: role -> kinds that it may see.
+        results: blobs that a party keeps of it at most.
 
     """
 
@@ -52,6 +53,7 @@ class Story:
     expiry_of: Callable[[bytes], float] = expiry_of
     parties_of: Callable[[bytes], tuple[str, ...]] = parties_of
     grants: Mapping[str, Collection[str]] = field(default_factory=lambda: GRANTED)
+    results: int = 2
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -74,6 +76,18 @@ TRAINING: Final = Story(
     blobs=lambda: ((pack_snapshot(tables()["bank"]), ROWS),),
     before=nothing,
 )
+
+
+def _statistics() -> Story:
+    """A training job that goes on to standard errors and figures of its training rows."""
+    asked = msgspec.structs.replace(
+        decode_contract(contract()), nonce=b"statist.", max_iterations=2, inference=True, evaluate=("training",)
+    )
+    found = encode_contract(asked)
+    return replace(TRAINING, job=job_id(found), contract=found, results=5)
+
+
+STATISTICS: Final = _statistics()
 
 
 def _keep_model(name: Name, directory: Path) -> None:

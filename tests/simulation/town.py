@@ -173,7 +173,7 @@ class Town:
     def settings(self, name: str) -> dict[str, Any]:
         """What a party's tasks are told."""
         source = self.directory / f"{name}.csv"
-        policy = {"marks": list(MARKS), "key_bits_min": 512, "score_quota": 1000}
+        policy = {"marks": list(MARKS), "key_bits_min": 512, "score_quota": 1000, "inference": True}
         datasets = {"people": {"source": str(source), "id": "id"}}
         return {"policy": policy, "datasets": datasets, "noise_seed": "", "threads": 1}
 
@@ -305,17 +305,17 @@ class Town:
                 if asyncio.get_running_loop().time() > until:
                     self.watcher.broke(f"{name} is not at rest {REST_S_MAX:.0f} virtual seconds after its job")
                     return
-                left = await self._look(name, _leftovers)
+                left = await self._look(name, functools.partial(_leftovers, self.story.results))
                 secrets = self.directory / name / "secrets"
                 if left == 0 and not list(secrets.iterdir()):
                     break
                 await asyncio.sleep(REST_S)
 
 
-def _leftovers(connection: Connection) -> int:
+def _leftovers(results: int, connection: Connection) -> int:
     """Rows that a job at rest has no use for: outbox, tasks, held messages, blobs that are no results."""
     rows = sum(len(connection.execute(select(table.c.job)).all()) for table in (outbox, tasks, held))
-    return rows + max(0, len(connection.execute(select(blobs.c.job)).all()) - 2)
+    return rows + max(0, len(connection.execute(select(blobs.c.job)).all()) - results)
 
 
 @functools.cache
