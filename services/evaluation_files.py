@@ -2,13 +2,78 @@
 
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.table import Table
 
-from learning.evaluation import Evaluation, as_builtins
+from learning.evaluation import Evaluation, as_builtins, by_part
 from services.plots import Part, plot_calibration, plot_ks, plot_lift, plot_roc
+
+Vector = NDArray[np.float64]
+PARTS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """`scores.csv` of a job: rows by part, labels, scores and weights (n,)."""
+
+    parts: dict[str, NDArray[np.int64]]
+    label: Vector
+    score: Vector
+    weight: Vector | None
+
+    @property
+    def curves(self) -> dict[str, Part]:
+        """Labels and scores of every part."""
+        return {part: (self.label[rows], self.score[rows]) for part, rows in self.parts.items()}
+
+    def evaluations(
+        self, task: str, *, rate: float | None = None, given: float | None = None, power: float = 0.0
+    ) -> dict[str, Evaluation]:
+        """All figures of every part. Raises ValueError for a rate or threshold that is none."""
+        return by_part(task, self.label, self.score, self.parts, self.weight, rate=rate, given=given, power=power)
+
+
+def read_scores(path: Path) -> Scored:
+    """Read scores.csv. Raises FileNotFoundError, and ValueError for another file."""
+    try:
+        table = pl.read_csv(path)
+        label, score = (table[name].cast(pl.Float64).to_numpy() for name in ("label", "score"))
+        weight = table["weight"].cast(pl.Float64).to_numpy() if "weight" in table.columns else None
+        named = table["part"].to_numpy()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"this is no scores.csv: {type(error).__name__}") from None
+    parts = {part: np.flatnonzero(named == part) for part in PARTS if (named == part).any()}
+    if not parts or not np.isfinite(score).all() or not np.isfinite(label).all():
+        raise ValueError("this is no scores.csv: no rows of a part, or scores and labels that are not finite")
+    return Scored(parts, label, score, weight)
+
+
+def tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
+    """For people: the figures of all parts beside each other, and the confusion at every threshold."""
+    figures = Table(title="Figures", title_justify="left", box=None)
+    figures.add_column("")
+    for part, evaluation in evaluations.items():
+        figures.add_column(f"{part} ({evaluation.rows:,} rows)", justify="right")
+    for name in next(iter(evaluations.values())).metrics:
+        figures.add_row(name, *(f"{evaluation.metrics[name]:.5f}" for evaluation in evaluations.values()))
+    tests = [evaluation.hosmer_lemeshow for evaluation in evaluations.values()]
+    if all(test is not None for test in tests):
+        figures.add_row("Hosmer-Lemeshow p", *(f"{test.p:.4f}" for test in tests if test is not None))
+    confusion = Table(title="Predicted at thresholds", title_justify="left", box=None)
+    for name in ("part", "choice", "threshold", "precision", "recall", "specificity", "predicted"):
+        confusion.add_column(name, justify="left" if name in ("part", "choice") else "right")
+    for part, evaluation in evaluations.items():
+        for one in evaluation.confusion:
+            shares = (one.threshold, one.precision, one.recall, one.specificity, one.predicted_rate)
+            confusion.add_row(part, one.choice, *(f"{value:.4f}" for value in shares))
+    return [figures, confusion] if confusion.rows else [figures]
 
 
 def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: Mapping[str, Part]) -> None:

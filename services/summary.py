@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services import inference_files
+from services import evaluation_files, inference_files
 from services.plain_text import plain
 from services.report import Comparison, Finished, compare
 
@@ -21,6 +21,9 @@ def show(finished: Finished, out: Console) -> Comparison:
     for who, file in finished.inference.items():
         out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
     out.print(_quality(finished, comparison))
+    if len(finished.parts) > 1:
+        for table in evaluation_files.tables(finished.evaluations):
+            out.print(table)
     out.print(_cost(finished))
     return comparison
 

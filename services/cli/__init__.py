@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import audits, benches, brokers, coefficients, daemons, identities, locals_, models, predict
+from services.cli import audits, benches, brokers, daemons, figures, identities, locals_, models, predict
 from services.cli.failures import DEBUG, exits, guarded
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app.add_typer(brokers.app, name="broker")
 app.add_typer(benches.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(audits.app, name="audit")
-for command in (*daemons.COMMANDS, *audits.COMMANDS, *locals_.COMMANDS, *predict.COMMANDS, *coefficients.COMMANDS):
+for command in (*daemons.COMMANDS, *audits.COMMANDS, *locals_.COMMANDS, *predict.COMMANDS, *figures.COMMANDS):
     app.command(name=command.__name__.rstrip("_"))(exits(command))
 
 

@@ -62,7 +62,7 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
 def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Add the own scores; figures of every part.
 
-    Blobs: `metrics.json`, and `scores.csv` with id, part, label, score and prediction of every row.
+    Blobs: `metrics.json`, and `scores.csv` with id, part, label, score and prediction (and weight) of every row.
     """
     del context
     facts, pieces = arguments["job"], arguments["pieces"]
@@ -82,6 +82,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
             "label": targets.label,
             "score": scores,
             "prediction": evaluation.mean_response(facts["task"], scores),
+            **({} if targets.weight is None else {"weight": targets.weight}),
         }
     )
     text = io.BytesIO()

@@ -9,6 +9,8 @@ import pytest
 
 from learning.evaluation import by_part
 from services import evaluation_files
+from services.cli.figures import evaluate
+from services.party import ConfigError
 
 PARTS = {"training": np.arange(300), "validation": np.arange(300, 400), "test": np.arange(400, 500)}
 
@@ -55,3 +57,41 @@ def test_counts_have_no_confusion_and_no_curve_of_classes(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.glob("*")} == {
         *("metrics.json", "metrics.csv", "lift.csv", "calibration.csv", "lift.png", "calibration.png")
     }
+
+
+def scores_file(path: Path) -> Path:
+    generator = np.random.default_rng(6)
+    score = generator.normal(size=400)
+    label = (generator.uniform(size=400) < 1 / (1 + np.exp(-score))).astype(float)
+    part = ["training"] * 300 + ["test"] * 100
+    names = [f"id{row}" for row in range(400)]
+    pl.DataFrame({"id": names, "part": part, "label": label, "score": score}).write_csv(path)
+    return path
+
+
+def test_the_command_reads_scores_and_adds_the_thresholds_that_are_asked_for(tmp_path: Path) -> None:
+    file = scores_file(tmp_path / "scores.csv")
+    assert evaluate(file, "logistic", tmp_path / "out", rate=0.2, threshold=0.7) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["parts"]
+    assert list(found) == ["training", "test"]
+    for content in found.values():
+        assert [one["choice"] for one in content["confusion"]] == ["even", "ks", "rate", "given"]
+        assert content["confusion"][3]["threshold"] == pytest.approx(0.7)
+    assert found["training"]["confusion"][2]["predicted_rate"] <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("", "no scores.csv"), ("id,part\na,training\n", "no scores.csv"), ("id,part,label,score\na,x,1,2\n", "no rows")],
+)
+def test_the_command_names_what_is_no_such_file(text: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=what):
+        evaluate(path, "logistic")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        evaluate(tmp_path / "none.csv", "logistic")
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        evaluate(scores_file(path), "logistic", rate=1.5)
+    with pytest.raises(ConfigError, match="--task trees"):
+        evaluate(path, "trees")

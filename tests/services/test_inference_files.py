@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from services import inference_files
-from services.cli.coefficients import coefficients
+from services.cli.figures import coefficients
 from services.party import ConfigError
 
 
