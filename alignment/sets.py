@@ -71,14 +71,15 @@ def sorted_list(points: Points) -> tuple[Points, Order]:
 
     """
     check_canonical(points)
-    keys = np.ascontiguousarray(points).view(">u8").astype(np.uint64)
-    order = np.argsort(keys[:, 0], kind="stable")
-    leading = keys[order, 0]
-    if (leading[1:] == leading[:-1]).any():
-        # Eight bytes tell ten million masked points apart nearly always; where not, all 32 are compared.
-        order = np.lexsort(keys.T[::-1])
+    leading = np.ascontiguousarray(points[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+    order = np.argsort(leading, kind="stable")
+    leading = leading[order]
+    # Eight bytes tell ten million masked points apart nearly always; where not, all 32 are compared.
+    tied = bool((leading[1:] == leading[:-1]).any())
+    if tied:
+        order = np.lexsort(np.ascontiguousarray(points).view(">u8").astype(np.uint64).T[::-1])
     ordered = np.ascontiguousarray(points[order])
-    place = _first_not_increasing(keys[order])
+    place = _first_not_increasing(ordered.view(">u8").astype(np.uint64)) if tied else None
     if place is not None:
         rows = sorted((int(order[place - 1]) + 1, int(order[place]) + 1))
         raise ListError("align_duplicate", f"data rows {rows[0]} and {rows[1]} have the same normalised identifier")

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from learning.evaluation import Evaluation, as_builtins, by_part
-from services.plots import Part, plot_calibration, plot_ks, plot_lift, plot_roc
+
+if TYPE_CHECKING:
+    from services.plots import Part
 
 Vector = NDArray[np.float64]
 PARTS = ("training", "validation", "test")
@@ -29,7 +31,7 @@ class Scored:
     weight: Vector | None
 
     @property
-    def curves(self) -> dict[str, Part]:
+    def curves(self) -> "dict[str, Part]":
         """Labels and scores of every part."""
         return {part: (self.label[rows], self.score[rows]) for part, rows in self.parts.items()}
 
@@ -76,7 +78,7 @@ def tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
     return [figures, confusion] if confusion.rows else [figures]
 
 
-def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: Mapping[str, Part]) -> None:
+def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: "Mapping[str, Part]") -> None:
     """Write metrics.json, the CSV files and the plots of all parts into `directory`, which is made if need be.
 
     metrics.csv has one figure a line; lift.csv, calibration.csv and, for a logistic model, confusion.csv a line
@@ -95,6 +97,9 @@ def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: Mapping
         lines = [{"part": part, **line} for part, content in found.items() for line in content[name]]
         if lines:
             _write_csv(directory / f"{name}.csv", lines)
+    # matplotlib takes 35 MB and a second: only who draws pays for it.
+    from services.plots import plot_calibration, plot_ks, plot_lift, plot_roc
+
     plot_lift(directory / "lift.png", evaluations)
     plot_calibration(directory / "calibration.png", evaluations)
     if any(evaluation.confusion for evaluation in evaluations.values()):

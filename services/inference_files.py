@@ -10,7 +10,6 @@ from rich.table import Table
 
 from learning.inference import Estimate
 from services.plain_text import plain
-from services.plots import plot_coefficients
 
 
 class InferenceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +41,9 @@ def write(directory: Path, data: bytes) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "inference.json").write_bytes(data)
     (directory / "inference.csv").write_text(as_csv(found), encoding="utf-8")
+    # matplotlib takes 35 MB and a second: only who draws pays for it.
+    from services.plots import plot_coefficients
+
     plot_coefficients(directory / "coefficients.png", found.coefficients)
 
 

@@ -23,7 +23,6 @@ from learning.preparing import apply
 from learning.targets import Targets
 from services import evaluation_files, inference_files, reference
 from services.models.version import target_of
-from services.plots import plot_convergence
 from services.product_count import Products, products_per_row
 from services.tables import Table
 
@@ -269,6 +268,9 @@ def write_outputs(directory: Path, finished: Finished) -> None:
         (directory / who / "history.json").write_bytes(finished.history)
         if who in finished.inference:
             inference_files.write(directory / who, finished.inference[who])
+    # matplotlib takes 35 MB and a second: only who draws pays for it.
+    from services.plots import plot_convergence
+
     plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
     label, scores = finished.joined[2], finished.scores
     curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}
