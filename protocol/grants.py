@@ -7,6 +7,7 @@ other. Audits and simulations ask this table, so that a machine cannot vouch for
 from collections.abc import Mapping
 from typing import Final
 
+from protocol.contract import JobContract
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
 
 _BOTH: Final = frozenset(
@@ -47,3 +48,47 @@ GRANTED: Final[Mapping[str, frozenset[str]]] = {
     SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "job.agreed", "align.propose", "align.common", "mask.key"},
 }
 """Role -> kinds of the partner's messages that it may see. Receipts and probes are no messages of a job."""
+
+_ALWAYS: Final = frozenset({"job.cancel", "job.failed"})
+_SEVERAL: Final = frozenset({"job.agreed", "align.common", "mask.key", "step.masked", "intercept.part"})
+_TO_ALL: Final = _ALWAYS | {"features.codes", "mask.key", "step.masked", "job.done"}
+_TO_PROVIDER: Final = frozenset(
+    {"job.propose", "job.agreed", "align.propose", "align.list", "align.result", "align.common"}
+)
+_TO_BUSINESS: Final = frozenset(
+    {
+        "job.accept",
+        "job.decline",
+        "align.accept",
+        "align.list",
+        "align.echo",
+        "align.result",
+        "score.range",
+        "intercept.part",
+    }
+)
+
+
+def granted(contract: JobContract, receiver: str, sender: str) -> frozenset[str]:
+    """Kinds of messages that a contract grants `receiver` to get from `sender`, both parties of it.
+
+    With several providers it matters who is where in the chain: link terms come from the one before, encrypted features
+    go to those who hold shares of the residuals, and cross terms come from them.
+    """
+    if not contract.further:
+        kinds = GRANTED[BUSINESS if receiver == contract.business else PROVIDER] - _SEVERAL
+        kinds -= frozenset() if contract.inference else {"curvature.block"}
+        return kinds - (frozenset() if contract.layout.divides else {"parts.seed"})
+    kinds = _TO_ALL
+    if contract.business in (sender, receiver):
+        kinds |= _TO_BUSINESS if receiver == contract.business else _TO_PROVIDER
+    order = contract.parties
+    if order.index(receiver) == order.index(sender) + 1:
+        kinds |= {"link.terms"}
+    if receiver in contract.holders:
+        kinds |= {"features.encrypted"}
+    if sender in contract.holders:
+        kinds |= {"cross.term"}
+    if (sender, receiver) == (order[-1], contract.business):
+        kinds |= {"residual.share"}
+    return kinds

@@ -67,7 +67,7 @@ def terms_of(party: Party, contract: bytes) -> Terms:
         found = read_any(contract)
     except ContractError:
         return Terms()
-    mine = found.provider != party.file.name or found.retention in (
+    mine = party.file.name not in found.parties[1:] or found.retention in (
         read_policy(party.policy).of(found.business).retention
     )
     return Terms(

@@ -50,6 +50,19 @@ def align(
 
 
 @app.command()
+def providers(
+    rows: Annotated[str, typer.Option(help="Rows of default_credit, or all.")] = "4000",
+    shares: Annotated[str, typer.Option(help="How many of the 10 columns each provider has.")] = "4/3/3",
+    broker: Annotated[str, typer.Option(help="embedded, rabbitmq or an amqp URL.")] = "embedded",
+) -> None:
+    """One job with several providers: distance from the optimum, seconds, bytes, kinds of messages received."""
+    from bench.providers import measure_providers
+
+    counts = tuple(int(part) for part in shares.split("/"))
+    print(json.dumps(measure_providers(rows, counts, broker), indent=2))  # noqa: T201
+
+
+@app.command()
 def train(
     rows: Annotated[str, typer.Option(help="Rows of default_credit, or all.")] = "4000",
     broker: Annotated[str, typer.Option(help="embedded, rabbitmq or an amqp URL.")] = "embedded",

@@ -204,7 +204,7 @@ def local(
         class_weight="balanced" if balanced else "",
     )
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
-    finished = _finished(tables, job, result, broker)
+    finished = finished_of(tables, job, result, broker)
     if out_directory is not None:
         report.write_outputs(out_directory, finished)
     if as_json:
@@ -214,7 +214,7 @@ def local(
     return DONE
 
 
-def _finished(tables: LocalTables, job: dict[str, Any], result: LocalResult, broker: str) -> report.Finished:
+def finished_of(tables: LocalTables, job: dict[str, Any], result: LocalResult, broker: str) -> report.Finished:
     """Everything a report speaks of, with the tables read again for the metrics."""
     return report.Finished(
         business=tables.read_business(job["task"]),
@@ -269,7 +269,7 @@ def demo(
         tables = example_tables(place, rows)
         out.print(f"Two parties, {rows} rows of default_credit (UCI, CC BY 4.0), transport: {broker}\n")
         result = train(tables, job, broker=broker, noise_seed=DEMO_SEED, place=place)
-        finished = _finished(tables, job, result, broker)
+        finished = finished_of(tables, job, result, broker)
     report.write_outputs(out_directory, finished)
     summary.show(finished, out)
     out.print(f"\nEach party's own target parameters, history and plots are in {out_directory}/")
