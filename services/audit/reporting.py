@@ -16,7 +16,7 @@ from messages import codec, schemas
 from messages.codec import CodecError
 from messages.envelope import Header, read_header
 from messages.seal import DEFAULT_SUITE, OVERHEAD_BYTES
-from protocol.contract import JobContract
+from protocol.contract import INFERENCE_COLUMNS_MAX, JobContract
 from protocol.effects import BulkReceived, Computed, ControlReceived
 from protocol.grants import GRANTED
 from protocol.scoring_contract import AnyContract, ScoringContract
@@ -42,6 +42,7 @@ _ONCE: Final = frozenset(
         "features.codes",
         "score.ready",
         "model.part",
+        "curvature.block",
     }
 )
 _EVERY_ITERATION: Final = frozenset({"score.range", "cross.term", "step.products", "step.masked"})
@@ -66,6 +67,7 @@ _SEALED_BY: Final = {
     "link.rotate": "link.terms",
     "link.evaluate": "residual.share",
     "score.partial": "score.partial",
+    "evaluate.partial": "score.partial",
 }
 """Function -> kind of the bulk that it makes."""
 UNKNOWN: Final = "not in this file"
@@ -192,6 +194,8 @@ class _Seen:
                 self.gradients[chain.SENT, partner] += 1
             case "gradient":
                 self.numbers[chain.SENT, ""] += len(output.get("products") or output["masked"])
+            case "curvature.gradient" if "block" in output:
+                self.numbers[chain.SENT, ""] += _told(output["block"]["gram"], output["block"]["gradient"])
 
     def arrival(self, arrival: Arrival) -> None:
         """The partners' control messages."""
@@ -215,6 +219,13 @@ class _Seen:
                 self.numbers[chain.RECEIVED, sender] += len(message.row)
             case schemas.StepProducts():
                 self.numbers[chain.RECEIVED, sender] += len(message.products)
+            case schemas.CurvatureBlock():
+                self.numbers[chain.RECEIVED, sender] += _told(message.gram, message.gradient)
+
+
+def _told(gram: list[float], gradient: list[float]) -> int:
+    """Numbers in a `curvature.block`: the noise and the unexplained part are two more."""
+    return len(gram) + len(gradient) + 2
 
 
 def report(path: Path) -> Report:
@@ -312,14 +323,19 @@ def _outside(line: Line, opening: Opening, parties: Parties, contract: AnyContra
 
 
 def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[bool, str], ...]:
-    """What the number of iterations bounds."""
+    """What the number of iterations bounds, and of the turns for standard errors where the contract has them."""
+    turns = 0
+    if contract.inference:
+        theirs = max(seen.columns.values(), default=0) or INFERENCE_COLUMNS_MAX
+        turns = 2 + contract.business_columns + theirs
+    most = contract.max_iterations + (turns if line.kind not in ("step.products", "step.masked") else 0)
     return (
         (
-            line.kind in _EVERY_ITERATION and line.messages > contract.max_iterations,
-            f"more than the {contract.max_iterations} iterations of the contract",
+            line.kind in _EVERY_ITERATION and line.messages > most,
+            f"more than the {most} iterations of the contract",
         ),
         (
-            line.kind in ("link.terms", "residual.share") and (line.rows or 0) > seen.aligned * contract.max_iterations,
+            line.kind in ("link.terms", "residual.share") and (line.rows or 0) > seen.aligned * most,
             "more rows than aligned rows times iterations",
         ),
     )

@@ -1,0 +1,44 @@
+"""Audits of a job with standard errors and an evaluation: its records verify, replay, and are within the contract."""
+
+from pathlib import Path
+
+import pytest
+
+from learning.release import entries_released, inference_entries
+from services.audit.replaying import replay
+from services.audit.reporting import report
+from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded
+from tests.replay.record import statistics
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return statistics(tmp_path_factory.mktemp("statistics"))
+
+
+@pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
+def test_every_number_that_left_is_counted_and_nothing_is_outside_the_contract(
+    ended: Recorded, role: str, tmp_path: Path
+) -> None:
+    found = report(ended.export(role, AUDITOR, tmp_path / "file"))
+    assert found.within, found
+    assert found.findings == []
+    own, other = (4, 3) if role == BUSINESS else (3, 4)
+    total = entries_released(2, other) + inference_entries(other, own)
+    facts = {fact.name: fact.value for fact in found.facts if fact.name.startswith("numbers released")}
+    assert [value.split(":")[0] for value in facts.values()] == [str(total)]
+    lines = {(line.direction, line.kind): line for line in found.lines}
+    way = "received" if role == BUSINESS else "sent"
+    assert lines[way, "score.partial"].rows == 90
+    assert lines["sent", "curvature.block"].messages == 1
+
+
+@pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
+def test_a_partners_file_is_within_the_contract_too(ended: Recorded, role: str, tmp_path: Path) -> None:
+    assert report(ended.export(role, PARTNER, tmp_path / "file")).within
+
+
+@pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
+def test_the_records_fold_to_the_same_end(ended: Recorded, role: str, tmp_path: Path) -> None:
+    found = replay(ended.export(role, AUDITOR, tmp_path / "file"))
+    assert (found.same, found.outcome) == (True, "done"), found.difference
