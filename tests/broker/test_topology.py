@@ -1,6 +1,7 @@
 """Queues, limits and permissions as RabbitMQ itself understands them."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import aio_pika
@@ -23,6 +24,22 @@ def test_a_delivery_limit_of_minus_one_is_stated_where_rabbitmq_has_one_and_nowh
         for queue in party_queues("b", ["a"], version):
             expected = None if queue.name == "dead.b" else stated
             assert queue.arguments.get("x-delivery-limit") == expected, (version, queue.name)
+
+
+def test_three_parties_get_a_pair_of_queues_for_each_that_they_hear_and_rights_for_their_own_only() -> None:
+    wanted = definitions(["a", "b", "c"])
+    names = {queue["name"] for queue in wanted["queues"]}
+    pairs = [(one, other) for one in "abc" for other in "abc" if one != other]
+    assert names == {f"{traffic}.{one}.{other}" for traffic in ("control", "bulk") for one, other in pairs} | {
+        f"dead.{name}" for name in "abc"
+    }
+    for name in "abc":
+        read = re.compile(permissions(name).read)
+        own = {queue for queue in names if queue.split(".")[1] == name}
+        assert {queue for queue in names if read.match(queue)} == own
+        said = [f"from.{one}.to.{other}.control.job.kind" for one, other in pairs]
+        write = re.compile(permissions(name).topic_write)
+        assert {key for key in said if write.match(key)} == {key for key in said if key.startswith(f"from.{name}.")}
 
 
 def test_the_password_hash_is_the_one_of_rabbitmqs_documentation() -> None:
@@ -135,6 +152,38 @@ def test_what_a_reader_rejects_is_kept_in_the_dead_queue_of_its_party() -> None:
                 await asyncio.sleep(0.02)
             assert (found.body, found.routing_key) == (b"rejected", control(a, b))
             await found.ack()
+
+    in_time(story())
+
+
+def test_a_third_party_can_neither_hear_two_others_nor_speak_in_their_names() -> None:
+    a, b, c = fresh_parties("a", "b", "c")
+
+    async def attempts(channel: AbstractChannel) -> dict[str, Callable[[], Awaitable[object]]]:
+        heard = await channel.get_queue(f"control.{b}.{a}", ensure=False)
+        warren = await channel.get_exchange("warren", ensure=False)
+        message = aio_pika.Message(b"x")
+        return {
+            "hear what a says to b": lambda: heard.consume(print),
+            "speak to b as a": lambda: warren.publish(message, control(a, b)),
+            "speak to a as b": lambda: warren.publish(message, control(b, a)),
+        }
+
+    async def story() -> None:
+        broker = running_broker()
+        connection = await aio_pika.connect(broker.amqp_url(c))
+        async with connection:
+            for name in await attempts(await connection.channel()):
+                attempt = (await attempts(await connection.channel()))[name]
+                with pytest.raises(ChannelAccessRefused):
+                    await attempt()
+        async with running(AmqpTransport(broker.amqp_url(c), c, [a, b]), Collector()) as third:
+            await third.connected()
+            collectors = {name: Collector() for name in (a, b)}
+            for name, collector in collectors.items():
+                async with running(AmqpTransport(broker.amqp_url(name), name, [c]), collector):
+                    await third.publish(control(c, name), b"to you alone")
+                    await collector.count(1)
 
     in_time(story())
 

@@ -160,7 +160,7 @@ class Town:
 
     def state(self, role: str) -> tuple[JobState, int] | None:
         """(state, sequences applied) of the job in a party's journal."""
-        rows = self.query(role, "SELECT state, applied FROM jobs WHERE job = ?", self.job)
+        rows = self.query(role, "SELECT state, applied FROM jobs JOIN lines USING (job) WHERE job = ?", self.job)
         return (decode_state(rows[0][0]), rows[0][1]) if rows and rows[0][0] else None
 
     def applied(self, role: str) -> int:

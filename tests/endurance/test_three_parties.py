@@ -1,0 +1,155 @@
+"""Three daemons on a real RabbitMQ, each killed in turn: the others wait, and the model is that of a quiet run."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from broker.private import PrivateBroker
+from services.local import (
+    BUSINESS,
+    LocalTables,
+    connect,
+    embedded,
+    introduce,
+    make_party,
+    read_results,
+    run_job,
+    serve,
+    wait_for,
+)
+from services.party import load_party
+from tests.parties import EXAMPLES, until
+
+ROWS = 120
+MARKS = ("small_sample", "insecure")
+JOB: dict[str, Any] = {
+    "task": "logistic",
+    "dataset": "labels",
+    "partners": ["provider-a/features", "provider-b/features"],
+    "l2": 1e-2,
+    "max_iterations": 2,
+    "key_bits": 512,
+    "release_noise": 0.0,
+    "marks": list(MARKS),
+    "chunk_rows_max": 20,
+}
+
+
+def _tables(directory: Path) -> LocalTables:
+    """The credit-default example with the provider's columns split between two."""
+    business = pl.read_parquet(EXAMPLES / "default_credit" / "business.parquet").head(ROWS)
+    provider = pl.read_parquet(EXAMPLES / "default_credit" / "provider.parquet").head(ROWS)
+    columns = [name for name in provider.columns if name != "id"]
+    business.write_parquet(directory / "business.parquet")
+    provider.select("id", *columns[:5]).write_parquet(directory / "first.parquet")
+    provider.select("id", *columns[5:]).write_parquet(directory / "second.parquet")
+    return LocalTables(
+        business=directory / "business.parquet",
+        provider=directory / "first.parquet",
+        further=(directory / "second.parquet",),
+        identifier="id",
+        label="y",
+    )
+
+
+def _parties(directory: Path, urls: Mapping[str, str]) -> dict[str, Path]:
+    directory.mkdir(parents=True, exist_ok=True)
+    tables = _tables(directory)
+    paths = {
+        role: make_party(
+            directory / role,
+            role,
+            name,
+            tables,
+            broker=urls.get(role, "amqp://localhost/warren"),
+            marks=MARKS,
+            declare=False,
+            noise_seed="",
+        )
+        for role, name in tables.names.items()
+    }
+    introduce(*paths.values())
+    return paths
+
+
+class Daemons:
+    """The processes that run at the moment."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self.parties = {role: load_party(path) for role, path in paths.items()}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, role: str) -> None:
+        with (self._paths[role].parent / "log").open("ab") as output:
+            self._running[role] = serve(self._paths[role], output)
+
+    def kill(self, role: str) -> None:
+        process = self._running.pop(role)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def end(self) -> None:
+        for role in list(self._running):
+            self.kill(role)
+
+    def view(self, role: str, job: str) -> dict[str, Any]:
+        with connect(self.parties[role]) as client:
+            found: dict[str, Any] = client.ask("job", id=job)
+        return found
+
+
+@contextlib.contextmanager
+def _broker(directory: Path, names: list[str]) -> Iterator[PrivateBroker]:
+    broker = PrivateBroker(directory, names)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.discard()
+
+
+@pytest.mark.timeout(300)
+def test_each_of_three_daemons_may_be_killed_in_the_middle_and_the_model_is_the_same(tmp_path: Path) -> None:
+    quiet = _parties(tmp_path / "quiet", {})
+    with embedded(list(quiet.values())):
+        expected = run_job(list(quiet.values()), JOB).parameters
+    names = {role: load_party(path).file.name for role, path in quiet.items()}
+    with _broker(tmp_path / "rabbitmq", list(names.values())) as broker:
+        paths = _parties(tmp_path / "loud", {role: broker.amqp_url(name) for role, name in names.items()})
+        daemons = Daemons(paths)
+        try:
+            for role in names:
+                daemons.start(role)
+            with connect(daemons.parties[BUSINESS]) as client:
+                job = str(client.ask("submit", job=JOB)["job"])
+            for number, role in enumerate(names):
+                length = 25 * (number + 1)
+                until(lambda role=role, length=length: _is_at(daemons, role, job, length), f"{role} is so far", 100.0)
+                assert daemons.view(role, job)["status"] == "running"
+                daemons.kill(role)
+                others = [other for other in names if other != role]
+                assert all(daemons.view(other, job)["outcome"] in ("", "done") for other in others)
+                daemons.start(role)
+            found = {}
+            for role in names:
+                with connect(daemons.parties[role]) as client:
+                    view = wait_for(client, job)
+                assert view["outcome"] == "done", (role, view["reason_code"], view["reason"])
+                found[role] = read_results(Path(view["results"]))[0]
+        finally:
+            daemons.end()
+    assert found == expected
+
+
+def _is_at(daemons: Daemons, role: str, job: str, length: int) -> bool:
+    with connect(daemons.parties[role]) as client:
+        known = {view["job"]: view for view in client.ask("jobs")}
+    return job in known and known[job]["length"] >= length
