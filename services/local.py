@@ -56,7 +56,7 @@ class LocalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalTables:
-    """The input files, and files with the preparation of their columns. `further`: of providers after the first."""
+    """The input files, and files with the preparation of their columns. `further...`: of providers after the first."""
 
     business: Path
     provider: Path
@@ -67,6 +67,7 @@ class LocalTables:
     beside: RowColumns = NOTHING_BESIDE
     class_weight: ClassWeight = ""
     further: tuple[Path, ...] = ()
+    further_preparations: tuple[Path | None, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -92,7 +93,8 @@ class LocalTables:
 
     def preparation_of(self, role: str) -> Path | None:
         """The file with the preparation of a party's columns, if there is one."""
-        return {BUSINESS: self.business_preparation, PROVIDER: self.provider_preparation}.get(role)
+        files = dict(zip(self.sources, [self.provider_preparation, *self.further_preparations], strict=False))
+        return self.business_preparation if role == BUSINESS else files.get(role)
 
 
 def names_of(providers: int) -> dict[str, str]:

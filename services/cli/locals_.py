@@ -164,13 +164,18 @@ def local(
     business_preparation: Annotated[
         Path | None, typer.Option(help="TOML: what is to be done with the business's columns (docs/preparation.md).")
     ] = None,
-    provider_preparation: Annotated[Path | None, typer.Option(help="TOML: the same for the first provider's.")] = None,
+    provider_preparation: Annotated[
+        list[Path] | None, typer.Option(help="TOML: the same for the provider's; again for each further provider.")
+    ] = None,
     out_directory: Annotated[Path | None, typer.Option("--out", help="Where results and plots go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Train with all parties on this machine, by the same code as daemons of their own."""
     if len(provider) > PROVIDERS_MAX:
         raise ConfigError(f"--provider: {PROVIDERS_MAX} at most")
+    prepared = tuple(provider_preparation or ())
+    if len(prepared) > len(provider):
+        raise ConfigError(f"--provider-preparation: {len(prepared)} files for {len(provider)} providers")
     if task not in TASKS:
         raise ConfigError(f"--task {task}: {', '.join(TASKS)}")
     beside = {"weight": weight, "exposure": exposure, "offset": offset}
@@ -199,7 +204,8 @@ def local(
         identifier=identifier,
         label=label,
         business_preparation=business_preparation,
-        provider_preparation=provider_preparation,
+        provider_preparation=prepared[0] if prepared else None,
+        further_preparations=prepared[1:],
         beside=RowColumns(**beside),
         class_weight="balanced" if balanced else "",
     )

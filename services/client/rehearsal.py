@@ -1,8 +1,8 @@
-"""Both parties in this process, to try out what two organisations will do: no broker, same code, same jobs."""
+"""All parties in this process, to try out what two organisations will do: no broker, same code, same jobs."""
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ import structlog
 
 from services.client.business import BusinessClient, Preparations
 from services.client.frames import polars_frame
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, introduce, make_party
+from services.local import BUSINESS, LocalTables, connect, embedded, introduce, make_party
 from services.party import load_party, write_private
 
 NOWHERE: Final = "amqp://localhost/warren"
@@ -22,46 +22,61 @@ NOWHERE: Final = "amqp://localhost/warren"
 @contextmanager
 def rehearsal(
     business: Any,
-    provider: Any,
-    *,
+    *providers: Any,
     identifier: str = "id",
     label: str,
     marks: tuple[str, ...] = (),
-    provider_preparation: Preparations | None = None,
     business_preparation: Preparations | None = None,
+    provider_preparation: Preparations | Sequence[Preparations | None] | None = None,
 ) -> Iterator[BusinessClient]:
-    """A client of a business whose partner runs in this process as well; both are gone at the end.
+    """A client of a business whose partners run in this process as well; all are gone at the end.
 
-    `business` and `provider` are frames. The provider has its frame as a data set that `fit` uses by itself; the
-    business has its own as the data set "labels", and may fit other frames. `marks`: those that the provider's policy
-    accepts.
+    `business` and each of `providers` are frames. A provider has its frame as a data set that `fit` uses by itself; the
+    business has its own as the data set "labels", and may fit other frames. `provider_preparation`: of the first
+    provider, or one for each. `marks`: those that the providers' policies accept.
+
+    Raises ValueError without a provider.
     """
+    if not providers:
+        raise ValueError("give the frame of at least one provider")
     if not structlog.is_configured():
         # What daemons log is not what a notebook wants to read; who does has configured it.
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="warren-") as name:
         place = Path(name)
-        files = {}
-        for role, frame in ((BUSINESS, business), (PROVIDER, provider)):
-            files[role] = place / f"{role}.parquet"
-            polars_frame(frame, identifier).write_parquet(files[role])
+        files = [place / f"{number}.parquet" for number in range(1 + len(providers))]
+        for path, frame in zip(files, (business, *providers), strict=True):
+            polars_frame(frame, identifier).write_parquet(path)
+        prepared = [
+            _steps_file(place / f"{number}.toml", steps) for number, steps in enumerate(_each(provider_preparation))
+        ]
         tables = LocalTables(
-            business=files[BUSINESS],
-            provider=files[PROVIDER],
+            business=files[0],
+            provider=files[1],
+            further=tuple(files[2:]),
             identifier=identifier,
             label=label,
             business_preparation=_steps_file(place / "business.toml", business_preparation),
-            provider_preparation=_steps_file(place / "provider.toml", provider_preparation),
+            provider_preparation=next(iter(prepared), None),
+            further_preparations=tuple(prepared[1:]),
         )
-        first, second = (
+        parties = [
             make_party(place / role, role, party, tables, broker=NOWHERE, marks=marks, declare=False, noise_seed="")
-            for role, party in NAMES.items()
-        )
-        introduce(first, second)
-        with embedded((first, second)):
-            for path in (first, second):
+            for role, party in tables.names.items()
+        ]
+        introduce(*parties)
+        with embedded(parties):
+            for path in parties:
                 connect(load_party(path)).close()  # it is up when its console is
-            yield BusinessClient(first, provider=f"{NAMES[PROVIDER]}/features")
+            partners = [f"{party}/features" for role, party in tables.names.items() if role != BUSINESS]
+            yield BusinessClient(parties[0], provider=partners)
+
+
+def _each(given: Preparations | Sequence[Preparations | None] | None) -> list[Preparations | None]:
+    """The preparation of each provider, as far as there are some."""
+    if given is None or isinstance(given, Mapping):
+        return [given]
+    return list(given)
 
 
 def _steps_file(path: Path, steps: Preparations | None) -> Path | None:

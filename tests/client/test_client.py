@@ -213,6 +213,31 @@ def test_a_model_knows_the_figures_that_the_job_was_to_find(client: BusinessClie
     assert abs(auc - roc_auc_score(joined["y"], joined["score"])) < 0.01
 
 
+def test_two_providers_each_prepare_their_own_columns() -> None:
+    business, provider = tables()
+    first, second = provider.select("id", "debt"), provider.select("id", "rent", "cards")
+    wanted = [PROVIDER, {"rent": [{"step": "standardise"}]}]
+    marks = [*JOB["marks"], "few_columns"]
+    with rehearsal(business, first, second, label="y", marks=tuple(marks), provider_preparation=wanted) as client:
+        job = {**JOB, "max_iterations": 3, "marks": marks}
+        model = client.fit(business, label="y", preparation=BUSINESS, progress=False, **job)
+        found = client.predict(model, business.drop("y"), progress=False)
+        home = client.data_directory.parent.parent
+        parts = [
+            json.loads((home / who / "data/results" / model.model / "parameters.json").read_text())
+            for who in ("provider", "provider-b")
+        ]
+    joined = business.join(provider, on="id")
+    steps = [part["preparation"]["columns"][0]["steps"][0]["step"] for part in parts]
+    assert steps == ["filled", "standardised"]
+    rent = pl.col("rent")
+    prepared = joined.with_columns((rent - rent.mean()) / rent.std(ddof=0))
+    scores = model.intercept + partial(prepared, model.coefficients)
+    scores = scores + sum(partial(prepared, part["coefficients"]) for part in parts)
+    order = found.frame.join(joined.select("id").with_row_index(), on="id")["index"].to_numpy()
+    np.testing.assert_allclose(found.frame["score"].to_numpy(), scores[order], atol=3e-3)
+
+
 def interrupting(view: dict[str, Any]) -> None:
     """The stop button, pressed when the job has come to the alignment."""
     if view["progress"].get("stage") not in (None, "propose"):
@@ -272,7 +297,7 @@ def test_frames_do_not_stay_in_the_data_directory(client: BusinessClient, model:
 
 def test_a_data_set_may_not_come_in_the_name_of_one_of_party_toml(client: BusinessClient) -> None:
     given = {"name": "labels", "source": "x.csv", "id": "id"}
-    job = {"task": "logistic", "partner": client.provider, "dataset": "labels"}
+    job = {"task": "logistic", "partners": client.provider, "dataset": "labels"}
     with pytest.raises(ConsoleError, match=r"no data set of party\.toml has"):
         client.ask("submit", job=job, table=given)
 
