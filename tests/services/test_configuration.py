@@ -72,7 +72,8 @@ def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Pat
     found = load_party(party)
     assert set(found.peers) == {"provider-a"}
     assert found.datasets["labels"]["label"] == "y"
-    assert found.policy == {"marks": ["small_sample"], "retention": ["digests"], "score_quota": SCORE_QUOTA}
+    policy = {"marks": ["small_sample"], "retention": ["digests"], "score_quota": SCORE_QUOTA, "inference": False}
+    assert found.policy == policy
     assert repr(found) == "Party('business-a')"
 
 
