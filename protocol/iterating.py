@@ -53,7 +53,9 @@ def start(state: JobState) -> Outcome:
             f"the release caps leave no iteration for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
-    state = change(state, loop=solvers.begin(plan_of(state)))
+    penalties = len(state.terms_of.penalties)
+    beside = penalties - 1 + 2 * state.terms_of.folds * penalties if penalties else 0
+    state = change(state, loop=solvers.begin(plan_of(state)), turns_beside=beside)
     return score(state, ())
 
 
@@ -356,6 +358,7 @@ def _advance(state: JobState) -> Outcome:
         terms=current.terms,
         bound=current.bound,
         step=step.scale,
+        rows=current.sample.rows,
     )
     state = change(
         state,

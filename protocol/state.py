@@ -263,8 +263,11 @@ class Inference(Record, frozen=True, kw_only=True):
     partner_block: bytes = b""
 
 
-class IterationFacts(Record, frozen=True, kw_only=True):
-    """What the history keeps of an iteration; every number is known to both parties."""
+class IterationFacts(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What the history keeps of an iteration; every number is known to both parties.
+
+    `rows`: those that it was over, where these were not all training rows. `terms` is -1 where nothing was encrypted.
+    """
 
     iteration: int
     largest_business: float
@@ -272,6 +275,7 @@ class IterationFacts(Record, frozen=True, kw_only=True):
     terms: int
     bound: float
     step: float
+    rows: int = 0
 
 
 class Scoring(Record, frozen=True, kw_only=True):
@@ -294,7 +298,8 @@ class JobState(Record, frozen=True, kw_only=True):
 
     `partners`: the names of all, in the order of the contract, the business first; `partner`: the first;
     `peers`: what is known of each, in the same order. `agreed`: whether providers may speak to each other.
-    `held`: of a cross-validation, what a check keeps for the next one; `validation`: what came of it.
+    `turns_beside`: iterations of a cross-validation that are no gradients over all rows; `held`: what a check of it
+    keeps for the next one; `validation`: what came of it.
     """
 
     role: str
@@ -312,6 +317,7 @@ class JobState(Record, frozen=True, kw_only=True):
     rows: int = 0
     iteration: int = 0
     iterations_max: int = 0
+    turns_beside: int = 0
     align: Alignment = Alignment()
     parts: Parts = Parts()
     features: Features = Features()

@@ -145,7 +145,7 @@ def progress(state: JobState, stage: str, *, done: int = 0, total: int = 0, wait
     return Progress(
         stage=stage,
         iteration=state.iteration,
-        iterations=state.iterations_max,
+        iterations=state.iterations_max + state.turns_beside,
         done=done,
         total=total,
         waits_for=waits_for,

@@ -62,6 +62,33 @@ def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) 
     plt.close(figure)
 
 
+def plot_validation(path: Path, validation: Mapping[str, Any]) -> None:
+    """Held-out loss of every fold and their mean by penalty, less that at the strongest; the choice is marked."""
+    penalties, figure = validation["penalties"], plt.figure(figsize=(7, 4.5))
+    axes = figure.add_subplot()
+    for fold in validation["deviances"]:
+        axes.plot(penalties, fold, "-", color=QUIET, linewidth=1, alpha=0.7)
+    axes.plot([], [], "-", color=QUIET, label="a fold")
+    axes.plot(penalties, validation["means"], "o-", color=BUSINESS_COLOUR, label="mean of all held-out rows")
+    chosen = validation["chosen"]
+    axes.axvline(chosen, color=PROVIDER_COLOUR, linestyle="--", linewidth=1, label=f"chosen: {chosen:g}")
+    if min(penalties) > 0.0:
+        axes.set_xscale("log")
+    else:
+        # A logarithmic axis has no place for no penalty.
+        axes.set_xscale("symlog", linthresh=min(value for value in penalties if value > 0.0))
+        axes.set_xlim(left=0.0)
+    axes.set_xlabel("penalty l2")
+    axes.set_ylabel("held-out loss, difference")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    figure.suptitle("Cross-validation")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
 Part = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Labels (n,) and scores (n,) of the rows of a part."""
 

@@ -151,25 +151,41 @@ class Finished:
     @property
     def ciphertexts_per_row(self) -> int:
         """Link-term ciphertexts that the business encrypted for every row, over all iterations."""
-        return sum(fact["terms"] + 1 for fact in self.facts)
+        return round(math.fsum((fact["terms"] + 1) * self._share(fact) for fact in self.facts))
+
+    def _share(self, fact: dict[str, Any]) -> float:
+        """The share of the training rows that an iteration was over."""
+        return float(fact.get("rows", 0) or self.of_business["rows"]) / float(self.of_business["rows"])
+
+    @cached_property
+    def validation(self) -> dict[str, Any]:
+        """What a cross-validation found; empty where there was none."""
+        found: dict[str, Any] = json.loads(self.history).get("validation", {})
+        return found
 
     @property
     def products_per_row(self) -> Products:
         """Modular products of both parties for every row, over all iterations."""
         own = self.of_business
-        return products_per_row(
-            [fact["terms"] for fact in self.facts],
-            rows=own["rows"],
-            columns=(
+        job: dict[str, Any] = {
+            "rows": own["rows"],
+            "columns": (
                 len(own["coefficients"]) + 1,
                 sum(len(document["coefficients"]) for _, document in self.providers),
             ),
-            key_bits=self.key_bits,
-            residual_bound=Family(
+            "key_bits": self.key_bits,
+            "residual_bound": Family(
                 task=own["task"], label_bound=float(np.abs(self.joined[2]).max()), power=self.power
             ).residual_bound,
-            back_end=self.backend,
-        )
+            "back_end": self.backend,
+        }
+        once = products_per_row([], **job)
+        short, long = once
+        for fact in self.facts:
+            if fact["terms"] >= 0:
+                one, share = products_per_row([fact["terms"]], **job), self._share(fact)
+                short, long = short + share * (one.short - once.short), long + share * (one.long - once.long)
+        return Products(short, long)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +266,14 @@ def json_object(finished: Finished) -> dict[str, Any]:
         "key_bits": finished.key_bits,
         "backend": finished.backend,
         "transport": finished.transport,
+        **({"validation": finished.validation} if finished.validation else {}),
     }
 
 
 def write_outputs(directory: Path, finished: Finished) -> None:
     """Per party parameters.json, history.json and, if asked for, its standard errors (`inference_files`).
 
-    For all the evaluation (`evaluation_files`) and convergence.png.
+    For all the evaluation (`evaluation_files`), convergence.png and, of a cross-validation, validation.png.
     """
     for who, parameters in (
         ("business", finished.parameters_business),
@@ -269,9 +286,11 @@ def write_outputs(directory: Path, finished: Finished) -> None:
         if who in finished.inference:
             inference_files.write(directory / who, finished.inference[who])
     # matplotlib takes 35 MB and a second: only who draws pays for it.
-    from services.plots import plot_convergence
+    from services.plots import plot_convergence, plot_validation
 
     plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
+    if finished.validation:
+        plot_validation(directory / "validation.png", finished.validation)
     label, scores = finished.joined[2], finished.scores
     curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}
     evaluation_files.write(directory, finished.evaluations, curves)

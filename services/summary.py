@@ -20,6 +20,8 @@ def show(finished: Finished, out: Console) -> Comparison:
         out.print(_parameters(f"{name} learned", document))
     for who, file in finished.inference.items():
         out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
+    if finished.validation:
+        out.print(_validation(finished.validation))
     out.print(_quality(finished, comparison))
     if len(finished.parts) > 1:
         for table in evaluation_files.tables(finished.evaluations):
@@ -36,6 +38,17 @@ def _parameters(title: str, file: dict[str, Any]) -> Table:
     for first in range(0, len(cells), width):
         row = cells[first : first + width]
         table.add_row(*(Text.assemble(plain(name), f" {value:+.5f}") for name, value in row))
+    return table
+
+
+def _validation(found: dict[str, Any]) -> Table:
+    title = f"Cross-validation chose l2 {found['chosen']:g}"
+    table = Table("l2", "held-out loss, difference", title=title, title_justify="left", box=None)
+    for number in range(1, len(found["deviances"]) + 1):
+        table.add_column(f"fold {number}")
+    columns = zip(found["penalties"], found["means"], *found["deviances"], strict=True)
+    for penalty, *values in columns:
+        table.add_row(f"{penalty:g}", *(f"{value:+.5f}" for value in values))
     return table
 
 

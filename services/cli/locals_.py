@@ -152,6 +152,12 @@ def local(
     tweedie_power: Annotated[float, typer.Option(help="p of the variance mean^p, for tweedie: 1 to below 2.")] = 0.0,
     validation: Annotated[float, typer.Option(help="Share of the common rows kept for validation.")] = 0.0,
     test: Annotated[float, typer.Option(help="Share of the common rows kept for a test.")] = 0.0,
+    solver: Annotated[str, typer.Option(help="lbfgs, or block: some columns in each iteration.")] = "lbfgs",
+    draw: Annotated[str, typer.Option(help="Of the solver block: cyclic, random or greedy.")] = "cyclic",
+    sample_set: Annotated[str, typer.Option(help="full, growing or fraction.")] = "full",
+    batches: Annotated[int, typer.Option(help="Stages of growing, batches of fraction; 0: what suits most.")] = 0,
+    folds: Annotated[int, typer.Option(help="Folds of a cross-validation that chooses the penalty.")] = 1,
+    penalty: Annotated[list[float] | None, typer.Option(help="A penalty to choose from; again for each.")] = None,
     inference: Annotated[
         bool, typer.Option("--inference", help="Standard errors and p-values after training (docs/inference.md).")
     ] = False,
@@ -195,6 +201,12 @@ def local(
         "validation": validation,
         "test": test,
         "evaluate": _evaluated(validation, test),
+        "solver": solver,
+        "draw": draw,
+        "sample_set": sample_set,
+        "batches": batches,
+        "folds": folds,
+        "penalties": penalty or [],
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(

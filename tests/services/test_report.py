@@ -277,3 +277,50 @@ def test_products_grow_with_terms_columns_and_iterations() -> None:
     ):
         assert more.short > small.short
         assert more.long > small.long
+
+
+VALIDATION: dict[str, Any] = {
+    "penalties": [0.1, 0.01, 0.0],
+    "rows": [100, 200],
+    "deviances": [[0.0, -0.02, -0.01], [0.0, -0.05, -0.06]],
+    "means": [0.0, -0.04, -0.0433],
+    "chosen": 0.0,
+    "turns": 9,
+    "loose": 0,
+}
+
+
+def validated() -> Finished:
+    """A job whose iterations were over all rows, over two thirds of them, and over none at all."""
+    facts = [FACTS[0], {**FACTS[1], "rows": 200}, {**FACTS[2], "terms": -1}]
+    history = {"iterations": facts, "converged": True, "stop_reason": "converged", "validation": VALIDATION}
+    return replace(finished("logistic"), history=json.dumps(history).encode())
+
+
+def test_an_iteration_over_some_rows_costs_its_share_and_one_without_link_terms_nothing() -> None:
+    job, whole = validated(), finished("logistic")
+    assert job.ciphertexts_per_row == 3  # 1 and two thirds of 3
+    nothing, first = replace(job, history=_history([])), replace(job, history=_history(FACTS[:1]))
+    second = replace(job, history=_history(FACTS[:2]))
+    for which in ("short", "long"):
+        cost = {
+            name: getattr(one.products_per_row, which) for name, one in (("0", nothing), ("1", first), ("2", second))
+        }
+        expected = cost["1"] + (cost["2"] - cost["1"]) * 2 / 3
+        assert getattr(job.products_per_row, which) == pytest.approx(expected)
+    assert whole.ciphertexts_per_row == 1 + 3 + 5
+
+
+def _history(facts: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"iterations": facts, "converged": True, "stop_reason": "converged"}).encode()
+
+
+def test_a_cross_validation_is_shown_drawn_and_in_the_json(tmp_path: Path) -> None:
+    job, text = validated(), io.StringIO()
+    summary.show(job, Console(file=text, width=120))
+    assert "Cross-validation chose l2 0" in text.getvalue()
+    assert "-0.06000" in text.getvalue()
+    assert report.json_object(job)["validation"] == VALIDATION
+    assert "validation" not in report.json_object(finished("logistic"))
+    report.write_outputs(tmp_path, job)
+    assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
