@@ -16,6 +16,9 @@ from typing import Any, Final
 import msgspec
 
 TASKS: Final = ("logistic", "linear", "poisson", "gamma", "tweedie")
+MULTICLASS: Final = "multiclass"
+"""What a job file calls a logistic model of several classes, one against the rest (`learning.classes`)."""
+
 LOG_LINKS: Final = ("poisson", "gamma", "tweedie")
 VALUE_BITS: Final = 15
 VALUE_BITS_MAX: Final = 30

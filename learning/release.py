@@ -53,6 +53,7 @@ class Tariff:
     `drawn`: columns of the receiver whose gradient it gets. `row`: entries of the row, the noise's included. 0: all.
     In a cross-validation `fits`, each with two gradients of the receiver and `fit_row` further numbers, and `revisions`
     that have a whole row of the Gram matrix and no gradient.
+    `classes`: models that every iteration is about, each with its gradient, its row and its largest entry.
     """
 
     drawn: int = 0
@@ -60,6 +61,7 @@ class Tariff:
     fits: int = 0
     fit_row: int = 0
     revisions: int = 0
+    classes: int = 1
 
 
 WHOLE: Final = Tariff()
@@ -72,6 +74,8 @@ def entries_released(iterations: int, receiver_columns: int, tariff: Tariff = WH
     rows = vectors * (vectors + 3) // 2 + tariff.fits * (2 * receiver_columns + tariff.fit_row)
     if tariff.row:
         rows = sum(min(iteration + 1, tariff.row) for iteration in range(1, iterations + 1))
+    if tariff.classes > 1:
+        return tariff.classes * (iterations * (columns + 1) + rows)
     return iterations * columns + rows
 
 

@@ -9,12 +9,13 @@ from typing import Final, Literal
 import msgspec
 
 from learning import blocks, fraction, growing, loop, proximal_loop, validated
+from learning import classes as several
 from learning.blocks import Draw
 
 Solver = Literal["lbfgs", "block"]
 SampleSet = Literal["full", "fraction", "growing"]
 
-_AnyLoop = loop.LoopState | growing.Growing | fraction.Fraction | blocks.Blocks | validated.Validated
+_AnyLoop = several.Classes | loop.LoopState | growing.Growing | fraction.Fraction | blocks.Blocks | validated.Validated
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `rows`: training rows of each block of the sample sets; `codes`: features of all parties; `seed`: of a random draw.
     `penalties`: of a cross-validation, whose folds `rows` are; `iterations`: gradients over all rows at most in it.
     `proximal`: there is a penalty that has no derivative (`learning.proximal_loop`). `first`: see `loop.begin`.
+    `classes`: see `learning.classes`; 0 for a model of one score.
     """
 
     solver: Solver = "lbfgs"
@@ -37,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 0.25
     seed: bytes = b""
     first: float = 0.0
+    classes: int = 0
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     `first` to `last` (exclusive): the blocks of training rows, after the last one the first again. `codes`: the
     features that are updated, none for all of them. `against`: see `history.append_gradient`. `products`: how many
     scalars each party sends. In a cross-validation (`learning.validated`): what kind of turn it is, at which penalty,
-    and the combinations of former gradients that a fit's is multiplied with instead.
+    and the combinations of former gradients that a fit's is multiplied with instead. `classes`: those that go on, none
+    for a model of one score.
     """
 
     first: int
@@ -57,11 +61,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     act: validated.Act = "path"
     penalty: float | None = None
     composites: tuple[tuple[float, ...], ...] = ()
+    classes: tuple[int, ...] = ()
 
 
 def _kind(plan: Plan) -> type[_AnyLoop]:
     if plan.penalties:
         return validated.Validated
+    if plan.classes:
+        return several.Classes
     if plan.solver == "block":
         return blocks.Blocks
     kinds: Final[dict[str, type[_AnyLoop]]] = {
@@ -76,6 +83,8 @@ def begin(plan: Plan) -> bytes:
     """The state before the first iteration."""
     if plan.penalties:
         return _encode(validated.begin(plan.tolerance, plan.penalties, plan.rows, plan.iterations))
+    if plan.classes:
+        return _encode(several.begin(plan.tolerance, plan.classes))
     if plan.solver == "block":
         return msgspec.msgpack.encode(blocks.begin(plan.tolerance, plan.codes, plan.share, plan.draw, plan.seed))
     if plan.sample_set == "growing":
@@ -96,6 +105,16 @@ def turn(plan: Plan, data: bytes) -> Turn:
     match state:
         case validated.Validated():
             return _validated_turn(state)
+        case several.Classes():
+            return Turn(
+                first=0,
+                last=parts,
+                codes=(),
+                against=None,
+                products=state.products,
+                link_tolerance=state.link_tolerance,
+                classes=state.active,
+            )
         case growing.Growing():
             inner = state.loop
             return _turn(0, state.stage + 1, len(inner.gram), inner.link_tolerance)
@@ -143,6 +162,9 @@ def advance(
         case validated.Validated():
             fits, step = validated.advance(state, row, largest)
             return _encode(fits), step
+        case several.Classes():
+            all_classes, step = several.advance(state, row, last=last)
+            return _encode(all_classes), step
         case growing.Growing():
             after, step = growing.advance(state, row, largest, last=last)
             return _encode(after), step

@@ -74,18 +74,19 @@ class JobAgreed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     columns: Annotated[list[Annotated[int, Meta(ge=1, le=10_000)]], Meta(max_length=100)]
 
 
-class JobDone(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.done.v1"):
+class JobDone(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="job.done.v1"):
     """Either party, last. `agreement` digests all shared scalars: both must have derived the same ones.
 
     `constant`, from the provider, is what centring its columns leaves over: the business adds it to its
     intercept. Reveals the mean of the provider's scores (0 from the business, and from one of several providers,
-    which sends `intercept.part`).
+    which sends `intercept.part`). `constants`: the same of each class in a job of several, whose `constant` is 0.
     """
 
     iterations: Count
     converged: bool
     agreement: Digest
     constant: Finite
+    constants: Annotated[list[Finite], Meta(max_length=1000)] = []
 
 
 class JobFailed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.failed.v1"):

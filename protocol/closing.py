@@ -70,6 +70,8 @@ def _results(state: JobState) -> Outcome:
         masked_parts = [(peer.intercept_part,) for peer in state.peers]
         arguments["constant"] = masked.unmasked(masked_parts)[0] if state.several else state.peers[0].constant
         state = change(state, provider_constant=arguments["constant"])
+        if state.terms_of.classes:
+            arguments["constants"] = list(state.peers[0].constants)
     elif state.several:
         arguments["masks"] = mask_arguments(state, providers_only=True)
     if state.several:
@@ -89,7 +91,8 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
         iterations=state.iteration,
         converged=state.converged,
         agreement=state.agreement,
-        constant=0.0 if is_business(state) or state.several else output["constant"],
+        constant=0.0 if is_business(state) or state.several else output.get("constant", 0.0),
+        constants=[] if is_business(state) else list(output.get("constants", [])),
     )
     sends = tell_all(state, said)
     if state.several and not is_business(state):
@@ -128,7 +131,12 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
         f"{peer.name} is done without handing over its part of the model, as the contract says",
     )
     said = (message.iterations, message.converged, message.agreement)
-    peer = change(peer, said=said, constant=message.constant)
+    expect(
+        len(message.constants) == (0 if peer.name == state.terms_of.business else state.terms_of.classes),
+        "constant_wrong",
+        f"{peer.name} says {len(message.constants)} parts of intercepts in a job of {state.terms_of.classes} classes",
+    )
+    peer = change(peer, said=said, constant=message.constant, constants=tuple(message.constants))
     state = with_peer(state, peer)
     if state.phase is not Phase.CLOSING:
         return state, ()

@@ -53,6 +53,8 @@ Retention = Literal["digests", "full"]
 
 DatasetName = Name
 
+CLASSES_MAX: Final = 50
+
 FAMILY_FIELDS: Final = (
     "tweedie_power",
     "value_bits",
@@ -62,6 +64,7 @@ FAMILY_FIELDS: Final = (
     "shifted",
     "l1",
     "warm_start",
+    "classes",
 )
 """Fields that tasks are told where they are not at their default: the generalised linear model (`learning.family`), its
 penalty, and the model to start from."""
@@ -167,6 +170,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shifted: bool = False
     l1: NonNegative = 0.0
     warm_start: Annotated[str, Meta(max_length=64)] = ""
+    classes: Annotated[int, Meta(ge=0, le=CLASSES_MAX)] = 0
     first_gradient: Annotated[float, Meta(ge=0, le=2.0**60)] = 0.0
     batches: Annotated[int, Meta(ge=1, le=BATCHES_MAX)] = 1
     draw: Draw = "cyclic"
@@ -329,8 +333,21 @@ def _check_model(contract: JobContract) -> None:
         check_family(contract.family)
     except LinkError as error:
         raise ContractError(error.code, str(error)) from None
+    if contract.classes and not _classes_fit(contract):
+        raise ContractError(
+            "classes",
+            "several classes are 3 or more, of a logistic model of one provider on all rows, with the solver lbfgs, "
+            "without l1, offsets, warm start, inference, evaluation, cross-validation and whole model",
+        )
     if bool(contract.warm_start) != (contract.first_gradient > 0.0):
         raise ContractError("warm_start", "a warm start names a former job and the length of its first gradient")
+
+
+def _classes_fit(contract: JobContract) -> bool:
+    plain = contract.solver == "lbfgs" and contract.sample_set == "full" and not contract.further
+    more = (contract.l1, contract.warm_start, contract.inference, contract.shifted, contract.evaluate)
+    most = (contract.whole_model, contract.penalties)
+    return contract.classes >= 3 and contract.task == "logistic" and plain and not any((*more, *most))
 
 
 def _check_parties(contract: JobContract) -> None:

@@ -100,11 +100,16 @@ def partner_chunks(state: JobState, peer: Peer) -> tuple[int, int]:
 
 def link_chunks(state: JobState, terms: int) -> tuple[int, int]:
     """(rows in a chunk, chunks) of an iteration's link terms: within the contract's rows and 1 MiB."""
-    width = budget_of(state).rows_per_ciphertext
-    fits = rows_per_chunk((terms + 1) * cipher_bytes(state), width, BODY_BYTES_MAX)
+    width, classes = packed_rows(state), len(state.round.sample.classes) or 1
+    fits = rows_per_chunk((terms + 1) * classes * cipher_bytes(state), width, BODY_BYTES_MAX)
     most = max(width, min(fits, state.terms_of.chunk_rows_max // width * width))
     chunks = chunk_count(state.round.sample.rows or state.rows, most)
     return rows_of_chunks(state, chunks), chunks
+
+
+def packed_rows(state: JobState) -> int:
+    """Rows whose residuals fill a ciphertext: with several classes, rows with the residuals of all of them."""
+    return max(1, budget_of(state).rows_per_ciphertext // (len(state.round.sample.classes) or 1))
 
 
 def rows_of_chunks(state: JobState, chunks: int) -> int:
@@ -113,7 +118,7 @@ def rows_of_chunks(state: JobState, chunks: int) -> int:
     The number of chunks stands in the header of every chunk, so the receiver derives the cut from it alone.
     0 when no such cut exists or a chunk would be larger than the contract allows.
     """
-    width, iteration_rows = budget_of(state).rows_per_ciphertext, state.round.sample.rows or state.rows
+    width, iteration_rows = packed_rows(state), state.round.sample.rows or state.rows
     share = -(-iteration_rows // max(1, chunks))
     rows = width * max(1, -(-share // width))
     covers = chunks >= 1 and chunk_count(iteration_rows, rows) == chunks

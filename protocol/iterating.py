@@ -77,6 +77,7 @@ def score(state: JobState, combination: tuple[float, ...]) -> Outcome:
             "role": state.role,
             "job": job_arguments(state),
             **({"rows": (sample.first, sample.rows)} if sample.rows else {}),
+            **({"classes": sample.classes} if sample.classes else {}),
         },
         (features.matrix, features.history),
     )

@@ -23,6 +23,7 @@ def plan_of(state: JobState) -> solvers.Plan:
         first=contract.first_gradient,
         penalties=contract.penalties,
         iterations=state.iterations_max,
+        classes=contract.classes,
     )
 
 
@@ -38,6 +39,7 @@ def sample_of(state: JobState) -> Sample:
     first = sum(parts[: turn.first % len(parts)])
     rows = sum(parts[block % len(parts)] for block in range(turn.first, turn.last))
     sample = Sample() if (first, rows) == (0, state.rows) else Sample(first=first, rows=rows)
+    sample = change(sample, classes=turn.classes) if turn.classes else sample
     return change(sample, codes=turn.codes, against=turn.against or ()) if turn.codes else sample
 
 
@@ -68,7 +70,14 @@ def _groups(state: JobState, drawn: tuple[int, ...]) -> list[int]:
 def peer_arguments(state: JobState, peer: Peer) -> dict[str, object]:
     """What tasks are told of a partner's columns that are updated, and the ciphertexts that hold them."""
     drawn = drawn_of(state, peer.name)
-    return {} if drawn is None else {"drawn": drawn, "groups": _groups(state, drawn)}
+    own = class_arguments(state)
+    return own if drawn is None else {**own, "drawn": drawn, "groups": _groups(state, drawn)}
+
+
+def class_arguments(state: JobState) -> dict[str, object]:
+    """What tasks are told of the classes that the iteration is about; nothing for a model of one score."""
+    classes = state.round.sample.classes
+    return {"classes": classes} if classes else {}
 
 
 def own_arguments(state: JobState) -> dict[str, object]:
@@ -80,20 +89,20 @@ def own_arguments(state: JobState) -> dict[str, object]:
         fit = {"composites": turn.composites} if turn.act == "fit" else {}
         return {**rows, "act": turn.act, "penalty": turn.penalty, **fit}
     if drawn is None:
-        return dict(rows)
+        return {**rows, **class_arguments(state)}
     return {**rows, "drawn": drawn, "groups": _groups(state, drawn), "against": sample.against}
 
 
 def sample_arguments(state: JobState) -> dict[str, object]:
     """What a chunk's task is told of the rows before those of the iteration."""
     sample = state.round.sample
-    return {"skip": sample.first} if sample.rows else {}
+    return {**({"skip": sample.first} if sample.rows else {}), **class_arguments(state)}
 
 
 def tolerance_arguments(state: JobState) -> dict[str, object]:
     """What the planning of link terms is told where the loop is another than `learning.loop`."""
     plan = plan_of(state)
-    if (plan.solver, plan.sample_set, plan.penalties) == ("lbfgs", "full", ()):
+    if (plan.solver, plan.sample_set, plan.penalties, plan.classes) == ("lbfgs", "full", (), 0):
         return {}
     return {"link_tolerance": turn_of(state).link_tolerance}
 
@@ -105,6 +114,8 @@ def tariff_arguments(state: JobState) -> dict[str, object]:
         fits, revisions = contract.folds * len(contract.penalties), len(contract.penalties) - 1
         # Products with the composites, with itself, the noise; and the difference that a check tells.
         return {"tariff": {"fits": fits, "fit_row": 2 * validated.PAIRS + 3, "revisions": revisions}}
+    if contract.classes:
+        return {"tariff": {"classes": contract.classes}}
     if contract.solver != "block":
         return {}
     size = blocks.size_of(state.own_columns + partner_columns(state), contract.block_share)

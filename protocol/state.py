@@ -192,6 +192,7 @@ class Peer(Record, frozen=True, kw_only=True):
     early_range: tuple[float, float] | None = None
     said: tuple[int, bool, bytes] | None = None
     constant: float = 0.0
+    constants: tuple[float, ...] = ()
     intercept_part: bytes = b""
     part: bytes = b""
     scores: PeerScores = PeerScores()
@@ -201,13 +202,15 @@ class Sample(Record, frozen=True, kw_only=True):
     """What an iteration is over, where that is not everything.
 
     `rows` of the training rows from `first` on, after the last one the first again; 0: all. `codes`: the features
-    that are updated; none: all. `against`: former gradients that the new one is multiplied with.
+    that are updated; none: all. `against`: former gradients that the new one is multiplied with. `classes`:
+    those that go on, in a job of several.
     """
 
     first: int = 0
     rows: int = 0
     codes: tuple[int, ...] = ()
     against: tuple[int, ...] = ()
+    classes: tuple[int, ...] = ()
 
 
 class Round(Record, frozen=True, kw_only=True):

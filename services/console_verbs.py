@@ -118,16 +118,16 @@ class Verbs:
         contract, table, partners, _, job, _ = await self._prepare(request)
         timeout_s = number_of(request, "timeout_s", PROBE_TIMEOUT_S, least=0, most=PROBE_TIMEOUT_MAX_S)
         answers = await asyncio.gather(*(self._probe(name, contract, timeout_s) for name in partners))
-        answer = answers[0]
+        answer, rows, columns = answers[0], len(table.identifiers), len(table.prepared_columns)
         return {
             "partner": msgspec.to_builtins(answer),
             "partners": {name: msgspec.to_builtins(found) for name, found in zip(partners, answers, strict=True)},
             "own": {
                 "software_version": __version__,
-                "rows": len(table.identifiers),
-                "columns": len(table.prepared_columns),
+                "rows": rows,
+                "columns": columns,
             },
-            "estimate": estimate(job, len(table.identifiers), len(table.prepared_columns), answer.rows, answer.columns),
+            "estimate": estimate(job, rows, columns, answer.rows, answer.columns, len(table.classes)),
         }
 
     async def _probe(self, partner: str, contract: bytes, timeout_s: float) -> schemas.PeerAnswer:

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from kernel import library
-from learning.family import Family
+from learning.family import MULTICLASS, Family
 from paillier.budget import bit_budget
 from services.job_file import JobFile
 
@@ -27,7 +27,9 @@ SPEEDS: Final = {
 """By what computes (docs/performance.md); both sides are taken to have the same."""
 
 
-def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_columns: int) -> dict[str, float]:
+def estimate(
+    job: JobFile, rows: int, columns: int, partner_rows: int, partner_columns: int, classes: int = 0
+) -> dict[str, float]:
     """Bytes each way, seconds and disk of both sides, if all rows of the smaller table match.
 
     Figures for the back end that runs here, one core a side; longer keys scale with the cube of their length.
@@ -35,12 +37,13 @@ def estimate(job: JobFile, rows: int, columns: int, partner_rows: int, partner_c
     kernel = library.load()
     speed = SPEEDS["gmpy2" if kernel is None else kernel.path]
     aligned = max(1, min(rows, partner_rows))
-    family = Family(task=job.task, label_bound=job.label_bound or 1.0, power=job.tweedie_power)
+    task = "logistic" if job.task == MULTICLASS else job.task
+    family = Family(task=task, label_bound=job.label_bound or 1.0, power=job.tweedie_power)
     budget = bit_budget(aligned, job.key_bits, family.residual_bound)
     cipher = job.key_bits // 4
     per_row_own = -(-(columns + 1) // budget.columns_per_ciphertext)
     per_row_partner = -(-max(1, partner_columns) // budget.columns_per_ciphertext)
-    terms = CIPHERTEXTS_PER_ROW[job.task]
+    terms = CIPHERTEXTS_PER_ROW[task] * max(1, classes)
     slower = (job.key_bits / 2048) ** 3
     sent = aligned * cipher * (per_row_own + terms) + 48 * (rows + partner_rows)
     received = aligned * cipher * per_row_partner + 48 * (rows + partner_rows)

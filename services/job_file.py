@@ -15,14 +15,14 @@ import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from learning import parts
 from learning.blocks import Draw
-from learning.family import VALUE_BITS, LinkError
+from learning.family import MULTICLASS, VALUE_BITS, LinkError
 from learning.loop import DEFAULT_TOLERANCE
 from learning.solvers import SampleSet, Solver
 from learning.targets import Targets, declared_units
@@ -59,7 +59,7 @@ EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """job.toml as it stands in the file."""
 
-    task: Task
+    task: Task | Literal["multiclass"]
     dataset: str
     partner: str = ""
     partners: tuple[str, ...] = ()
@@ -181,8 +181,10 @@ def business_table(party: Party, job: JobFile, given: Any = None) -> Table:
 
 def with_class_weights(table: Table, task: str, wanted: ClassWeight) -> Table:
     """The table with its rows weighted by class. Raises ConfigError for a task without classes, TableError."""
-    if wanted and task != "logistic":
+    if wanted and task not in ("logistic", MULTICLASS):
         raise ConfigError(f"key class_weight: task {task} has no classes")
+    if wanted and wanted != "balanced" and task == MULTICLASS:
+        raise ConfigError('key class_weight: for several classes there is "balanced" only')
     assert table.label is not None
     of_class = class_weights(table.label, wanted)
     if of_class is None:
@@ -257,7 +259,8 @@ def make_contract(
             business_rows=len(table.identifiers),
             business_columns=len(table.prepared_columns),
             identifier_schema=job.identifier_schema,
-            task=job.task,
+            task="logistic" if job.task == MULTICLASS else job.task,
+            classes=len(table.classes),
             # The preconditioner of a cross-validation is that of the middle of its grid.
             l2=sorted(set(job.penalties))[len(set(job.penalties)) // 2] if job.penalties else job.l2,
             max_iterations=job.max_iterations,

@@ -71,6 +71,8 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     version = ModelStore(party.data_directory).usable(asked.model)
     if version.role != BUSINESS:
         raise ConfigError(f"model {asked.model}: {party.file.name} was its provider; its business asks for scores")
+    if len(version.targets) != 1:
+        raise ConfigError(f"model {asked.model} has several classes: scores are of models of one")
     terms = version.terms
     for name in terms.providers:
         if name not in party.peers:

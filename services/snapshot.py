@@ -33,6 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     weight: bytes = b""
     offset: bytes = b""
     start: Start | None = None
+    classes: list[str] = []
 
     def source(self) -> SourceTable:
         """The rows as a preparation takes them."""
@@ -63,7 +64,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Targets(np.array(self.labels()), self.weights(), offset)
 
 
-LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start"})
+LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start", "classes"})
 """Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
 bytes."""
 
@@ -80,6 +81,7 @@ def pack_snapshot(table: Table, start: Start | None = None) -> bytes:
         weight=_bytes_of(table.weight),
         offset=_bytes_of(table.offset),
         start=start,
+        classes=list(table.classes),
     )
     said = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
     return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})

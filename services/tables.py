@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning.family import TASKS
+from learning.family import MULTICLASS, TASKS
 from learning.preparation import Impute, Preparation, PreparationError, Step, declare
 from learning.preparing import PreparationRefused, SourceTable, apply, fit, settle
 from services.row_columns import NOTHING_BESIDE, RowColumns
@@ -30,6 +30,7 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 _COLUMNS_NAMED_MAX: Final = 20
+CLASSES_MIN: Final = 3
 _CONSTANT: Final = ("every row has the same value", "leave this column out")
 
 
@@ -43,6 +44,7 @@ class Table:
         values: shape (rows, columns), float64, row-major. Without a preparation finite, and no column is constant.
         label: shape (rows,), float64, None without a label column.
         preparation: what is to be done with the columns before training, settled; None: nothing.
+        classes: what labels are places in, for a model of several classes.
         weight, offset: shape (rows,), what `services.row_columns` says; None where there is none.
         categories: with a preparation for each column the texts that `values` are places in, None for numbers.
 
@@ -54,6 +56,7 @@ class Table:
     label: Vector | None = field(default=None, repr=False)
     preparation: Preparation | None = field(default=None, repr=False)
     categories: tuple[tuple[str, ...] | None, ...] = field(default=(), repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
     weight: Vector | None = field(default=None, repr=False)
     offset: Vector | None = field(default=None, repr=False)
 
@@ -86,7 +89,7 @@ def read_table(
         label: name of the label column, if the table has one.
         columns: names of the feature columns, in the order wanted; None takes all others in the file's order.
         task: "logistic" (labels 0 and 1), "poisson" (counts), "gamma" (above 0), "tweedie" (0 or more) or
-            "linear"; None checks only that labels are finite.
+            "linear"; "multiclass": labels are names of classes; None checks only that labels are finite.
         beside: columns with weights, exposures and offsets of rows: no features.
         steps: the preparation of each column that has one; without any, every column is a number in every row.
 
@@ -95,8 +98,8 @@ def read_table(
         ValueError: `task` is none of these.
 
     """
-    if task is not None and task not in TASKS:
-        raise ValueError(f"task {task!r} is none of {', '.join(TASKS)}")
+    if task is not None and task not in (*TASKS, MULTICLASS):
+        raise ValueError(f"task {task!r} is none of {', '.join((*TASKS, MULTICLASS))}")
     file = open_table(Path(path))
     chosen = choose_columns(file, identifier, label, columns, beside.names)
     if not file.frame.height:
@@ -113,7 +116,10 @@ def read_table(
             if values[:, place].min() == values[:, place].max():
                 raise file.refusal("column_constant", *_CONSTANT, column=name)
     labels = None
-    if label is not None:
+    classes: tuple[str, ...] = ()
+    if label is not None and task == MULTICLASS:
+        labels, classes = _classes_of(file, label)
+    elif label is not None:
         labels = numbers_of(file, label, remedy=FILL)
         _check_label(file, label, labels, task)
     weight, offset = beside.read(file, task)
@@ -124,6 +130,7 @@ def read_table(
         label=labels,
         preparation=preparation,
         categories=categories,
+        classes=classes,
         weight=weight,
         offset=offset,
     )
@@ -274,6 +281,18 @@ def identifiers_of(file: TableFile, name: str) -> list[str]:
             column=name,
         )
     return text.to_list()
+
+
+def _classes_of(file: TableFile, name: str) -> tuple[Vector, tuple[str, ...]]:
+    """Labels as places in the sorted names of at least three classes."""
+    labels, classes = categories_of(file, name)
+    missing = np.flatnonzero(np.isnan(labels))
+    if len(missing):
+        raise file.refusal("value_missing", f"{file.rows(missing)} without a class", FILL.missing, column=name)
+    if len(classes) < CLASSES_MIN:
+        what = f"has {len(classes)} classes"
+        raise file.refusal("label_invalid", what, "name three or more, or train a logistic model", column=name)
+    return labels, classes
 
 
 def _check_label(file: TableFile, name: str, labels: Vector, task: str | None) -> None:

@@ -287,6 +287,7 @@ def _table(snapshot: Snapshot) -> Table:
         label=None if snapshot.label is None else np.array(snapshot.labels()),
         preparation=snapshot.preparation,
         categories=snapshot.source().categories if snapshot.categories else (),
+        classes=tuple(snapshot.classes),
         weight=None if not snapshot.weight else np.frombuffer(snapshot.weight, dtype="<f8"),
         offset=None if not snapshot.offset else np.frombuffer(snapshot.offset, dtype="<f8"),
     )

@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 
 from broker.private import PrivateBroker
-from learning.family import TASKS
+from learning.family import MULTICLASS, TASKS
 from learning.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
 from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
-from services import __version__, report, summary
+from services import __version__, class_report, report, summary
 from services.back_ends import back_ends
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
@@ -129,7 +129,7 @@ def _evaluated(validation: float, test: float) -> list[str]:
 
 
 def local(
-    task: Annotated[str, typer.Option(help="logistic, linear, poisson, gamma or tweedie.")],
+    task: Annotated[str, typer.Option(help="logistic, linear, poisson, gamma, tweedie or multiclass.")],
     business: Annotated[Path, typer.Option(help="CSV or Parquet with labels and some features.")],
     provider: Annotated[
         list[Path],
@@ -182,8 +182,8 @@ def local(
     prepared = tuple(provider_preparation or ())
     if len(prepared) > len(provider):
         raise ConfigError(f"--provider-preparation: {len(prepared)} files for {len(provider)} providers")
-    if task not in TASKS:
-        raise ConfigError(f"--task {task}: {', '.join(TASKS)}")
+    if task not in (*TASKS, MULTICLASS):
+        raise ConfigError(f"--task {task}: {', '.join((*TASKS, MULTICLASS))}")
     beside = {"weight": weight, "exposure": exposure, "offset": offset}
     given = {"small_sample": small_sample, "few_columns": few_columns, "reproducible": bool(noise_seed)}
     job = {
@@ -222,6 +222,8 @@ def local(
         class_weight="balanced" if balanced else "",
     )
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
+    if task == MULTICLASS:
+        return _show_classes(tables, result, out_directory, as_json=as_json)
     finished = finished_of(tables, job, result, broker)
     if out_directory is not None:
         report.write_outputs(out_directory, finished)
@@ -229,6 +231,17 @@ def local(
         print(json.dumps(report.json_object(finished)))  # noqa: T201
     else:
         summary.show(finished, out)
+    return DONE
+
+
+def _show_classes(tables: LocalTables, result: LocalResult, directory: Path | None, *, as_json: bool) -> int:
+    finished = class_report.finish(result, tables.read_business(MULTICLASS), tables.read_provider())
+    if directory is not None:
+        class_report.write(directory, result)
+    if as_json:
+        print(json.dumps(finished.to_object()))  # noqa: T201
+    else:
+        class_report.show(finished, out)
     return DONE
 
 

@@ -31,15 +31,15 @@ def part_of(version: ModelVersion) -> bytes:
         "contract_digest": version.contract_digest.hex(),
         "schema_digest": version.schema_digest.hex(),
         "software_version": version.software_version,
-        "constant": version.targets[0].constant,
+        "constant": version.target.constant,
         **({} if version.preparation is None else {"preparation": msgspec.to_builtins(version.preparation)}),
         "columns": [
             {"name": name, "coefficient": coefficient, "centre": centre, "step": step}
             for name, coefficient, centre, step in zip(
                 version.columns,
-                version.targets[0].coefficients,
-                version.targets[0].centres,
-                version.targets[0].scales,
+                version.target.coefficients,
+                version.target.centres,
+                version.target.scales,
                 strict=True,
             )
         ],

@@ -37,6 +37,8 @@ def model_for(store: ModelStore, contract: ScoringContract, party: str) -> Model
     )
     if not same:
         raise ModelUnknown(f"model {contract.model} was not trained by the parties and contract that are named")
+    if len(version.targets) != 1:
+        raise ModelUnknown(f"model {contract.model} has several classes: scores are of models of one")
     return version
 
 
@@ -90,7 +92,7 @@ def read_and_score(version: ModelVersion, path: Path, identifier: str) -> Scored
         part = slice(first, first + SLICE_ROWS)
         values = np.column_stack([cells[part] for cells in columns])
         prepared = _prepared(file, version, SourceTable(sources, values, tuple(categories)), first)
-        scores[part] = version.targets[0].scores(prepared)
+        scores[part] = version.target.scores(prepared)
     try:
         projections.to_units(scores, model_unit(version))
     except projections.ProjectionError as error:

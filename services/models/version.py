@@ -28,6 +28,10 @@ class ModelPartial(ValueError):
     """The party holds only its own part of the model."""
 
 
+class SeveralClasses(ModelDamaged):
+    """A model of several classes where one score is asked for."""
+
+
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One party's part of one model.
 
@@ -72,6 +76,13 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __repr__(self) -> str:
         return f"ModelVersion({self.model!r} of {self.party!r})"
+
+    @property
+    def target(self) -> TargetParameters:
+        """The parameters of a model of one score. Raises SeveralClasses."""
+        if len(self.targets) != 1:
+            raise SeveralClasses(f"model {self.model} has {len(self.targets)} classes: this is for models of one score")
+        return self.targets[0]
 
     @property
     def terms(self) -> JobContract:
@@ -132,8 +143,8 @@ def make_version(
     """The version of a job that is done. Raises ModelDamaged when `parameters` is no parameters.json."""
     try:
         document = msgspec.json.decode(parameters, type=dict[str, Any])
-        columns = tuple(document["coefficients"])
-        targets = (target_of(document),)
+        targets = targets_of(document)
+        columns = columns_of(document)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         raise ModelDamaged(f"the parameters of job {model} cannot be read: {type(error).__name__}") from None
     return ModelVersion(
@@ -219,6 +230,19 @@ def target_of(document: dict[str, Any]) -> TargetParameters:
         centres=tuple(step["centre"] for step in grid),
         scales=tuple(step["step"] for step in grid),
     )
+
+
+def columns_of(document: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the columns of a parameters.json."""
+    first = next(iter(document["classes"].values())) if "classes" in document else document
+    return tuple(first["coefficients"])
+
+
+def targets_of(document: dict[str, Any]) -> tuple[TargetParameters, ...]:
+    """The parameters of every class of a parameters.json; one where it has no classes."""
+    if "classes" not in document:
+        return (target_of(document),)
+    return tuple(target_of({"grid": document["grid"], **one}) for one in document["classes"].values())
 
 
 def schema_digest(columns: tuple[str, ...]) -> bytes:

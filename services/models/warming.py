@@ -47,6 +47,8 @@ def start_of(data_directory: Path, contract: JobContract, role: str, columns: tu
         raise WarmStartRefused(f"warm_start: model {model} is of other parties or roles")
     if (former.task, former.tweedie_power) != (contract.task, contract.tweedie_power):
         raise WarmStartRefused(f"warm_start: model {model} has task {former.task}, the job {contract.task}")
+    if len(version.targets) != 1:
+        raise WarmStartRefused(f"warm_start: model {model} has several classes; those start at zero")
     if version.columns != columns:
         raise WarmStartRefused(f"warm_start: model {model} has other columns than the data set has now")
     if _first_gradient(version) != contract.first_gradient:

@@ -1,5 +1,6 @@
 """Compute tasks before the first iteration: quantised columns, keys, encrypted features."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,9 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from learning import classes as several
 from learning import history as histories
 from learning import quantise as quantising
 from learning import release
+from learning.classes import one_against_rest
 from learning.family import Family, LinkError, family_of
 from learning.targets import Targets, check_start, start_score, told
 from messages import schemas
@@ -56,9 +59,10 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         l1=arguments.get("l1", 0.0),
         start=snapshot.start,
     )
+    classes = arguments.get("classes", 0)
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),
-        (histories.encode(history), len(quantised.scales)),
+        (several.encode([history] * classes) if classes else histories.encode(history), len(quantised.scales)),
     ]
     if targets is not None:
         blobs.append((targets.to_bytes(), len(rows)))
@@ -72,8 +76,13 @@ def _begin(targets: Targets, family: Family, blocks: Sequence[int], arguments: d
     base = start_score(family, targets)
     check_start(family, base, targets)
     small_sample, partner_columns = arguments["small_sample"], arguments["partner_columns"]
-    for block in np.split(np.arange(len(targets.label)), np.cumsum(blocks)[:-1]):
+    classes = range(arguments.get("classes", 0))
+    for block, place in itertools.product(
+        np.split(np.arange(len(targets.label)), np.cumsum(blocks)[:-1]), classes or (None,)
+    ):
         part = targets.rows(block)
+        if place is not None:
+            part = replace(part, label=one_against_rest(part.label, (place,)))
         release.check_weights(part.label, part.weights, partner_columns, small_sample=small_sample)
         values, unit = told(family, base, part)
         release.check_labels(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import chain, links, loop
+from learning.classes import one_against_rest
 from learning.family import LinkError, family_of
 from learning.reductions import column_sums
 from learning.targets import Targets, targets_of
@@ -63,10 +64,10 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     """Expand a chunk's residuals, encrypt under the own key, seal."""
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
     first, rows = arguments["first_row"], arguments["rows"]
-    scores = np.frombuffer(inputs[0], dtype="<f8")[_places(arguments)]
+    scores = _scores_of(arguments, inputs[0])
     budget = keyring.budget_of(facts)
     expansion = _expansion(facts, arguments)
-    targets = targets_of(inputs[1], expansion.family).rows(_places(arguments))
+    targets = _of_classes(arguments, targets_of(inputs[1], expansion.family).rows(_places(arguments)))
     try:
         if facts["providers"] > 1:
             plain = _chain_plain(expansion, scores, targets, budget)
@@ -75,7 +76,7 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
                 constant, terms = curving.business_terms(arguments, scores, targets, inputs[2:], budget.f_u)
             else:
                 constant, terms = links.business_terms(expansion, scores, targets, budget.f_u)
-            plain = np.concatenate([terms.reshape(rows, -1), constant.reshape(rows, 1)], axis=1).ravel().tolist()
+            plain = np.concatenate([terms.reshape(len(scores), -1), constant[:, None]], axis=1).ravel().tolist()
     except LinkError as error:
         raise TaskRefused(error.code, str(error)) from None
     fresh = keyring.stream(context, "link-terms", iteration, chunk, keyring.digest_of(inputs))
@@ -91,6 +92,20 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
     )
     sealed = seal_chunk(context, message, chunk, arguments["chunks"])
     return TaskResult(sealed.proof, ((sealed.body, rows),))
+
+
+def _of_classes(arguments: dict[str, Any], targets: Targets) -> Targets:
+    """What each row is to each class, row by row; of one score as it is."""
+    if "classes" not in arguments:
+        return targets
+    count = len(arguments["classes"])
+    weight = None if targets.weight is None else np.repeat(targets.weight, count)
+    return Targets(one_against_rest(targets.label, arguments["classes"]), weight)
+
+
+def _residual_count(arguments: dict[str, Any]) -> int:
+    """Residuals of a chunk: one of each row, or of each row and class."""
+    return int(arguments["rows"]) * len(arguments.get("classes", (0,)))
 
 
 def _chain_plain(expansion: links.Expansion, scores: Vector, targets: Targets, budget: BitBudget) -> list[int]:
@@ -129,9 +144,11 @@ def _parts(
     context: TaskContext, arguments: dict[str, Any], matrix: NDArray[np.int16], blobs: Inputs, share: list[int]
 ) -> dict[str, Any]:
     """A chunk's part of the cross terms (for the partners) and of the own gradient, from one residual share."""
-    crosses = _crosses(context, arguments, blobs, share, keyring.budget_of(arguments["job"]))
-    own = matrix[_places(arguments)]
-    local = column_sums(own, share)
+    count, budget = len(arguments.get("classes", (0,))), keyring.budget_of(arguments["job"])
+    own, parts = matrix[_places(arguments)], [share[place::count] for place in range(count)]
+    found = [_crosses(context, arguments, blobs, part, budget) for part in parts]
+    crosses = {name: b"".join(one[name] for one in found) for name in found[0]}
+    local = [value for part in parts for value in column_sums(own, part)]
     size = max(1, max((value.bit_length() for value in local), default=1) // 8 + 1)
     # A partner that is the only one goes without its name.
     said = {"crosses": crosses} if arguments["job"]["partner"] else {"cross": crosses[""]}
@@ -161,12 +178,16 @@ def _received(
     check_rows(where, message, arguments)
     if message.iteration != iteration:
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
-    count = arguments["rows"] * (message.terms + 1)
+    count = _residual_count(arguments) * (message.terms + 1)
     return message, open_vector(context, facts, message.ciphertexts, count, where), plain
 
 
 def _scores_of(arguments: dict[str, Any], scores: bytes) -> Vector:
-    return np.frombuffer(scores, dtype="<f8")[_places(arguments)]
+    """The own scores of a chunk's rows; of several classes, row by row those that go on."""
+    if "classes" not in arguments:
+        return np.frombuffer(scores, dtype="<f8")[_places(arguments)]
+    table = np.frombuffer(scores, dtype="<f8").reshape(arguments["job"]["rows"], -1)
+    return np.ascontiguousarray(table[np.ix_(_places(arguments), arguments["classes"])]).ravel()
 
 
 def rotate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -252,7 +273,9 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     blinding = keyring.stream(context, "share-rerandomise", iteration, chunk, seen)
     masked = guest.rerandomise(guest.add_plain(packed, masks), blinding)
     # The residual is D - R: the provider's share is subtracted, so it enters every sum negatively.
-    share = [-value % (1 << budget.share_bits) for value in packing.share_digits(masks, rows, budget)]
+    share = [
+        -value % (1 << budget.share_bits) for value in packing.share_digits(masks, _residual_count(arguments), budget)
+    ]
     output = {"terms": message.terms, **_parts(context, arguments, matrix, inputs[own:], share)}
     reply = schemas.ResidualShare(iteration=iteration, first_row=first, rows=rows, ciphertexts=masked.to_bytes())
     sealed = seal_chunk(context, reply, chunk, arguments["chunks"])
@@ -262,15 +285,14 @@ def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
 def open_share(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """The business's work on a chunk of masked residuals: decrypt, take its digits, raise the features to them."""
     facts, chunk, iteration = arguments["job"], arguments["chunk"], arguments["iteration"]
-    rows = arguments["rows"]
     where = f"residual.share chunk {chunk} of iteration {iteration} from {context.partner.name}"
     message = open_chunk(context, inputs[0], schemas.ResidualShare, chunk, arguments["chunks"])
     check_rows(where, message, arguments)
     if message.iteration != iteration:
         raise TaskRefused("iteration_wrong", f"{where} is of iteration {message.iteration}")
     budget, owner = keyring.budget_of(facts), keyring.owner(context, facts)
-    count = -(-rows // budget.rows_per_ciphertext)
+    count = -(-_residual_count(arguments) // budget.rows_per_ciphertext)
     vector = checked_vector(owner, message.ciphertexts, count, where)
-    share = packing.share_digits(owner.decrypt(vector), rows, budget)
+    share = packing.share_digits(owner.decrypt(vector), _residual_count(arguments), budget)
     matrix = matrix_of(inputs[1], facts["own_columns"])
     return TaskResult(_parts(context, arguments, matrix, inputs[2:], share), ())

@@ -1,14 +1,17 @@
 """The last compute task: this party's own target parameters, on the original column scale."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
+from learning import classes as several
 from learning import history as histories
 from learning import masked, release
+from learning.history import LocalHistory
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
-from services.snapshot import unpack_snapshot
+from services.snapshot import Snapshot, unpack_snapshot
 from services.tasks import curving, pairwise
 from services.tasks.preparing import decode_fitted, prepared_names
 
@@ -24,10 +27,11 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     facts = arguments["job"]
     snapshot = unpack_snapshot(inputs[0])
     inputs, curvature = (inputs[:-1], inputs[-1:]) if "inference" in arguments else (inputs, ())
-    trained = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
+    combination = tuple(arguments["combination"])
+    local = [] if "classes" not in facts else several.take_step(several.decode(inputs[1]), combination)
+    trained = local[0] if local else histories.take_step(histories.decode(inputs[1]), combination)
     target = histories.target(trained)
     columns = prepared_names(snapshot)
-    business = facts["role"] == "business"
     parameters: dict[str, Any] = {"task": facts["task"], "role": facts["role"], "rows": facts["rows"]}
     if "tweedie_power" in facts:
         parameters["tweedie_power"] = facts["tweedie_power"]
@@ -37,10 +41,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         parameters["l1"] = facts["l1"]
     parameters["iterations"] = arguments["iterations"]
     parameters["converged"] = arguments["converged"]
-    if business:
-        # The provider's columns are centred, too: its constant makes this the intercept of the joint model.
-        parameters["intercept"] = target.constant + arguments["constant"]
-    parameters["coefficients"] = dict(zip(columns, target.coefficients, strict=True))
+    parameters.update(_coefficients(arguments, snapshot, columns, local or [trained]))
     parameters["grid"] = {
         column: {"centre": centre, "step": scale}
         for column, centre, scale in zip(columns, target.centres, target.scales, strict=True)
@@ -67,6 +68,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         tariff = release.Tariff(**arguments.get("tariff", {}))
         Ledger(context.data_directory, name).settle(context.job, gradients, count, reserved, tariff)
     output: dict[str, Any] = {"constant": target.constant}
+    if local:
+        output = {"constants": [histories.target(one).constant for one in local]}
     if "masks" in arguments:
         # Only the sum of the providers' parts is for the business.
         mask = pairwise.masks(context, arguments["masks"], 1, "intercept")
@@ -118,6 +121,23 @@ def _readable(part: dict[str, Any]) -> dict[str, Any]:
         except msgspec.MsgspecError:
             raise TaskRefused("model_part_wrong", "the preparation in a provider's part cannot be read") from None
     return found
+
+
+def _coefficients(
+    arguments: dict[str, Any], snapshot: Snapshot, columns: Sequence[str], local: Sequence[LocalHistory]
+) -> dict[str, Any]:
+    """Intercept (the business's) and coefficients; of several classes by their names, at a provider by number."""
+    business = arguments["job"]["role"] == "business"
+    several_classes = "classes" in arguments["job"]
+    names = snapshot.classes or [str(place) for place in range(len(local))]
+    constants = (arguments.get("constants") if several_classes else [arguments["constant"]]) or [0.0] * len(local)
+    found: dict[str, Any] = {}
+    for name, one, constant in zip(names, local, constants, strict=True):
+        target = histories.target(one)
+        # The provider's columns are centred, too: its constant makes this the intercept of the joint model.
+        intercept = {"intercept": target.constant + constant} if business else {}
+        found[name] = {**intercept, "coefficients": dict(zip(columns, target.coefficients, strict=True))}
+    return {"classes": found} if several_classes else next(iter(found.values()))
 
 
 def _json(value: Any) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learning import classes as several
 from learning import history as histories
 from learning import links, masked
 from learning.family import LOG_LINKS, family_of
@@ -33,6 +34,8 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     del context
     facts = arguments["job"]
     matrix = matrix_of(inputs[0], facts["own_columns"])[: facts["rows"]]  # those held out come after
+    if "classes" in arguments:
+        return _score_classes(arguments, matrix, inputs[1])
     history = histories.take_step(histories.decode(inputs[1]), tuple(arguments["combination"]))
     scores = histories.scores(history, matrix)
     output: dict[str, Any] = {}
@@ -50,22 +53,44 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     )
 
 
+def _score_classes(arguments: dict[str, Any], matrix: NDArray[np.int16], history: bytes) -> TaskResult:
+    """The same for several classes: scores (rows, classes), one range for all classes that go on."""
+    facts = arguments["job"]
+    local = several.take_step(several.decode(history), tuple(arguments["combination"]))
+    scores = several.scores(local, matrix)
+    output: dict[str, Any] = {}
+    if arguments["role"] == "provider":
+        family = family_of(facts)
+        ranges = [links.score_range(scores[:, place], family, arguments["iteration"]) for place in arguments["classes"]]
+        output = {"bound": max(bound for bound, _ in ranges), "spread": max(spread for _, spread in ranges)}
+    return TaskResult(
+        output, ((several.encode(local), facts["own_columns"]), (scores.astype("<f8").tobytes(), len(scores)))
+    )
+
+
 def close_cross(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Window and re-randomise the partner's cross term before it leaves (protocol.md section 4, item 3)."""
     facts, iteration = arguments["job"], arguments["iteration"]
     budget, guest = keyring.budget_of(facts), keyring.guest(context, facts)
     product = CipherVector.from_bytes(guest.public, arguments["product"])
     seen = keyring.digest_of((arguments["product"], *inputs))
-    window = packing.window_values(
-        facts["partner_columns"],
-        budget,
-        guest.public.modulus,
+    high, low = (
         keyring.stream(context, "window", iteration, seen, *keyring.about(facts)),
         keyring.noise_stream(context, facts, iteration, seen),
-        facts["release_noise"],
-        hidden=_undrawn(arguments, facts["partner_columns"]),
     )
-    window = [window[group] for group in arguments.get("groups", range(len(window)))]
+    windows = [
+        packing.window_values(
+            facts["partner_columns"],
+            budget,
+            guest.public.modulus,
+            high,
+            low,
+            facts["release_noise"],
+            hidden=_undrawn(arguments, facts["partner_columns"]),
+        )
+        for _ in arguments.get("classes", (0,))
+    ]
+    window = [one[group] for one in windows for group in arguments.get("groups", range(len(one)))]
     fresh = keyring.stream(context, "cross-rerandomise", iteration, seen, *keyring.about(facts))
     reply = guest.rerandomise(guest.add_plain(product, window), fresh)
     return TaskResult({"ciphertexts": reply.to_bytes()}, ())
@@ -107,6 +132,8 @@ def read_total(context: TaskContext, arguments: dict[str, Any]) -> list[int]:
 def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Read the own gradient, append it to the local history; the new row of the Gram matrix is for the partners."""
     facts, iteration, columns = arguments["job"], arguments["iteration"], arguments["job"]["own_columns"]
+    if "classes" in arguments:
+        return _gradients(context, arguments, inputs[0])
     if arguments.get("act") == "revise":
         history, products, largest = histories.revise_gradient(
             histories.decode(inputs[0]), arguments["penalty"], facts["release_noise"]
@@ -149,6 +176,27 @@ def _check(history: histories.LocalHistory, total: list[int], rows: int, budget:
     former = np.frombuffer(held[0], dtype="<f8").reshape(2, -1) if held else None
     difference, kept = histories.held_out_difference(history, found, former)
     return TaskResult({"products": [difference], "largest": 0.0}, ((kept.astype("<f8").tobytes(), 2),))
+
+
+def _gradients(context: TaskContext, arguments: dict[str, Any], history: bytes) -> TaskResult:
+    """The same for the classes that go on, whose ciphertexts and sums lie one after the other."""
+    facts, columns, active = arguments["job"], arguments["job"]["own_columns"], arguments["classes"]
+    budget, local = keyring.budget_of(facts), several.decode(history)
+    data, sums = arguments["ciphertexts"], arguments["local"]
+    if len(data) % len(active) or len(sums) != len(active) * columns:
+        where = f"cross.term of iteration {arguments['iteration']} from {context.partner.name}"
+        raise TaskRefused("ciphertexts_wrong", f"{where} is not of {len(active)} classes")
+    size, products, greatest = len(data) // len(active), [], 0.0
+    for number, place in enumerate(active):
+        part = data[number * size : (number + 1) * size]
+        own = sums[number * columns : (number + 1) * columns]
+        total = read_total(context, {**arguments, "ciphertexts": part, "local": own})
+        local[place], row, largest = histories.append_gradient(
+            local[place], total, facts["rows"], budget.f_u, facts["release_noise"], budget.f_v
+        )
+        products += [*row, largest]
+        greatest = max(greatest, largest)
+    return TaskResult({"products": products, "largest": greatest}, ((several.encode(local), columns),))
 
 
 def _decrypted(

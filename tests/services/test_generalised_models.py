@@ -42,7 +42,6 @@ def train(
     *,
     weight: Vector | None = None,
     offset: Vector | None = None,
-    tolerance: float = 1e-4,
     **fields: Any,
 ) -> tuple[Vector, list[dict[str, Any]]]:
     """((intercept, business's, provider's coefficients), both parameter files) of a job on small keys."""
@@ -84,13 +83,19 @@ def train(
     pair = Pair(sides[0], sides[1])
     pair.start(job_id(encoded), encoded, pack_snapshot(table), ROWS)
     pair.run()
+    files = parameter_files(pair)
+    found = [files[0]["intercept"], *files[0]["coefficients"].values(), *files[1]["coefficients"].values()]
+    return np.array(found), files
+
+
+def parameter_files(pair: Pair) -> list[dict[str, Any]]:
+    """parameters.json of both parties of a job that is done."""
     files = []
     for side in pair.sides:
         assert side.finish is not None
         assert side.finish.outcome == "done", side.finish
         files.append(json.loads(side.blobs[side.finish.results[0].sha256]))
-    found = [files[0]["intercept"], *files[0]["coefficients"].values(), *files[1]["coefficients"].values()]
-    return np.array(found), files
+    return files
 
 
 def distance(found: Vector, intercept: float, coefficients: Sequence[float]) -> float:
