@@ -77,9 +77,14 @@ def granted(contract: JobContract, receiver: str, sender: str) -> frozenset[str]
     """
     if not contract.further:
         kinds = GRANTED[BUSINESS if receiver == contract.business else PROVIDER] - _SEVERAL
-        kinds -= frozenset() if contract.inference else {"curvature.block"}
-        return kinds - (frozenset() if contract.layout.divides else {"parts.seed"})
-    kinds = _TO_ALL
+        wanted = {
+            "curvature.block": contract.inference,
+            "parts.seed": contract.layout.divides,
+            "model.part": contract.whole_model,
+            "score.partial": bool(contract.evaluate),
+        }
+        return kinds - {kind for kind, is_wanted in wanted.items() if not is_wanted}
+    kinds = _TO_ALL | ({"model.part"} if contract.whole_model and receiver == contract.business else frozenset())
     if contract.business in (sender, receiver):
         kinds |= _TO_BUSINESS if receiver == contract.business else _TO_PROVIDER
     order = contract.parties
