@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from messages.identity import Identity
+from messages.identity import Identity, PublicIdentity
 from services.party import ConfigError, read_identity, read_peers, read_public, write_private
 from services.plain_text import plain
 
@@ -43,9 +43,16 @@ def show(file: Annotated[Path, typer.Argument(help="A private or public identity
 
 
 @peer.command()
-def add(file: Annotated[Path, typer.Argument(help="The partner's public file.")], peers: Peers = Path("peers")) -> None:
-    """Add a partner. Compare the fingerprint with the partner by telephone before the first job."""
-    found = read_public(file)
+def add(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The partners' public files.")],
+    peers: Peers = Path("peers"),
+) -> None:
+    """Add partners. Compare the fingerprint with each of them by telephone before the first job."""
+    for found in [read_public(file) for file in files]:
+        _add(found, peers)
+
+
+def _add(found: PublicIdentity, peers: Path) -> None:
     known = read_peers(peers)
     if found.name in known:
         if known[found.name] == found:

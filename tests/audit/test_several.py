@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 from messages.envelope import read_header
+from messages.identity import Identity
 from protocol.grants import GRANTED
 from protocol.state import BUSINESS, PROVIDER
 from services import chain
 from services.audit.executing import execute
-from services.audit.export_file import AUDITOR, PARTNER, Entry, ExportReader
+from services.audit.export_file import AUDITOR, PARTNER, Entry, ExportReader, ExportWriter, FurtherPartner
 from services.audit.exporting import export, reading
 from services.audit.purging import purge_stopped
 from services.audit.reconciling import reconcile
@@ -176,3 +177,26 @@ def test_after_a_purge_the_rest_is_proved_as_before(
     with reading(party) as connection:
         export(connection, party, job, PARTNER, tmp_path / "purged")
     assert reconcile(tmp_path / "purged", files["business", PARTNER], files["provider", PARTNER]).holds
+
+
+def _with_partners(source: Path, out: Path, identity: Identity, further: list[FurtherPartner]) -> Path:
+    opening, entries, ending = forging.frames_of(source)
+    with ExportWriter(out, opening, identity, further) as writer:
+        for entry in entries:
+            writer.entry(entry)
+        writer.finish(ending)
+    return out
+
+
+def test_a_file_that_names_a_partner_less_or_twice_or_too_many_is_found(
+    place: tuple[str, dict[str, Path]], files: Files, tmp_path: Path
+) -> None:
+    source, identity = files["business", PARTNER], load_party(place[1]["business"]).identity
+    with ExportReader(source) as reader:
+        (known,) = reader.further
+    fewer = verify(_with_partners(source, tmp_path / "fewer", identity, []))
+    assert "the contract names other parties than the file" in str(fewer.findings[0])
+    twice = verify(_with_partners(source, tmp_path / "twice", identity, [known, known]))
+    assert "names a party twice" in str(twice.findings[0])
+    many = verify(_with_partners(source, tmp_path / "many", identity, [known] * 9))
+    assert "more than 8 partners" in str(many.findings[0])

@@ -201,3 +201,17 @@ def test_exit_codes_say_whose_turn_it_is(
 def test_a_daemon_that_does_not_run_is_exit_code_3(party: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["warren", "jobs", "--party", str(party)])
     assert guarded(app) == UNREACHABLE
+
+
+def test_several_partners_are_added_at_once_and_a_file_that_is_none_adds_nobody(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for name in ("bank", "press", "mill"):
+        paths.append(tmp_path / f"{name}.public.json")
+        paths[-1].write_text(Identity.generate(name).public.to_json())
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    assert RUNNER.invoke(app, ["peer", "add", *map(str, paths), str(bad)]).exit_code != 0
+    assert not (tmp_path / "peers").exists()
+    assert RUNNER.invoke(app, ["peer", "add", *map(str, paths)]).exit_code == DONE
+    assert sorted(path.name for path in (tmp_path / "peers").iterdir()) == sorted(path.name for path in paths)
