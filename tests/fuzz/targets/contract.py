@@ -36,6 +36,10 @@ POLICIES: Final = (Policy(), Policy(accept=False, tasks=(), max_iterations=1, ke
 _FURTHER: Final = FurtherProvider(name="bureau", key=bytes(32), dataset="scores")
 
 
+_DIVIDED: Final[dict[str, Any]] = {"parts_commitment": bytes(32)}
+_WARM: Final[dict[str, Any]] = {"warm_start": "a-job", "first_gradient": 1.0}
+
+
 def seeds() -> Iterator[bytes]:
     yield contract()
     for fields in (
@@ -61,6 +65,22 @@ def seeds() -> Iterator[bytes]:
         {"inference": True, "business_columns": 60},
         {"inference": True, "task": "linear", "weighted": True},
         {"inference": True, "task": "tweedie", "tweedie_power": 1.0, "curvature": 1.0},
+        {"inference": True, "l1": 0.5},
+        {"inference": True, **_DIVIDED, "sample_set": "fraction", "batches": 2},
+        {"inference": True, "task": "linear", **_WARM},
+        {"warm_start": "a-job"},
+        {"l1": 0.5, **_DIVIDED, "sample_set": "growing", "batches": 2},
+        {**_WARM, **_DIVIDED, "sample_set": "growing", "batches": 2},
+        {"further": (_FURTHER,), "solver": "block"},
+        {"sample_set": "full", "batches": 2, **_DIVIDED},
+        {"solver": "block", "max_iterations": 1000},
+        {"evaluate": ("test", "training")},
+        {"evaluate": ("validation",)},
+        {"evaluate": ("training",), "further": (_FURTHER,)},
+        {"folds": 2, **_DIVIDED},
+        {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.125},
+        {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.25},
+        {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.25, "l1": 0.5},
     ):
         yield contract(**fields)
     yield contract() + bytes(70_000)
