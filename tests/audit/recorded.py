@@ -5,11 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from services.audit.export_file import AUDITOR, PARTNER, Audience
 from services.audit.exporting import export, reading
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, wait_for
+from services.local import (
+    BUSINESS,
+    NAMES,
+    PROVIDER,
+    LocalTables,
+    connect,
+    embedded,
+    introduce,
+    make_party,
+    run_job,
+    wait_for,
+)
 from services.party import Party, load_party
 from tests.parties import make_parties
 
@@ -39,8 +51,6 @@ class Recorded:
 
 def write_tables(directory: Path, rows: int, task: str) -> LocalTables:
     """Tables of the same people, whose label follows from the columns of both and some noise."""
-    import numpy as np
-
     random = np.random.default_rng(11)
     values = {role: random.normal(size=(rows, 3)) * [1.0, 20.5, 0.25] + [0.0, 100.0, 1.0] for role in NAMES}
     score = sum((table[:, 0] + (table[:, 1] - 100) / 20.5) / 4 for table in values.values())
@@ -131,4 +141,45 @@ def record(
     return Recorded(job, paths)
 
 
-__all__ = ["AUDITOR", "BUSINESS", "COLUMNS", "MARKS", "PARTNER", "PROVIDER", "Recorded", "job_of", "record"]
+def record_three(directory: Path, rows: int = 90, *, retention: str = "digests") -> Recorded:
+    """Run a job of a business and two providers to its end."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pair = write_tables(directory, rows, "logistic")
+    values = np.random.default_rng(5).normal(size=(rows, 3)).T.tolist()
+    columns = dict(zip(("steps_qz", "sleep_qz", "pulse_qz"), values, strict=True))
+    pl.DataFrame({"id": pl.read_csv(pair.provider)["id"], **columns}).write_csv(directory / "third.csv")
+    tables = LocalTables(pair.business, pair.provider, pair.identifier, pair.label, further=(directory / "third.csv",))
+    paths = {
+        role: make_party(
+            directory / role,
+            role,
+            name,
+            tables,
+            broker="amqp://localhost/warren",
+            marks=MARKS,
+            declare=False,
+            noise_seed="",
+            retention=("digests", "full"),
+        )
+        for role, name in tables.names.items()
+    }
+    introduce(*paths.values())
+    job = job_of("logistic", retention=retention, max_iterations=2)
+    del job["partner"]
+    job["partners"] = [f"{name}/features" for role, name in tables.names.items() if role != BUSINESS]
+    with embedded(list(paths.values())):
+        return Recorded(run_job(list(paths.values()), job).job, paths)
+
+
+__all__ = [
+    "AUDITOR",
+    "BUSINESS",
+    "COLUMNS",
+    "MARKS",
+    "PARTNER",
+    "PROVIDER",
+    "Recorded",
+    "job_of",
+    "record",
+    "record_three",
+]

@@ -19,9 +19,10 @@ from services.audit.verifying import verify
 from services.local import NAMES
 from tests.audit.forging import forge, frames_of, write
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER
-from tests.replay.record import KINDS, golden
+from tests.replay.record import AUDIENCES, golden
 
 # One iteration: small enough to be read a thousand times.
+KINDS = [(role, audience) for role in (BUSINESS, PROVIDER) for audience in AUDIENCES]
 FILES = dict(zip(KINDS, golden("full"), strict=True))
 SETTINGS = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -4,8 +4,6 @@ import itertools
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import polars as pl
 import pytest
 
 from messages.envelope import read_header
@@ -21,10 +19,9 @@ from services.audit.reconciling import reconcile
 from services.audit.replaying import replay
 from services.audit.reporting import report
 from services.audit.verifying import verify
-from services.local import LocalTables, embedded, introduce, make_party, run_job
 from services.party import load_party
 from tests.audit import forging
-from tests.audit.recorded import MARKS, job_of, write_tables
+from tests.audit.recorded import record_three
 
 Files = dict[tuple[str, str], Path]
 NAMES = {"business": "business-a", "provider": "provider-a", "provider-b": "provider-b"}
@@ -33,32 +30,8 @@ NAMES = {"business": "business-a", "provider": "provider-a", "provider-b": "prov
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
     """A job of a business and two providers, with retention `full`: its identifier and party.toml by role."""
-    directory = tmp_path_factory.mktemp("three")
-    pair = write_tables(directory, 90, "logistic")
-    values = np.random.default_rng(5).normal(size=(90, 3)).T.tolist()
-    columns = dict(zip(("steps_qz", "sleep_qz", "pulse_qz"), values, strict=True))
-    pl.DataFrame({"id": pl.read_csv(pair.provider)["id"], **columns}).write_csv(directory / "third.csv")
-    tables = LocalTables(pair.business, pair.provider, pair.identifier, pair.label, further=(directory / "third.csv",))
-    paths = {
-        role: make_party(
-            directory / role,
-            role,
-            name,
-            tables,
-            broker="amqp://localhost/warren",
-            marks=MARKS,
-            declare=False,
-            noise_seed="",
-            retention=("full",),
-        )
-        for role, name in tables.names.items()
-    }
-    introduce(*paths.values())
-    job = {**job_of("logistic", retention="full", max_iterations=2)}
-    del job["partner"]
-    with embedded(list(paths.values())):
-        done = run_job(list(paths.values()), {**job, "partners": ["provider-a/features", "provider-b/features"]})
-    return done.job, paths
+    recorded = record_three(tmp_path_factory.mktemp("three"), retention="full")
+    return recorded.job, recorded.paths
 
 
 @pytest.fixture(scope="module")

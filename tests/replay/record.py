@@ -1,6 +1,6 @@
 """Adds golden logs: `python -m tests.replay.record NAME [SCENARIO]`. What is there is never written again.
 
-A scenario is run by two whole daemons; what each of them exports, for a partner and for an auditor, is kept.
+A scenario is run by whole daemons; what each of them exports, for a partner and for an auditor, is kept.
 Record a new NAME when jobs of a new kind can be run, or when a rule changes and with it `logic_version`.
 """
 
@@ -8,14 +8,14 @@ import argparse
 import hashlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from services import jobs
 from services.audit.exporting import reading
 from services.control import ConsoleClient
-from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record
+from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record, record_three
 from tests.parties import until
 
 LOGS: Final = Path(__file__).parent / "logs"
@@ -46,6 +46,7 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "full": ("done", lambda at: record(at, "logistic", 60, retention="full", max_iterations=1)),
     "prepared": ("done", lambda at: record(at, "logistic", 90, max_iterations=2, prepared=True)),
     "statistics": ("done", statistics),
+    "three-parties": ("done", record_three),
     "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
     "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),
     "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),
@@ -53,14 +54,14 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
 """Name -> (outcome, what is run in an empty directory)."""
 
 
-KINDS: Final[list[tuple[str, Any]]] = [
-    (role, audience) for role in (BUSINESS, PROVIDER) for audience in (PARTNER, AUDITOR)
-]
+AUDIENCES: Final[tuple[Any, Any]] = (PARTNER, AUDITOR)
 
 
-def golden(name: str) -> list[Path]:
-    """The files of a name."""
-    return [LOGS / f"{name}.{role}.{audience}" for role, audience in KINDS]
+def golden(name: str, roles: Sequence[str] = ()) -> list[Path]:
+    """The files of a name: for a partner and for an auditor, of these roles, or of all that are there."""
+    further = {path.name.split(".")[1] for path in LOGS.glob(f"{name}.provider-*.*")}
+    roles = roles or (BUSINESS, PROVIDER, *sorted(further))
+    return [LOGS / f"{name}.{role}.{audience}" for role in roles for audience in AUDIENCES]
 
 
 def add(name: str, scenario: str) -> list[Path]:
@@ -72,11 +73,12 @@ def add(name: str, scenario: str) -> list[Path]:
     LOGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         recorded = run(Path(directory))
-        views = {role: ended(recorded, role) for role in (BUSINESS, PROVIDER)}
+        views = {role: ended(recorded, role) for role in recorded.paths}
         if set(views.values()) != {outcome}:
-            raise RuntimeError(f"the job was to be {outcome} at both parties, it is {views}")
-        paths = golden(name)
-        for path, (role, audience) in zip(paths, KINDS, strict=True):
+            raise RuntimeError(f"the job was to be {outcome} at all parties, it is {views}")
+        paths = golden(name, tuple(recorded.paths))
+        kinds = [(role, audience) for role in recorded.paths for audience in AUDIENCES]
+        for path, (role, audience) in zip(paths, kinds, strict=True):
             recorded.export(role, audience, path)
     _list(paths)
     return paths
