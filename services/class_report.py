@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as Shown
 
+from learning import multiclass
 from learning.metrics import log_loss, weighted_mean
 from learning.preparation import FittedPreparation
 from learning.preparing import apply
@@ -39,13 +40,19 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The figures of a job. `accuracy`: share of the weight whose class has the largest score."""
+    """The figures of a job. `accuracy`: share of the weight whose class has the largest score.
+
+    `log_loss`, `macro_auc`, `confusion`: see `learning.multiclass`.
+    """
 
     rows: int
     iterations: int
     converged: bool
     accuracy: float
     accuracy_optimum: float
+    log_loss: float
+    macro_auc: float
+    confusion: tuple[tuple[float, ...], ...]
     classes: tuple[ClassFigures, ...]
     ciphertexts_per_row: int
 
@@ -58,6 +65,9 @@ class Finished:
             "converged": self.converged,
             "accuracy": self.accuracy,
             "accuracy_optimum": self.accuracy_optimum,
+            "log_loss": self.log_loss,
+            "macro_auc": self.macro_auc if math.isfinite(self.macro_auc) else None,
+            "confusion": self.confusion,
             "ciphertexts_per_row": self.ciphertexts_per_row,
             "classes": {
                 one.name: {
@@ -86,10 +96,10 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
     for place, (of_business, of_provider, name) in enumerate(pairs):
         label = (targets.label == place).astype(np.float64)
         best = reference.fit("logistic", values, label, own["l2"], weight=targets.weight)
-        found = np.array([*of_business.coefficients, *of_provider.coefficients])
+        both_parts = np.array([*of_business.coefficients, *of_provider.coefficients])
         scores.append(of_business.scores(values[:, :width]) + of_provider.scores(values[:, width:]))
         best_scores.append(values @ best.coefficients + best.intercept)
-        off = np.linalg.norm((found - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
+        off = np.linalg.norm((both_parts - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
         figures.append(
             ClassFigures(
                 name=name,
@@ -100,12 +110,16 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
             )
         )
     facts = json.loads(result.history)["iterations"]
+    found = multiclass.evaluate(targets.label.astype(np.int64), np.array(scores).T, targets.weight)
     return Finished(
         rows=own["rows"],
         iterations=own["iterations"],
         converged=own["converged"],
-        accuracy=_accuracy(scores, targets),
+        accuracy=found.accuracy,
         accuracy_optimum=_accuracy(best_scores, targets),
+        log_loss=found.log_loss,
+        macro_auc=found.macro_auc,
+        confusion=found.confusion,
         classes=tuple(figures),
         # Classes whose loop has ended send none, so it may be fewer.
         ciphertexts_per_row=len(business.classes) * sum(fact["terms"] + 1 for fact in facts),
@@ -132,6 +146,13 @@ def show(finished: Finished, out: Console) -> None:
         away = f"{one.distance:.2%}" if math.isfinite(one.distance) else ""
         table.add_row(plain(one.name), str(one.rows), f"{one.log_loss:.5f}", f"{one.log_loss_optimum:.5f}", away)
     out.print(table)
+    confusion = Shown("class / likeliest", box=None)
+    for one in finished.classes:
+        confusion.add_column(plain(one.name), justify="right")
+    for one, row in zip(finished.classes, finished.confusion, strict=True):
+        confusion.add_row(plain(one.name), *(f"{weight:g}" for weight in row))
+    out.print(confusion)
+    out.print(f"log loss {finished.log_loss:.5f}, macro AUC {finished.macro_auc:.5f}")
     out.print(f"accuracy {finished.accuracy:.5f}, of the joined table's optimum {finished.accuracy_optimum:.5f}")
 
 
