@@ -15,6 +15,7 @@ from services.control import ConsoleError
 from services.local import NAMES, read_results
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault, Scene
+from tests.chaos.scoring import quiet_and_stormy
 from tests.chaos.stages import Stage, hold, release, stage_at
 from tests.endurance.town import JOB, Town
 from tests.parties import within
@@ -120,9 +121,26 @@ class Storm:
         missing = list(cells)
         for _ in range(JOBS_PER_ROUND_MAX):
             if not missing:
-                return
+                break
             for cell in self._one_job(missing):
                 missing.remove(cell)
+        if self.results.rounds == 1:
+            self._score()
+
+    def _score(self) -> None:
+        """Score by the last model, once in peace and once in the storm."""
+        self._mend()
+        model = self._town.job
+        try:
+            quiet, stormy = quiet_and_stormy(self._town, model, self._chance)
+        except (AssertionError, ConsoleError, TimeoutError, PrivateBrokerError) as error:
+            self._lose(self._town.job, f"{type(error).__name__}: {error}")
+            return
+        self.results.jobs += 2
+        if quiet != stormy:
+            self.results.different.append(self._town.job)
+        verdict = "are the same" if quiet == stormy else "differ"
+        self._tell(f"scored by {model} with two deaths and a broker that was away: the scores {verdict}")
 
     def _one_job(self, missing: Sequence[Cell]) -> list[Cell]:
         """A job with at most one fault in each stage; returns the cells that it met."""

@@ -10,6 +10,7 @@ from services.local import NAMES, PROVIDER
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.rounds import DIFFERENT, IDENTICAL, Cell, Incident, Results, Storm, plan
+from tests.chaos.scoring import quiet_and_stormy
 from tests.chaos.stages import Stage
 from tests.chaos.tables import closing_line
 from tests.endurance.test_kills import undisturbed
@@ -82,6 +83,15 @@ def test_a_job_that_does_not_end_well_is_noticed(town: tuple[Town, Disks]) -> No
     incident, results = weather(*town, quitting, Stage.FEATURES)
     assert incident.outcome == "lost"
     assert "a change of mind" in results.lost[0]
+
+
+def test_scores_are_the_same_whatever_dies_while_they_are_made(town: tuple[Town, Disks]) -> None:
+    place, _ = town
+    model = place.submit()
+    place.result()
+    quiet, stormy = quiet_and_stormy(place, model, random.Random(3))
+    assert quiet.count(b"\n") > 50
+    assert stormy == quiet
 
 
 @pytest.mark.parametrize("rounds", [1, 5, 20])

@@ -16,38 +16,19 @@ from protocol.handing_over import received
 from protocol.state import JobState, Peer, Phase
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, guarded
-from services.local import connect, embedded, wait_for
 from services.models.formats import to_onnx, to_pmml
 from services.models.store import ModelStore
 from services.models.version import Column, ModelPartial, WholeModel, whole_of
-from services.party import load_party
 from services.tables import read_table
-from tests.audit.recorded import BUSINESS, COLUMNS, MARKS, PROVIDER, Recorded, job_of, write_tables
-from tests.parties import make_parties
+from tests.audit.recorded import BUSINESS, COLUMNS, PROVIDER, Recorded
+from tests.models.handing import train_whole
 from tests.protocol.test_contract import contract
-
-
-def train(directory: Path, *, allowed: bool) -> tuple[Recorded, str]:
-    """A job with `whole_model`, at parties whose provider allows it or does not; the outcome's reason code."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = make_parties(directory, write_tables(directory, 90, "logistic"), marks=MARKS)
-    policy = paths[PROVIDER].parent / "policy.toml"
-    policy.write_text(f"whole_model = {str(allowed).lower()}\n" + policy.read_text())
-    with (
-        embedded((paths[BUSINESS], paths[PROVIDER])),
-        connect(load_party(paths[BUSINESS])) as business,
-        connect(load_party(paths[PROVIDER])) as provider,
-    ):
-        job = business.ask("submit", job=job_of("logistic", whole_model=True, max_iterations=2))["job"]
-        view = wait_for(business, job)
-        wait_for(provider, job)
-    return Recorded(job, paths), view["reason_code"]
 
 
 @pytest.fixture(scope="module")
 def handed(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """A model that the provider handed over."""
-    recorded, code = train(tmp_path_factory.mktemp("whole"), allowed=True)
+    recorded, code = train_whole(tmp_path_factory.mktemp("whole"), allowed=True)
     assert code == ""
     return recorded
 
@@ -114,7 +95,7 @@ def test_other_links_are_written_as_what_they_are(task: str, tmp_path: Path) -> 
 
 
 def test_a_provider_whose_policy_keeps_its_part_declines(tmp_path: Path) -> None:
-    recorded, code = train(tmp_path, allowed=False)
+    recorded, code = train_whole(tmp_path, allowed=False)
     assert code == "whole_model_refused"
     assert not ModelStore(recorded.party(BUSINESS).data_directory).all()
 

@@ -15,7 +15,10 @@ from typing import Any, Final
 from services import jobs
 from services.audit.exporting import reading
 from services.control import ConsoleClient
+from services.local import connect, embedded, wait_for
+from services.party import load_party
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record, record_three
+from tests.models.handing import train_whole
 from tests.parties import until
 
 LOGS: Final = Path(__file__).parent / "logs"
@@ -39,6 +42,25 @@ def statistics(at: Path) -> Recorded:
     return record(at, "logistic", 90, inference=True, max_iterations=2, **shares)
 
 
+def scored(at: Path, mode: str = "batch", retention: str = "digests") -> Recorded:
+    """A scoring job by a small model; one that answers lookups is cancelled after an answer."""
+    trained = record(at, "logistic", 60, max_iterations=1)
+    paths = trained.paths
+    with (
+        embedded((paths[BUSINESS], paths[PROVIDER])),
+        connect(load_party(paths[BUSINESS])) as business,
+        connect(load_party(paths[PROVIDER])) as provider,
+    ):
+        job = business.ask("predict", model=trained.job, mode=mode, retention=retention)["job"]
+        if mode == "lookup":
+            wait_for(business, job, until_stage="serve")
+            business.ask("lookup", model=trained.job, id="customer-000000-qz")
+            business.ask("cancel", id=job, reason="no longer needed")
+        wait_for(business, job)
+        until(lambda: provider.ask("job", id=job)["status"] != "running", "the provider's end")
+    return Recorded(job, paths)
+
+
 SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "logistic": ("done", lambda at: record(at, "logistic", 90)),
     "linear": ("done", lambda at: record(at, "linear", 90)),
@@ -50,6 +72,10 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
     "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),
     "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),
+    "scoring": ("done", scored),
+    "scoring-full": ("done", lambda at: scored(at, retention="full")),
+    "lookups": ("cancelled", lambda at: scored(at, mode="lookup")),
+    "whole-model": ("done", lambda at: train_whole(at, allowed=True)[0]),
 }
 """Name -> (outcome, what is run in an empty directory)."""
 

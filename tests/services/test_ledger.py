@@ -1,14 +1,29 @@
 """The release ledger: caps and row-set rules are judged over all jobs with a partner."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
-from services.ledger import Ledger
+from services.ledger import DAY_S, Ledger, ScoresSpent
 
 PEOPLE = [f"person-{number:05d}" for number in range(4200)]
+
+
+def test_scores_of_all_models_count_within_a_period_and_a_job_once(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "bank")
+    grant = functools.partial(ledger.grant_scores, quota=100, period_s=30 * DAY_S)
+    assert grant("job-1", "model-1", 60, now=0.0) == 60
+    assert grant("job-1", "model-1", 60, now=5.0) == 60
+    assert grant("job-2", "model-2", 40, now=DAY_S) == 100
+    with pytest.raises(ScoresSpent, match="0 are left of the quota of 100"):
+        grant("job-3", "model-1", 1, now=2 * DAY_S)
+    assert Ledger(tmp_path, "shop").grant_scores("job-4", "m", 100, quota=100, period_s=DAY_S, now=2 * DAY_S) == 100
+    assert grant("job-3", "model-1", 60, now=30.5 * DAY_S) == 100
+    with pytest.raises(ScoresSpent, match="0 are left"):
+        grant("job-5", "model-1", 1, now=30.6 * DAY_S)
 
 
 def admit(ledger: Ledger, job: str, first: int, last: int, *, small_sample: bool = False, iterations: int = 30) -> int:
