@@ -26,6 +26,7 @@ from services.daemon import Daemon, DaemonConfig
 from services.jobs import JobView
 from services.models.keeping import version_of
 from services.models.store import ModelStore
+from services.models.version import ModelDamaged
 from services.party import Party
 from services.retention import DIGESTS, Terms, contract_of
 from services.segments import BlobError
@@ -124,16 +125,21 @@ async def keep_results(party: Party, daemon: Daemon) -> None:
     Until cancelled; what cannot be written is tried again for as long as the daemon runs.
     """
     directory, models = party.data_directory / "results", ModelStore(party.data_directory)
+    unfit: set[str] = set()
     await daemon.started()
     while True:
         pause_s = RESULTS_PERIOD_S
         for view in await daemon.jobs():
             if view.outcome == "done" and view.results:
                 try:
-                    if view.role not in RESULTS_OF and not models.has(view.job):
+                    if view.role not in RESULTS_OF and view.job not in unfit and not models.has(view.job):
                         await _keep_model(party, daemon, view, models)
                     if not (directory / view.job).exists():
                         await _write_results(daemon, view, directory / view.job)
+                except ModelDamaged as error:
+                    # Parameters in a form that no model version has: the results are written all the same.
+                    log.error("no model kept", job=view.job, cause=str(error))
+                    unfit.add(view.job)
                 except (OSError, BlobError) as error:
                     _note_unwritten(daemon, view.job, error)
                     pause_s = RESULTS_RETRY_S
