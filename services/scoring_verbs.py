@@ -11,7 +11,7 @@ from services.daemon import Daemon
 from services.job_file import EXPIRES_IN_HOURS_MAX
 from services.lookups import LookupRefused
 from services.models.store import ModelRetired, ModelUnknown
-from services.models.version import ModelDamaged
+from services.models.version import ModelDamaged, SeveralClasses
 from services.party import ConfigError, Party
 from services.scoring_job import Asked, prepare
 from services.tables import TableError
@@ -48,7 +48,7 @@ class ScoringVerbs:
         )
         try:
             prepared = await asyncio.to_thread(prepare, self._party, asked)
-        except (ConfigError, TableError, ModelUnknown, ModelRetired, ModelDamaged) as error:
+        except (ConfigError, TableError, ModelUnknown, ModelRetired, ModelDamaged, SeveralClasses) as error:
             raise ConsoleError("bad_input", str(error)) from None
         job = job_id(prepared.contract)
         await self._daemon.submit(

@@ -24,7 +24,7 @@ from services.journal_mark import JournalRestored
 from services.local import LocalError
 from services.models.formats import FormatUnavailable
 from services.models.store import ModelRetired, ModelUnknown
-from services.models.version import ModelDamaged, ModelPartial
+from services.models.version import ModelDamaged, ModelPartial, SeveralClasses
 from services.party import ConfigError
 from services.plain_text import plain
 from services.tables import TableError
@@ -66,6 +66,7 @@ def exit_code_of(error: Exception) -> int | None:
             | ModelRetired()
             | ModelDamaged()
             | ModelPartial()
+            | SeveralClasses()
             | FormatUnavailable()
         ):
             return BAD_INPUT
