@@ -57,6 +57,7 @@ class Side:
     sent: list[Any] = field(default_factory=list)
     said: list[tuple[str, Any]] = field(default_factory=list)
     bodies: list[tuple[str, int, int, bytes]] = field(default_factory=list)
+    handed: list[tuple[str, str, int, int, bytes]] = field(default_factory=list)
 
     def store(self, data: bytes, rows: int) -> BlobRef:
         """Keep bytes as a blob."""
@@ -145,6 +146,7 @@ class Pair:
             case SendBulk():
                 data = side.blobs[effect.body.sha256]
                 side.bodies.append((effect.kind, effect.chunk, effect.chunks, data))
+                side.handed.append((effect.recipient or side.state.partner, *side.bodies[-1]))
                 other = self.named(side, effect.recipient)
                 ref = other.store(data, effect.body.rows)
                 side.drop(effect.body)
