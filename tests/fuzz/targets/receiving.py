@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from broker.transport import Delivery
 from messages import codec, schemas
 from messages.keys import check_name
+from protocol.contract import FurtherProvider
 from protocol.effects import BlobRef, Computed, Started
 from protocol.machines import ROLES, answering_role
 from services import chain, inbox, jobs, journal_schema, parking
@@ -31,7 +32,7 @@ from services.limits import CREDIT_WINDOW, HOLD_AHEAD
 from services.notices import Notices
 from services.outbox import Outbox
 from services.receiving import Receiving
-from services.serve import expiry_of
+from services.serve import expiry_of, parties_of
 from services.stepping import Stepper
 from tests.fuzz import resigning
 from tests.fuzz.identities import ME, OTHER, PARTNER, identity, peers
@@ -48,7 +49,9 @@ ALIGNING: Final = contract(nonce=b"aligning")
 OVER: Final = contract(nonce=b"finished")
 FROZEN: Final = contract(nonce=b"frozen..")
 FRESH: Final = contract(nonce=b"proposed")
-JOBS: Final = tuple(map(job_of, (OURS, ADMITTING, ALIGNING, OVER, FROZEN, FRESH)))
+_FELLOW: Final = FurtherProvider(name=OTHER, key=identity(OTHER).public.digest(), dataset="features")
+SEVERAL: Final = contract(nonce=b"several.", further=(_FELLOW,))
+JOBS: Final = tuple(map(job_of, (OURS, ADMITTING, ALIGNING, OVER, FROZEN, FRESH, SEVERAL)))
 FAULTS: Final = {"machine_fault", "effect_impossible", "unexpected_event"}
 _DELIVERIES_MAX: Final = 24
 _TIDY_AFTER: Final = 256
@@ -76,7 +79,7 @@ class Bank:
         self.taken = 0
         envelopes = Envelopes(identity(ME), peers())
         outbox = Outbox(envelopes, self.blobs, os.urandom)
-        self.stepper = Stepper(ME, ROLES, outbox, self.blobs, lambda: 1.0, os.urandom)
+        self.stepper = Stepper(ME, ROLES, outbox, self.blobs, lambda: 1.0, os.urandom, parties_of=parties_of)
         self.secrets = JobSecrets(folder / "secrets")
         self.receiving = Receiving(
             envelopes,
@@ -101,7 +104,7 @@ class Bank:
         event = Started(contract=OURS, blobs=(snapshot,), facts=msgspec.msgpack.encode({"salt": bytes(32)}))
         self.stepper.apply(connection, record, event, Notices(), kind=chain.DECIDED)
         jobs.save(connection, record)
-        for agreed in (ADMITTING, ALIGNING, OVER, FROZEN):
+        for agreed in (ADMITTING, ALIGNING, OVER, FROZEN, SEVERAL):
             self.take(connection, _said(schemas.JobPropose(contract=agreed), job_of(agreed)))
         self._apply(
             connection,
@@ -127,7 +130,13 @@ class Bank:
         assert frozen is not None
         self.stepper.freeze(frozen, "receipt_ahead", "an old copy", Notices())
         jobs.save(connection, frozen)
-        for agreed, status in ((OURS, "running"), (ADMITTING, "running"), (ALIGNING, "running"), (OVER, "finished")):
+        for agreed, status in (
+            (OURS, "running"),
+            (ADMITTING, "running"),
+            (ALIGNING, "running"),
+            (OVER, "finished"),
+            (SEVERAL, "running"),
+        ):
             found = jobs.load(connection, job_of(agreed))
             assert found is not None
             assert (found.status, found.reason_code in FAULTS) == (status, False), (found.status, found.reason)
@@ -148,9 +157,9 @@ def bank() -> Bank:
         return Bank()
 
 
-def _said(message: schemas.Message, job: str, **fields: Any) -> bytes:
+def _said(message: schemas.Message, job: str, sender: str = PARTNER, **fields: Any) -> bytes:
     kind = codec.kind_of(message)
-    return delivery(envelope(message, job=job, **fields), kind, job)
+    return delivery(envelope(message, job=job, sender=sender, **fields), kind, job, sender)
 
 
 def framed(*deliveries: bytes) -> bytes:
@@ -224,6 +233,13 @@ def seeds() -> Iterator[bytes]:
     ]
     yield framed(*share)
     yield framed(*reversed(share))
+    for sender in (PARTNER, OTHER):
+        # A fellow provider's line begins with its own first message, whatever the business has said.
+        for sequence in (1, 2, HOLD_AHEAD + 2):
+            yield framed(_said(cancel, job_of(SEVERAL), sender, sequence=sequence))
+        yield framed(_said(schemas.Receipt(applied=2**40, credit=1), job_of(SEVERAL), sender))
+        yield framed(_said(schemas.ReceiptHeld(receipted=3), job_of(SEVERAL), sender))
+        yield framed(_said(schemas.JobFrozen(reason_code="gone"), job_of(SEVERAL), sender))
     yield framed(b"\x05no envelope", b"", b"\xff")
 
 
@@ -242,7 +258,9 @@ def mutate(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, i
     elif pick < 6:
         message = chance.choice(list(sample_messages()))
         sequence = 0 if codec.kind_of(message) in schemas.UNSEQUENCED else chance.randrange(6)
-        items.insert(place, _said(message, chance.choice(JOBS), sequence=sequence, received=chance.randrange(3)))
+        sender = chance.choice((PARTNER, PARTNER, OTHER))
+        said = _said(message, chance.choice(JOBS), sender, sequence=sequence, received=chance.randrange(3))
+        items.insert(place, said)
     else:
         items[place] = resigning.changed(items[place], chance, plain)
     return framed(*items)
