@@ -165,12 +165,12 @@ class Pair:
         """A partner of a side; `""` is its first."""
         return self._by_name[partner or side.state.partner]
 
-    def _compute(self, side: Side, task: Compute) -> None:
-        other = self.named(side, task.partner)
-        context = TaskContext(
+    def context(self, side: Side, partner: str) -> TaskContext:
+        """What is around a side's task that concerns a partner."""
+        return TaskContext(
             job=side.state.job,
             party=side.name,
-            partner=other.identity.public,
+            partner=self.named(side, partner).identity.public,
             data_directory=side.directory,
             job_secret=side.secret,
             identity=side.identity,
@@ -179,6 +179,9 @@ class Pair:
             log=structlog.get_logger(),
             peers={one.name: one.identity.public for one in self.sides if one is not side},
         )
+
+    def _compute(self, side: Side, task: Compute) -> None:
+        context = self.context(side, task.partner)
         inputs = tuple(side.blobs[ref.sha256] for ref in task.inputs)
         arguments = msgspec.msgpack.decode(task.arguments)
         try:
