@@ -140,7 +140,7 @@ class Storm:
         if quiet != stormy:
             self.results.different.append(self._town.job)
         verdict = "are the same" if quiet == stormy else "differ"
-        self._tell(f"scored by {model} with two deaths and a broker that was away: the scores {verdict}")
+        self._tell(f"scored by {model} with two deaths and two lines cut: the scores {verdict}")
 
     def _one_job(self, missing: Sequence[Cell]) -> list[Cell]:
         """A job with at most one fault in each stage; returns the cells that it met."""

@@ -26,7 +26,7 @@ def _ask(town: Town, model: str) -> str:
 
 
 def quiet_and_stormy(town: Town, model: str, chance: random.Random) -> tuple[bytes, bytes]:
-    """The scores of a job that nothing befalls, and of one in which daemons are killed and the broker restarts."""
+    """The scores of a job that nothing befalls, and of one in which daemons are killed and lines are cut."""
     release(town)
     quiet = _scores(town, _ask(town, model))
     town.job = _ask(town, model)
@@ -36,7 +36,6 @@ def quiet_and_stormy(town: Town, model: str, chance: random.Random) -> tuple[byt
         within(BEGUN_S, lambda role=role, seen=seen: town.applied(role) > seen or town.over(role))
         town.kill(role)
         town.start(role)
-    town.broker.stop()
-    town.broker.start()
+        town.uplinks[role].cut()
     within(DONE_S, lambda: town.over(BUSINESS))
     return quiet, _scores(town, town.job)
