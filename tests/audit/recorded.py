@@ -58,6 +58,8 @@ def write_tables(directory: Path, rows: int, task: str) -> LocalTables:
         "logistic": (score + random.logistic(size=rows) > 0).astype(int),
         "linear": score + random.normal(size=rows) / 4,
         "poisson": random.poisson(np.exp(score / 2)),
+        "gamma": np.exp(score / 2) * random.gamma(2.0, 0.5, rows),
+        "multiclass": np.array(["amber_qz", "green_qz", "red_qz"])[np.digitize(score, [-0.4, 0.4])],
     }[task]
     for role, table in values.items():
         columns = dict(zip(COLUMNS[role], table.T.tolist(), strict=True))
