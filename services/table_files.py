@@ -36,7 +36,8 @@ class TableError(ValueError):
     (no such column), identifier_type, identifier_empty, identifier_duplicate. Cells: value_missing,
     value_not_finite, value_not_numeric, value_not_categorical, value_inexact, column_constant. The preparation:
     preparation_unfit, category_unseen, categories_many, log_domain, statistic_none, names_repeated. The label:
-    label_missing (no such column), label_invalid, label_constant.
+    label_missing (no such column), label_invalid, label_constant. Weights, exposures, offsets: row_column_missing
+    (no such column), row_column_unfit.
     """
 
     def __init__(self, code: str, message: str) -> None:

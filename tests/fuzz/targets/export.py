@@ -4,6 +4,7 @@ An input is the file. The seeds are recorded exports; the mutator chains and sig
 what is inside an entry is looked at.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final
 import msgpack
 import msgspec
 
-from services.audit.export_file import ExportError, ExportReader, encode_frame
+from services.audit.export_file import MAGIC, ExportError, ExportReader, encode_frame
 from services.audit.reconciling import reconcile
 from services.audit.replaying import replay
 from services.audit.report_page import page
@@ -105,9 +106,10 @@ def fuzz_one(data: bytes) -> None:
 
 def _check_frames(path: Path) -> None:
     """Every frame that is read is written as it was read."""
+    data = path.read_bytes()
     with suppress(ExportError), ExportReader(path) as reader:
-        place = reader.offset
-        data = path.read_bytes()
-        for frame in reader.frames():
-            assert encode_frame(frame) == data[place : reader.offset]
-            place = reader.offset
+        place = len(MAGIC)
+        for frame in itertools.chain([reader.opening], reader.further, reader.frames()):
+            written = encode_frame(frame)
+            assert data[place : place + len(written)] == written
+            place += len(written)

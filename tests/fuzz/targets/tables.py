@@ -15,14 +15,16 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from learning.family import MULTICLASS
 from learning.preparation import Clip, Impute, Log, OneHot, Ordinal, Standardise
 from learning.preparing import apply, fit
+from services.row_columns import RowColumns
 from services.table_files import FILE_BYTES_MAX
 from services.tables import Table, TableError, data_digest, read_table, schema_digest
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 
 MODULES: Final = ("services/table_files.py", "services/tables.py", "services/table_cells.py")
-_SPEAKERS: Final = ("learning/preparation.py", "learning/preparing.py")
+_SPEAKERS: Final = ("services/row_columns.py", "learning/preparation.py", "learning/preparing.py")
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 8192
 
@@ -61,6 +63,12 @@ QUESTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"identifier": "id", "label": "y", "steps": {"a": (Ordinal(categories=("1", "2", "x")),)}},
     {"identifier": "id", "label": "y", "steps": {"a": (Log(),), "b": (Clip(low=0.0), Standardise())}},
     {"identifier": "id", "steps": {"gone": _IMPUTED}},
+    {"identifier": "id", "label": "y", "task": "gamma"},
+    {"identifier": "id", "label": "y", "task": "tweedie"},
+    {"identifier": "id", "label": "y", "task": MULTICLASS},
+    {"identifier": "id", "label": "y", "beside": RowColumns(weight="b", offset="b")},
+    {"identifier": "id", "label": "y", "beside": RowColumns(weight="a", exposure="b")},
+    {"identifier": "id", "label": "y", "beside": RowColumns(weight="gone")},
 )
 CELLS: Final = (
     b"", b" ", b" 2 ", b"NA", b"null", b"nan", b"inf", b"-inf", b"1e999", b"0", b"1", b"2", b"-1", b"0.5", b"1e-320",
@@ -107,6 +115,9 @@ def prepared_seeds() -> Iterator[bytes]:
             yield bytes([0, place]) + GOOD.replace(b"2.5", cell)
         for frame in frames():
             yield bytes([1, place]) + parquet(frame, "uncompressed")
+    for place in range(13, len(QUESTIONS)):
+        for label in (b"red", b"-1", b"0", b"0.5", b""):
+            yield bytes([0, place]) + b"id,y,a,b\nu,0.5,1.5,2\nv,1,2.5,3\nw," + label + b",0.5,4\nx,2,0.25,1\n"
     yield b"\x00\x0fid,y,a,b\nu,0,1,1\nv,1,2,2\nw,0,x,3\n"
     yield b"\x00\x0fid,y,a,b\nu,0,1,1\nv,1,2,2\n"
     yield b"\x00\x10id,y,a,b\nu,0,1,-2\nv,1,2,-3\nw,0,3,-4\n"
@@ -266,7 +277,7 @@ def _read(path: Path, arguments: dict[str, Any], content: bytes) -> None:
 
 def _check_text(error: TableError, path: Path, arguments: dict[str, Any], content: bytes) -> None:
     asked = [arguments.get("identifier"), arguments.get("label"), *(arguments.get("columns") or ())]
-    asked += arguments.get("steps", {})
+    asked += [*arguments.get("steps", {}), *arguments.get("beside", RowColumns()).names]
     names = [str(path), *_WORDS, *(name for name in asked if name), *_column_names(content), *_TYPES, *_SYSTEM]
     # A list of twenty columns may have to be told, so the bound follows what the header holds.
     check_text(error.message, modules=(*MODULES, *_SPEAKERS), names=names, chars_max=600 + 20 * 90)
@@ -303,7 +314,8 @@ def _check(table: Table, arguments: dict[str, Any]) -> None:
         assert np.isfinite(table.label).all()
         assert arguments.get("task") != "logistic" or set(table.label) == {0.0, 1.0}
     assert len(data_digest(table)) == len(schema_digest(table, salt=b"s")) == 32
-    _check_survives(table, arguments)
+    if "beside" not in arguments:  # an exposure is not kept as it was
+        _check_survives(table, arguments)
 
 
 def _check_survives(table: Table, arguments: dict[str, Any]) -> None:
@@ -312,12 +324,18 @@ def _check_survives(table: Table, arguments: dict[str, Any]) -> None:
     frame = pl.DataFrame({arguments["identifier"]: pl.Series(table.identifiers, dtype=pl.String)})
     frame = frame.with_columns(
         *(_column(table, place) for place in range(len(table.columns))),
-        *([pl.Series(label, table.label)] if label else []),
+        *([_labels(label, table)] if label else []),
     )
     path = Path(_FOLDER.name) / "again.parquet"
     frame.write_parquet(path)
     again = read_table(path, **{**arguments, "columns": list(table.columns)})
     assert data_digest(again) == data_digest(table)
+
+
+def _labels(name: str, table: Table) -> pl.Series:
+    assert table.label is not None
+    cells = [table.classes[int(place)] for place in table.label] if table.classes else table.label
+    return pl.Series(name, cells)
 
 
 def _column(table: Table, place: int) -> pl.Series:
