@@ -15,10 +15,21 @@ from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend
 from paillier.vector import CipherVector
 from tests.privacy.test_blinding import residue_of
+from tests.privacy.test_canaries import FIELDS as OF_ONE_PROVIDER
+from tests.privacy.test_canaries import ONLY_AFTER_SILENCE
 from tests.services.pair import Pair, Side
 from tests.services.test_several_providers import Town, stage
 
 ITERATIONS = 2
+
+# docs/protocol.md section 5: what only jobs of several providers have. A field that is not here has not been granted.
+FIELDS = {
+    "job.agreed": {"columns"},
+    "align.common": {"places"},
+    "mask.key": {"public"},
+    "step.masked": {"iteration", "row", "largest"},
+    "intercept.part": {"masked"},
+}
 
 
 def run(directory: Path, **changes: Any) -> Pair:
@@ -63,6 +74,15 @@ def kept_blindings(pair: Pair) -> int:
 def _constants(key: Any, message: schemas.LinkTerms) -> list[gmpy2.mpz]:
     numbers = CipherVector.from_bytes(key.public, message.ciphertexts).to_ints()
     return numbers[message.terms :: message.terms + 1]
+
+
+def test_messages_have_the_fields_that_were_granted_and_no_others(job: Pair) -> None:
+    found = {codec.kind_of(message): set(message.__struct_fields__) for side in job.sides for message in side.sent}
+    kinds = found.keys() | {kind for side in job.sides for _, kind, *_ in side.handed}
+    known = set(OF_ONE_PROVIDER) - {"step.products", "parts.seed", "receipt", *ONLY_AFTER_SILENCE}
+    assert kinds == known | FIELDS.keys()
+    assert all((FIELDS | OF_ONE_PROVIDER)[kind] == fields for kind, fields in found.items())
+    assert set(schemas.AlignCommon.__struct_fields__) == FIELDS["align.common"]
 
 
 def test_every_ciphertext_that_is_handed_on_is_blinded_anew(job: Pair) -> None:
