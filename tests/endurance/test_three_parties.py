@@ -1,4 +1,4 @@
-"""Three daemons on a real RabbitMQ, each killed in turn: the others wait, and the model is that of a quiet run."""
+"""Three daemons on a real RabbitMQ, each killed in turn, then the broker: the model is that of a quiet run."""
 
 import contextlib
 import os
@@ -117,7 +117,9 @@ def _broker(directory: Path, names: list[str]) -> Iterator[PrivateBroker]:
 
 
 @pytest.mark.timeout(300)
-def test_each_of_three_daemons_may_be_killed_in_the_middle_and_the_model_is_the_same(tmp_path: Path) -> None:
+def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_same(
+    tmp_path: Path,
+) -> None:
     quiet = _parties(tmp_path / "quiet", {})
     with embedded(list(quiet.values())):
         expected = run_job(list(quiet.values()), JOB).parameters
@@ -138,6 +140,10 @@ def test_each_of_three_daemons_may_be_killed_in_the_middle_and_the_model_is_the_
                 others = [other for other in names if other != role]
                 assert all(daemons.view(other, job)["outcome"] in ("", "done") for other in others)
                 daemons.start(role)
+            until(lambda: _is_at(daemons, BUSINESS, job, 100), "the business is so far", 100.0)
+            assert daemons.view(BUSINESS, job)["status"] == "running"
+            broker.kill()
+            broker.start()
             found = {}
             for role in names:
                 with connect(daemons.parties[role]) as client:
