@@ -441,8 +441,6 @@ def _check_evaluation(contract: JobContract) -> None:
     for part, share in (("validation", contract.validation), ("test", contract.test)):
         if part in contract.evaluate and share == 0.0:
             raise ContractError("evaluate", f"there are no {part} rows to evaluate: give {part} a share")
-    if contract.evaluate and contract.further:
-        raise ContractError("evaluate", "evaluation at the end is for jobs of one provider: leave evaluate out")
 
 
 def _check_folds(contract: JobContract) -> None:

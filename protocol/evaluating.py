@@ -2,25 +2,28 @@
 
 The provider sends its scores of the rows of those parts, rounded as in a scoring job (`score.partial`); the business
 adds its own and computes the figures (docs/protocol.md, section 5: one rounded projection of each row, counted
-against the provider's score quota when the common rows are known).
+against the provider's score quota when the common rows are known). Of several providers the business learns the sum
+alone: each adds masks that cancel between it and every other.
 """
 
 from typing import Final
 
 from messages.streams import chunk_count
 from protocol.effects import BulkReceived, Computed, Consumed
-from protocol.facts import job_arguments
-from protocol.state import BUSINESS, JobState
+from protocol.facts import job_arguments, mask_arguments
+from protocol.state import BUSINESS, JobState, ScoresOf
 from protocol.steps import (
     Outcome,
     change,
     chunk_of,
     compute,
     expect_chunk,
+    peer_of_task,
     progress,
     put,
     send_in_order,
     sender_of,
+    task_name,
     whole,
 )
 
@@ -80,7 +83,9 @@ def _project(state: JobState, count: int) -> Outcome:
                 "chunks": chunks,
                 "first_row": chunk * CHUNK_ROWS,
                 "rows": min(CHUNK_ROWS, rows - chunk * CHUNK_ROWS),
+                "part": PART,
                 "job": job_arguments(state),
+                **({"masks": mask_arguments(state, providers_only=True)} if state.several else {}),
             },
             (state.features.matrix, state.features.history),
             sends_bulk=True,
@@ -102,13 +107,24 @@ def projected(state: JobState, event: Computed) -> Outcome:
     return state, (*sends, *effects)
 
 
+def _of(state: JobState, provider: str) -> ScoresOf:
+    found = (one for one in state.evaluation.scores if one.provider == provider)
+    return next(found, ScoresOf(provider=provider))
+
+
+def _with(state: JobState, scores: ScoresOf) -> JobState:
+    others = tuple(one for one in state.evaluation.scores if one.provider != scores.provider)
+    return change(state, evaluation=change(state.evaluation, scores=(*others, scores)))
+
+
 def received(state: JobState, event: BulkReceived) -> Outcome:
-    """A chunk of the provider's scores: open it."""
-    current, (rows, chunks) = state.evaluation, _chunks(state)
-    expect_chunk(event, sender_of(state, event), "partial_sequence", due=current.received, chunks=chunks)
+    """A chunk of a provider's scores: open it."""
+    peer, (rows, chunks) = sender_of(state, event), _chunks(state)
+    current = _of(state, peer.name)
+    expect_chunk(event, peer, "partial_sequence", due=current.received, chunks=chunks)
     first = event.chunk * CHUNK_ROWS
     task = compute(
-        f"score.open/{state.iteration}/{event.chunk}",
+        task_name(state, "score.open", peer, event.chunk),
         "score.open",
         {
             "part": PART,
@@ -119,15 +135,16 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
             "rows": min(CHUNK_ROWS, rows - first),
         },
         (event.body,),
+        partner=peer.name,
     )
     current = change(current, received=current.received + 1, opening=put(current.opening, event.chunk, event.body))
-    return change(state, evaluation=current), (task,)
+    return _with(state, current), (task,)
 
 
 def opened(state: JobState, event: Computed) -> Outcome:
-    """A chunk of the provider's scores is checked; when all are, add the own scores and compute the figures."""
-    current, chunk = state.evaluation, chunk_of(event.task)
-    _, chunks = _chunks(state)
+    """A chunk of a provider's scores is checked; when all are, add the own scores and compute the figures."""
+    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
+    current, (_, chunks) = _of(state, peer.name), _chunks(state)
     body = current.opening[chunk]
     assert body is not None
     current = change(
@@ -135,17 +152,26 @@ def opened(state: JobState, event: Computed) -> Outcome:
         partials=put(current.partials, chunk, event.blobs[0]),
         opening=put(current.opening, chunk, None),
     )
-    state = change(state, evaluation=current)
-    if not whole(current.partials, chunks):
-        return state, (Consumed(body=body),)
+    state = _with(state, current)
+    consumed, providers = Consumed(body=body, sender=peer.name), [_of(state, one.name) for one in state.peers]
+    if not all(whole(one.partials, chunks) for one in providers):
+        return state, (consumed,)
     features = state.features
     task = compute(
         "evaluate.results",
         "evaluate.results",
-        {"combination": state.combination, "pieces": pieces(state), "job": job_arguments(state)},
-        (state.snapshot, state.align.rows, features.matrix, features.history, features.label, *current.partials),
+        {
+            "combination": state.combination,
+            "pieces": pieces(state),
+            "providers": len(providers),
+            "job": job_arguments(state),
+        },
+        (
+            *(state.snapshot, state.align.rows, features.matrix, features.history, features.label),
+            *(ref for one in providers for ref in one.partials),
+        ),
     )
-    return state, (Consumed(body=body), task, progress(state, "finish"))
+    return state, (consumed, task, progress(state, "finish"))
 
 
 def evaluated(state: JobState, event: Computed) -> Outcome:

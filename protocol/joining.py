@@ -9,7 +9,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import aligning, coding, scoring
+from protocol import aligning, coding, evaluating, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
 from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer
@@ -44,6 +44,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
         "own_columns": state.own_columns,
         "max_iterations": contract.max_iterations,
         "small_sample": contract.small_sample,
+        **evaluating.quota(state),
     }
 
 

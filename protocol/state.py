@@ -239,14 +239,21 @@ class Round(Record, frozen=True, kw_only=True):
     largest: float = 0.0
 
 
-class Evaluation(Record, frozen=True, kw_only=True):
-    """Figures of the model on parts of the rows: the provider's chunks of scores, and what came of them."""
+class ScoresOf(Record, frozen=True, kw_only=True):
+    """A provider's chunks of scores, as far as they have come."""
 
-    made: int = 0
-    queue: SendQueue = SendQueue()
+    provider: str
     received: int = 0
     opening: tuple[BlobRef | None, ...] = ()
     partials: tuple[BlobRef | None, ...] = ()
+
+
+class Evaluation(Record, frozen=True, kw_only=True):
+    """Figures of the model on parts of the rows: own chunks of scores, the providers', and what came of them."""
+
+    made: int = 0
+    queue: SendQueue = SendQueue()
+    scores: tuple[ScoresOf, ...] = ()
     results: tuple[BlobRef, ...] = ()
 
 

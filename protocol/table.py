@@ -150,7 +150,11 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.CROSSING: {**_CROSSING, "control:score.range": frozenset({_P.CROSSING})},
     _P.STEPPING: {
         **_STEPPING,
-        **_row("control:score.range", "control:intercept.part", "control:model.part", phase=_P.STEPPING),
+        **_row(
+            *("control:score.range", "control:intercept.part", "control:model.part"),
+            *("bulk:score.partial", "computed:score.open"),  # of a provider that has all rows of products
+            phase=_P.STEPPING,
+        ),
     },
     _P.CLOSING: {
         **_CLOSING,

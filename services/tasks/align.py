@@ -143,7 +143,7 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     allowed = _release_rules(context, arguments, training, used, weights)
     if "evaluated" in arguments:
         held_out = {"training": len(used), "validation": 0, "test": 0, **sizes}
-        _grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
+        grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
         ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
@@ -195,10 +195,10 @@ def scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, po
         raise TaskRefused(
             "score_quota", f"{rows} identifiers in common, the contract allows {arguments['score_quota']} scores"
         )
-    _grant_scores(context, arguments["model"], rows, policy)
+    grant_scores(context, arguments["model"], rows, policy)
 
 
-def _grant_scores(context: TaskContext, model: str, rows: int, policy: Policy) -> None:
+def grant_scores(context: TaskContext, model: str, rows: int, policy: Policy) -> None:
     """Note, durably and before one of them leaves, that a model's scores of so many rows will. Raises TaskRefused."""
     try:
         Ledger(context.data_directory, context.partner.name).grant_scores(

@@ -17,6 +17,7 @@ from protocol.evaluating import PART
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.snapshot import unpack_snapshot
 from services.tasks.features import matrix_of
+from services.tasks.score import hidden
 from services.tasks.sealing import seal_chunk
 
 Inputs = tuple[bytes, ...]
@@ -48,6 +49,8 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
         units = projections.to_units(_own_scores(arguments, inputs[0], inputs[1], rows), _unit(arguments["job"]))
     except projections.ProjectionError as error:
         raise TaskRefused("score_large", str(error)) from None
+    if "masks" in arguments:
+        units = hidden(context, arguments, units)
     message = schemas.ScorePartial(
         part=PART,
         iteration=arguments["iteration"],
@@ -69,7 +72,9 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     snapshot, aligned = unpack_snapshot(inputs[0]), np.frombuffer(inputs[1], dtype="<i8")
     family, rows = family_of(facts), _rows(pieces)
     targets = targets_of(inputs[4], family).rows(rows)
-    partial = projections.from_units(projections.from_bytes(b"".join(inputs[5:])), _unit(facts))
+    # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
+    told = projections.from_bytes(b"".join(inputs[5:])).reshape(arguments["providers"], len(rows))
+    partial = projections.from_units(told.sum(axis=0, dtype=np.uint64), _unit(facts))
     scores = _own_scores(arguments, inputs[2], inputs[3], rows) + targets.offsets + partial
     parts, at = {}, 0
     for name, _, count in pieces:

@@ -13,7 +13,7 @@ from protocol.policy import read_policy
 from services.compute import TaskContext, TaskRefused, TaskResult
 from services.ledger import Ledger
 from services.snapshot import unpack_snapshot
-from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count, scoring_rules
+from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count, grant_scores, scoring_rules
 from services.tasks.sealing import open_chunk, seal_chunk
 
 PLACE_BYTES = 4
@@ -99,6 +99,8 @@ def adopt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     if scoring:
         scoring_rules(context, arguments, len(rows), policy)
     allowed = 0 if scoring else _release_rules(context, arguments, [identifiers[row] for row in rows], None)
+    if "evaluated" in arguments:
+        grant_scores(context, context.job, len(rows), policy)
     return TaskResult(
         {"count": len(rows), "digest": hashlib.sha256(body).digest(), "iterations_allowed": allowed},
         ((rows.astype("<i8").tobytes(), len(rows)),),

@@ -109,10 +109,10 @@ def _units(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> p
     first, rows = arguments["first_row"], arguments["rows"]
     chosen = np.frombuffer(inputs[1], dtype="<i8")[first : first + rows]
     units = projections.to_units(scores[chosen], model_unit(_version(context, arguments["model"])))
-    return _masked(context, arguments, units) if "masks" in arguments else units
+    return hidden(context, arguments, units) if "masks" in arguments else units
 
 
-def _masked(context: TaskContext, arguments: dict[str, Any], units: projections.Units) -> projections.Units:
+def hidden(context: TaskContext, arguments: dict[str, Any], units: projections.Units) -> projections.Units:
     """Add what hides the own scores among those of several providers: uniform modulo 2^64, and 0 in their sum.
 
     The stream of a pair is bound to the job, the set and the place of the rows: rows that are asked for again in

@@ -14,6 +14,7 @@ from protocol.contract import ContractError, check_contract
 from services.ledger import Ledger
 from services.models.version import target_of
 from tests.protocol.test_contract import contract
+from tests.services import test_several_providers as several
 from tests.services.pair import Pair
 from tests.services.test_job_machines import ROWS, parameters, stage, table
 
@@ -146,3 +147,27 @@ def test_a_provider_without_quota_declines_and_one_with_too_little_ends_the_job_
 def test_contracts_that_name_no_such_parts_are_refused(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(ContractError, match=what):
         check_contract(contract(**fields))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_of_several_providers_the_business_gets_the_sum_and_nobodys_scores(seed: int, tmp_path: Path) -> None:
+    town = several.Town(2, "logistic")
+    pair = several.stage(tmp_path, town, seed, evaluate=("training",), tolerance=0.05)
+    for side in pair.sides:
+        side.settings["policy"]["score_quota"] = 1000
+    pair.run()
+    rows = pl.read_csv(results(pair)[3])
+    places = [town.business.identifiers.index(name) for name in rows["id"]]
+    assert sorted(places) == list(range(several.ROWS))
+    own, *others = several.parameters(pair)
+    parts = [target_of(found).scores(one.values[places]) for found, one in zip(others, town.providers, strict=True)]
+    mine = target_of(own).scores(town.business.values[places])
+    assert np.abs(rows["score"].to_numpy() - mine - sum(parts)).max() <= 0.0011
+    assert json.loads(results(pair)[2])["parts"]["training"]["metrics"]["auc"] == pytest.approx(
+        peer.roc_auc_score(rows["label"], rows["score"])
+    )
+    # What one provider says alone is no score of anybody: uniform modulo 2^64.
+    for ref in (one.partials[0] for one in pair.sides[0].state.evaluation.scores):
+        values = np.frombuffer(pair.sides[0].blobs[ref.sha256], dtype="<u8").astype(float) / 2.0**64
+        assert abs(values.mean() - 0.5) < 0.1
+        assert values.std() > 0.2
