@@ -160,6 +160,20 @@ def test_the_model_is_the_one_that_scikit_learn_finds_on_the_joined_table(
     assert distance(pair, town) < 0.02
 
 
+def test_an_elastic_net_of_several_providers_has_the_zeros_of_scikit_learn(tmp_path: Path) -> None:
+    l1, town = 0.01, Town(3, "logistic")
+    ratio, strength = l1 / (l1 + L2), 1 / ((l1 + L2) * ROWS)
+    oracle = LogisticRegression(l1_ratio=ratio, solver="saga", C=strength, tol=1e-9, max_iter=20_000)
+    oracle.fit(town.joined, town.label)
+    pair = stage(tmp_path, town, l1=l1)
+    pair.run()
+    own = np.array([value for one in parameters(pair) for value in one["coefficients"].values()])
+    best = oracle.coef_[0]
+    assert np.linalg.norm(own - best) < 0.02 * np.linalg.norm(best)
+    assert (own == 0).tolist() == (np.abs(best) < 1e-6).tolist()
+    assert (own == 0).any()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_order_of_events_and_any_secrets_end_at_the_same_bytes(tmp_path: Path, seed: int) -> None:
     found = []
