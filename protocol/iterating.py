@@ -46,11 +46,11 @@ from protocol.steps import (
 
 def start(state: JobState) -> Outcome:
     """Begin iteration 1: all weights are zero."""
-    if state.iterations_max < 1:
+    if state.iterations_max < max(1, len(state.terms_of.penalties)):
         return fail(
             state,
             "release_cap",
-            f"the release caps leave no iteration for {state.rows} aligned rows: use more rows, fewer columns, "
+            f"the release caps leave too few iterations for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
     penalties = len(state.terms_of.penalties)

@@ -5,13 +5,16 @@ from dataclasses import dataclass, fields
 
 from tests.simulation.chained import THREE_PROVIDERS, TWO_PROVIDERS
 from tests.simulation.meshes import CHAIN, MESH
-from tests.simulation.played import LOOKUPS, SCORING, STATISTICS, TRAINING, Story
+from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, TRAINING, VALIDATED, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
 
 JOBS = {
     "training": TRAINING,
     "statistics": STATISTICS,
+    "validated": VALIDATED,
+    "blocks": BLOCKS,
+    "growing": GROWING,
     "scoring": SCORING,
     "lookups": LOOKUPS,
     "mesh": MESH,

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from learning import parts
 from messages.schemas import Name
 from protocol.contract import contract_digest, decode_contract, encode_contract, job_id
 from protocol.grants import GRANTED
@@ -34,6 +35,7 @@ class Story:
         contract: its bytes.
         roles: of the parties' machines, the business first.
         blobs: what the business submits with the contract.
+        facts: what it keeps to itself of it.
         before: puts into a party's data directory what the job needs.
         tables: of the providers, by name; their first tasks read them.
         machines, functions, expiry_of, parties_of: see `DaemonConfig`.
@@ -54,6 +56,7 @@ class Story:
     parties_of: Callable[[bytes], tuple[str, ...]] = parties_of
     grants: Mapping[str, Collection[str]] = field(default_factory=lambda: GRANTED)
     results: int = 2
+    facts: bytes = b""
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -88,6 +91,21 @@ def _statistics() -> Story:
 
 
 STATISTICS: Final = _statistics()
+
+
+def _sampled(nonce: bytes, **fields: object) -> Story:
+    """A training job over some rows or columns in each iteration."""
+    salt = nonce * 4
+    asked = msgspec.structs.replace(decode_contract(contract()), nonce=nonce, **fields)
+    if asked.layout.divides:
+        asked = msgspec.structs.replace(asked, parts_commitment=parts.commitment(parts.own_seed(salt)))
+    found = encode_contract(asked)
+    return replace(TRAINING, job=job_id(found), contract=found, facts=msgspec.msgpack.encode({"salt": salt}))
+
+
+VALIDATED: Final = _sampled(b"folded..", folds=2, penalties=(0.1, 0.01), l2=0.01, max_iterations=3, validation=0.2)
+BLOCKS: Final = _sampled(b"blocks..", solver="block", max_iterations=4)
+GROWING: Final = _sampled(b"growing.", sample_set="growing", batches=2, max_iterations=4, tolerance=0.05)
 
 
 def _keep_model(name: Name, directory: Path) -> None:

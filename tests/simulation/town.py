@@ -257,7 +257,12 @@ class Town:
                 if any(view.job == story.job for view in await daemon.jobs()):
                     return
                 await daemon.submit(
-                    story.job, partner, contract=story.contract, blobs=story.blobs(), role=story.roles[business]
+                    story.job,
+                    partner,
+                    contract=story.contract,
+                    blobs=story.blobs(),
+                    facts=story.facts,
+                    role=story.roles[business],
                 )
             except asyncio.CancelledError:
                 raise
