@@ -3,7 +3,7 @@
 from services.client.business import BusinessClient, Detached, JobEnded, Training
 from services.client.estimator import JointEstimator
 from services.client.rehearsal import rehearsal
-from services.client.results import Iteration, Scores, TrainedModel
+from services.client.results import Iteration, OfClass, Scores, TrainedModel
 
 __all__ = [
     "BusinessClient",
@@ -11,6 +11,7 @@ __all__ = [
     "Iteration",
     "JobEnded",
     "JointEstimator",
+    "OfClass",
     "Scores",
     "TrainedModel",
     "Training",

@@ -101,14 +101,16 @@ class JointEstimator:
         )
         self.feature_names_in_ = np.array(names, dtype=object)
         self.feature_names_out_ = np.array(list(self.model_.coefficients), dtype=object)
-        coefficients = np.array(list(self.model_.coefficients.values()))
-        classes = self.task == "logistic"
-        self.coef_ = coefficients.reshape(1, -1) if classes else coefficients
-        self.intercept_ = np.array([self.model_.intercept]) if classes else self.model_.intercept
+        parts = self.model_.parts
+        coefficients = np.array([list(part.coefficients.values()) for part in parts])
+        intercepts = np.array([part.intercept for part in parts])
+        classified = self.task in ("logistic", "multiclass")
+        self.coef_ = coefficients if classified else coefficients[0]
+        self.intercept_ = intercepts if classified else self.model_.intercept
         self.n_iter_ = self.model_.iterations
         self.converged_ = self.model_.converged
-        if classes:
-            self.classes_ = np.array([0, 1])
+        if classified:
+            self.classes_ = np.array(list(self.model_.classes)) if self.model_.classes else np.array([0, 1])
         self._last: tuple[bytes, Scores] | None = None
         return self
 

@@ -31,15 +31,25 @@ class Iteration(msgspec.Struct, frozen=True, kw_only=True):
     step: float = 0.0
 
 
+class OfClass(msgspec.Struct, frozen=True, kw_only=True):
+    """One class against the rest, in a model of several classes."""
+
+    intercept: float
+    coefficients: dict[str, float]
+
+
 class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     """The business's part of a joint model, and how its training went.
 
     Attributes:
         model: its identifier, which is the training job's, the same at every party.
         task, rows, l2: of the contract; `rows` are the aligned training rows.
-        intercept, coefficients: of the own (prepared) columns on their original scale.
+        intercept, coefficients: of the own (prepared) columns on their original scale; of several classes those of
+            the first.
+        classes: these of every class by its name, for a model of several classes.
         preparation: what is done with raw columns first; None: nothing.
         iterations, converged, stop_reason, history: of the loop.
+        validation: what a cross-validation found, as in `history.json`.
         metrics: of the joint model, where this party knows any.
         seconds: of each stage.
         directory: where `parameters.json` and `history.json` are.
@@ -60,6 +70,8 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     seconds: dict[str, float]
     directory: Path
+    classes: dict[str, OfClass] = {}
+    validation: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         ended = "converged" if self.converged else "not converged"
@@ -68,9 +80,16 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.iterations} iterations, {ended})"
         )
 
+    @property
+    def parts(self) -> tuple[OfClass, ...]:
+        """What there is for each class; one where there are no classes."""
+        return tuple(self.classes.values()) or (OfClass(intercept=self.intercept, coefficients=self.coefficients),)
+
     def table(self) -> pl.DataFrame:
-        """Own columns with their coefficients."""
-        return pl.DataFrame({"column": list(self.coefficients), "coefficient": list(self.coefficients.values())})
+        """Own columns with their coefficients, a column for each class."""
+        of = {name: one.coefficients for name, one in self.classes.items()} or {"coefficient": self.coefficients}
+        found = pl.DataFrame({"column": list(self.coefficients)})
+        return found.hstack([pl.Series(name, list(values.values())) for name, values in of.items()])
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +116,16 @@ def read_model(view: dict[str, Any], data_directory: Path) -> TrainedModel:
     document: dict[str, Any] = msgspec.json.decode((directory / "parameters.json").read_bytes())
     history: dict[str, Any] = msgspec.json.decode((directory / "history.json").read_bytes())
     preparation = document.get("preparation")
+    # The business's part has an intercept.
+    classes = msgspec.convert(document.get("classes", {}), dict[str, OfClass])
+    first = next(iter(classes.values())) if classes else msgspec.convert(document, OfClass)
     return TrainedModel(
         model=view["job"],
         task=document["task"],
         rows=document["rows"],
         l2=document["l2"],
-        intercept=document.get("intercept", 0.0),
-        coefficients=document["coefficients"],
+        intercept=first.intercept,
+        coefficients=first.coefficients,
         preparation=None if preparation is None else msgspec.convert(preparation, FittedPreparation),
         iterations=document["iterations"],
         converged=document["converged"],
@@ -112,6 +134,8 @@ def read_model(view: dict[str, Any], data_directory: Path) -> TrainedModel:
         metrics=_metrics(data_directory, view["job"]),
         seconds=view["seconds"],
         directory=directory,
+        classes=classes,
+        validation=history.get("validation", {}),
     )
 
 

@@ -238,6 +238,20 @@ def test_two_providers_each_prepare_their_own_columns() -> None:
     np.testing.assert_allclose(found.frame["score"].to_numpy(), scores[order], atol=3e-3)
 
 
+def test_a_model_of_several_classes_has_coefficients_of_each(client: BusinessClient) -> None:
+    age = pl.col("age")
+    words = pl.when(age < -0.5).then(pl.lit("young")).when(age < 0.5).then(pl.lit("middle")).otherwise(pl.lit("old"))
+    rows = tables()[0].with_columns(words.alias("y"))
+    job = {key: value for key, value in {**JOB, "max_iterations": 2}.items() if key not in ("l2", "max_iterations")}
+    estimator = JointEstimator(client, task="multiclass", label="y", l2=L2, max_iterations=2, job=job, progress=False)
+    estimator.set_params(preparation=BUSINESS).fit(rows)
+    model = estimator.model_
+    assert list(model.classes) == list(estimator.classes_) == ["middle", "old", "young"]
+    assert estimator.coef_.shape == (3, 3)
+    assert model.classes["old"].coefficients["age"] > 0.3 > -0.3 > model.classes["young"].coefficients["age"]
+    assert model.table().columns == ["column", "middle", "old", "young"]
+
+
 def interrupting(view: dict[str, Any]) -> None:
     """The stop button, pressed when the job has come to the alignment."""
     if view["progress"].get("stage") not in (None, "propose"):
