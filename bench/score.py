@@ -33,14 +33,15 @@ from services.local import (
 from services.party import load_party
 from services.serve import peak_bytes
 
-TRAINING_ROWS: Final = 4_000
+TRAINING_ROWS: Final = 8_000
 LOOKUP_ROWS: Final = 20_000
 MARKS: Final = ("insecure", "small_sample")
 JOB: Final[dict[str, Any]] = {
     "task": "logistic",
     "dataset": "labels",
     "partner": f"{NAMES[PROVIDER]}/features",
-    "max_iterations": 30,
+    "max_iterations": 100,
+    "tolerance": 1e-8,
     "marks": list(MARKS),
 }
 SHORT: Final = {"key_bits": 512, "max_iterations": 2}

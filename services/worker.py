@@ -30,6 +30,9 @@ from services.limits import JOB_CACHES_MAX
 from services.segments import BlobDamaged, Location, read
 
 _PR_SET_PDEATHSIG: Final = 1
+NICENESS: Final = 5
+"""Workers step aside for their daemon, which answers partners and lookups while they compute: it needs a core for a
+millisecond at a time, they need it for minutes."""
 _REASON_MAX: Final = 1_000
 _OUTPUT_BYTES_MAX: Final = EVENT_BYTES_MAX - 8_192
 
@@ -160,6 +163,7 @@ def start(setup: Setup) -> None:
     """Initialise a worker process: bound to the daemon's life first, before anything that takes time."""
     _die_with(setup.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     # One task a process: libraries must not start threads of their own on top.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
