@@ -67,6 +67,11 @@ def test_any_order_of_events_ends_at_the_same_errors_but_for_the_last_digits(
         for one, other in zip(mine["coefficients"], theirs["coefficients"], strict=True):
             assert one["error"] == pytest.approx(other["error"], rel=1e-3)
             assert one["estimate"] == pytest.approx(other["estimate"], abs=1e-3 * one["error"])
+    for side, before in zip(pair.sides, ended.sides, strict=True):
+        blocks = [next(m for m in one.sent if isinstance(m, schemas.CurvatureBlock)) for one in (side, before)]
+        # The same columns in another basis: nothing but the secret has changed.
+        assert not np.allclose(blocks[0].gram, blocks[1].gram, rtol=0.01)
+        assert not np.allclose(blocks[0].gradient, blocks[1].gradient, rtol=0.01)
 
 
 def test_nothing_is_kept_that_is_used_up(ended: Pair) -> None:
