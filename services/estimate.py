@@ -10,6 +10,9 @@ from services.job_file import JobFile
 CIPHERTEXTS_PER_ROW = {"logistic": 40, "poisson": 20, "linear": 12, "gamma": 24, "tweedie": 36}
 """Link terms of a row over a whole job, as measured on the example data sets (docs/performance.md)."""
 
+CIPHERTEXTS_PER_TURN = {"logistic": 10, "poisson": 2, "linear": 1, "gamma": 1, "tweedie": 2}
+"""Link terms of a row in a turn of the inference stage (docs/performance.md)."""
+
 
 class Speed(NamedTuple):
     """Seconds of one core at 2048 bits: a link term encrypted, a row evaluated, an item aligned on both sides."""
@@ -43,11 +46,12 @@ def estimate(
     cipher = job.key_bits // 4
     per_row_own = -(-(columns + 1) // budget.columns_per_ciphertext)
     per_row_partner = -(-max(1, partner_columns) // budget.columns_per_ciphertext)
-    terms = CIPHERTEXTS_PER_ROW[task] * max(1, classes)
+    turns = 2 + columns + partner_columns if job.inference else 0
+    terms = CIPHERTEXTS_PER_ROW[task] * max(1, classes) + turns * CIPHERTEXTS_PER_TURN[task]
     slower = (job.key_bits / 2048) ** 3
     sent = aligned * cipher * (per_row_own + terms) + 48 * (rows + partner_rows)
     received = aligned * cipher * per_row_partner + 48 * (rows + partner_rows)
-    received += job.max_iterations * aligned // budget.rows_per_ciphertext * cipher
+    received += (job.max_iterations + turns) * aligned // budget.rows_per_ciphertext * cipher
     seconds = aligned * terms * (speed.encrypt + speed.evaluate / 4) * slower + speed.align * (rows + partner_rows)
     return {
         "bytes_to_partner": float(sent),

@@ -1,5 +1,6 @@
 """Products of the compiled back end: counted from how it cuts exponents, an idle lane being a product."""
 
+import msgspec
 import pytest
 
 from kernel import library
@@ -36,3 +37,14 @@ def test_an_estimate_is_that_of_the_back_end_that_runs() -> None:
         with library.using(path):
             seconds[path] = estimate(job, 30_000, 13, 30_000, 10)["seconds"]
     assert all(seconds[path] < seconds[None] for path in library.paths())
+
+
+def test_standard_errors_cost_a_turn_for_every_column_of_both() -> None:
+    """docs/performance.md: 241 ciphertexts a row on default_credit, 28 on dvisits."""
+    for task, columns, turns, measured in (("logistic", (13, 10), 25, 241), ("poisson", (3, 9), 14, 28)):
+        job = JobFile(task=task, dataset="labels", partner="provider-a/customers")
+        asked = msgspec.structs.replace(job, inference=True)
+        plain, more = (estimate(one, 30_000, columns[0], 30_000, columns[1]) for one in (job, asked))
+        per_row = (more["bytes_to_partner"] - plain["bytes_to_partner"]) / (30_000 * 512)
+        assert per_row == pytest.approx(measured, rel=0.1)
+        assert per_row % turns == 0
