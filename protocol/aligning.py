@@ -2,7 +2,7 @@
 
 Data flow, the same at both parties: mask own identifiers chunk by chunk; sort; exchange sizes and commitments;
 stream the sorted list; answer each chunk of the partner's list with tokens, in order; open the partner's
-answers; match; compare results. Of several providers each does so with the business, which answers none of them:
+answers; then `matching`. Of several providers each does so with the business, which answers none of them:
 what follows then is in `joining`.
 """
 
@@ -11,9 +11,9 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import coding, dividing, evaluating, inferring, joining, samples, scoring
+from protocol import matching
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
-from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer, Phase
+from protocol.state import JobState, PairAlignment, Peer, Phase
 from protocol.steps import (
     Outcome,
     change,
@@ -60,7 +60,7 @@ def pairs(state: JobState) -> tuple[Peer, ...]:
 
 def _mask(state: JobState, peer: Peer) -> Outcome:
     contract = state.alignment_terms
-    chunks = _own_chunks(state)
+    chunks = own_chunks(state)
     assert state.snapshot is not None
     effects = tuple(
         compute(
@@ -178,7 +178,8 @@ def _opening(state: JobState, align: PairAlignment) -> schemas.AlignPropose | sc
     )
 
 
-def _own_chunks(state: JobState) -> int:
+def own_chunks(state: JobState) -> int:
+    """Chunks of the own list."""
     return chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
 
 
@@ -192,13 +193,13 @@ def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
 def _outstanding_max(state: JobState) -> int:
     """Own chunks that may wait for their answers: see OUTSTANDING_ITEMS."""
     if state.several and not is_business(state):
-        return _own_chunks(state)  # the business answers none of several providers, and so none of them waits
+        return own_chunks(state)  # the business answers none of several providers, and so none of them waits
     return max(LOOKAHEAD, OUTSTANDING_ITEMS // state.alignment_terms.align_chunk_items)
 
 
 def _list_more(state: JobState, name: str, count: int) -> Outcome:
     """Seal up to `count` chunks more, as far as the partner's answers have come."""
-    peer, chunks = state.peer(name), _own_chunks(state)
+    peer, chunks = state.peer(name), own_chunks(state)
     align = peer.align
     assert align.sorted_list is not None
     last = min(chunks, align.lists_made + count, align.echoes_received + _outstanding_max(state))
@@ -220,7 +221,7 @@ def listed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own list is sealed: send it, seal the next."""
     peer = peer_of_task(state, event.task)
     queue, sends = send_in_order(
-        "align.list", peer.align.lists, chunk_of(event.task), _own_chunks(state), event.blobs[0], peer.name
+        "align.list", peer.align.lists, chunk_of(event.task), own_chunks(state), event.blobs[0], peer.name
     )
     state, effects = _stream(aligned(state, peer, change(peer.align, lists=queue)), peer.name, 1)
     return state, (*sends, *effects)
@@ -286,14 +287,14 @@ def echoed(state: JobState, event: Computed) -> Outcome:
         partner_tokens=(*align.partner_tokens, tokens),
     )
     state, more = _echo_next(aligned(state, peer, align), peer.name)
-    state, last = _match_when_ready(state)
+    state, last = matching.match_when_ready(state)
     done = min(len(align.points) * state.alignment_terms.align_chunk_items, align.partner_count)
     return state, (*effects, *more, *last, progress(state, "align", done=done, total=align.partner_count))
 
 
 def echo_received(state: JobState, event: BulkReceived) -> Outcome:
     """The partner's answer to a chunk of the own list."""
-    peer, chunks = sender_of(state, event), _own_chunks(state)
+    peer, chunks = sender_of(state, event), own_chunks(state)
     align = peer.align
     expect_chunk(event, peer, "align_sequence", due=align.echoes_received, chunks=chunks)
     expect(
@@ -329,106 +330,5 @@ def echo_opened(state: JobState, event: Computed) -> Outcome:
     body = peer.align.echoes_opening[chunk]
     assert body is not None
     align = change(peer.align, own_tokens=put(peer.align.own_tokens, chunk, event.blobs[0]))
-    state, effects = _match_when_ready(aligned(state, peer, align))
+    state, effects = matching.match_when_ready(aligned(state, peer, align))
     return state, (Consumed(body=body, sender=peer.name), *effects)
-
-
-def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> Outcome:
-    """The partner's seed of the parts: the common rows cannot be divided before."""
-    state, shown = dividing.seed_received(state, message, sender)
-    state, effects = _match_when_ready(state)
-    return state, (*shown, *effects)
-
-
-def _match_when_ready(state: JobState) -> Outcome:
-    if state.align.matching or not dividing.agreed(state):
-        return state, ()
-    if state.several:
-        return joining.begin_when_ready(state)
-    align = state.peers[0].align
-    if not tokens_whole(state, align):
-        return state, ()
-    assert align.order is not None
-    assert state.snapshot is not None
-    task = compute(
-        "align.match",
-        "align.match",
-        {
-            "own_chunks": len(align.own_tokens),
-            "partner_chunks": align.partner_chunks,
-            "commitment": align.partner_commitment,
-            **_release_arguments(state),
-        },
-        (state.snapshot, align.order, *align.own_tokens, *align.partner_tokens, *align.points),
-    )
-    return change(state, align=change(state.align, matching=True)), (task,)
-
-
-def _release_arguments(state: JobState) -> dict[str, object]:
-    """What this party's own rules for releases need to know: of a training job, or of a scoring job."""
-    if state.role in SCORING_ROLES:
-        return scoring.match_arguments(state)
-    contract = state.terms_of
-    return {
-        "own_columns": state.own_columns,
-        "partner_columns": state.peers[0].columns,
-        "max_iterations": contract.max_iterations,
-        "small_sample": contract.small_sample,
-        **dividing.arguments(state),
-        **inferring.reserved(state),
-        **samples.tariff_arguments(state),
-        **evaluating.quota(state),
-    }
-
-
-def tokens_whole(state: JobState, align: PairAlignment) -> bool:
-    """Whether the tokens of both lists of a pair are there."""
-    return len(align.partner_tokens) == align.partner_chunks and whole(align.own_tokens, _own_chunks(state))
-
-
-def matched(state: JobState, event: Computed) -> Outcome:
-    """The own result: tell the partner, compare when its result is here."""
-    output, peer = output_of(event.output), state.peers[0]
-    state, pair = dividing.divided(state, output), peer.align
-    used = (pair.sorted_list, pair.order, *pair.points, *pair.partner_tokens, *pair.own_tokens)
-    align = Alignment(
-        rows=event.blobs[0],
-        count=output["count"],
-        digest=output["digest"],
-        iterations_allowed=output["iterations_allowed"],
-    )
-    send = Send(
-        message=schemas.AlignResult(count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed)
-    )
-    dropped = tuple(Release(body=ref) for ref in used if ref is not None)
-    state = aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
-    state, effects = _compare(state)
-    return state, (send, *dropped, *effects)
-
-
-def result_received(state: JobState, message: schemas.AlignResult, sender: str) -> Outcome:
-    """The partner's result."""
-    peer = state.peer(sender)
-    expect(peer.align.result is None, "align_repeated", f"{peer.name} sent its result twice")
-    result = (message.count, message.digest, message.iterations_allowed)
-    state = aligned(state, peer, change(peer.align, result=result))
-    return joining.result_received(state, peer.name) if state.several else _compare(state)
-
-
-def _compare(state: JobState) -> Outcome:
-    align, peer = state.align, state.peers[0]
-    if align.count < 0:
-        return state, ()
-    if peer.align.result is None:
-        return state, (progress(state, "align", waits_for=peer.name),)
-    count, digest, allowed = peer.align.result
-    expect(
-        (count, digest) == (align.count, align.digest),
-        "align_differs",
-        f"the intersections differ: {align.count} rows here, {count} at {peer.name}",
-    )
-    if state.role in SCORING_ROLES:
-        return scoring.aligned(change(state, rows=count))
-    iterations = min(state.terms_of.max_iterations, align.iterations_allowed, allowed)
-    rows = sum(state.parts.blocks) or align.count
-    return coding.start(change(state, rows=rows, iterations_max=iterations))

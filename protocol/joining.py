@@ -9,7 +9,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import aligning, coding, evaluating, scoring
+from protocol import aligning, coding, evaluating, matching, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
 from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer
@@ -53,7 +53,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
 
 def begin_when_ready(state: JobState) -> Outcome:
     """All tokens of all pairs are there: join them."""
-    if not is_business(state) or not all(aligning.tokens_whole(state, peer.align) for peer in state.peers):
+    if not is_business(state) or not all(matching.tokens_whole(state, peer.align) for peer in state.peers):
         return state, ()
     assert state.snapshot is not None
     pairs = [
