@@ -31,7 +31,7 @@ def test_no_seed_ends_elsewhere_or_breaks_an_invariant(seed):
 
 
 @pytest.mark.parametrize(
-    ("who", "point", "nth"), [("bank", "receive.after_commit", 40), ("bureau", "task.computed", 90)]
+    ("who", "point", "nth"), [("bank", "receive.after_commit", 40), ("bureau", "task.computed", 60)]
 )
 def test_a_party_that_dies_in_the_stages_after_training_ends_where_it_would_have(who, point, nth):
     verdict = judge(Schedule(seed=1, points=(Strike(who, point, nth),)), job=STATISTICS)
