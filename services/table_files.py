@@ -37,7 +37,7 @@ class TableError(ValueError):
     value_not_finite, value_not_numeric, value_not_categorical, value_inexact, column_constant. The preparation:
     preparation_unfit, category_unseen, categories_many, log_domain, statistic_none, names_repeated. The label:
     label_missing (no such column), label_invalid, label_constant. Weights, exposures, offsets: row_column_missing
-    (no such column), row_column_unfit.
+    (no such column), row_column_unfit, class_weight.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -204,6 +204,8 @@ def data_digest(table: Table, *, salt: bytes = b"") -> bytes:
     arrays = [part for part in (table.values, table.label, table.weight, table.offset) if part is not None]
     # Adding zero makes one spelling of 0.0 and -0.0, which compare equal.
     _feed(digest, [np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes() for array in arrays])
+    if table.classes:
+        _feed(digest, [text.encode() for text in table.classes])
     for texts in table.categories:
         _feed(digest, [text.encode() for text in texts or ()])
     return digest.digest()
