@@ -221,6 +221,12 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return "small_sample" in self.marks
 
     @property
+    def turns_beside(self) -> int:
+        """Iterations of a cross-validation that are no gradients over all rows: fits, checks and revisions."""
+        penalties = len(self.penalties)
+        return 2 * self.folds * penalties + penalties - 1 if penalties else 0
+
+    @property
     def layout(self) -> Layout:
         """What the aligned rows are divided into."""
         return Layout(

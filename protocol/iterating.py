@@ -53,9 +53,7 @@ def start(state: JobState) -> Outcome:
             f"the release caps leave too few iterations for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
-    penalties = len(state.terms_of.penalties)
-    beside = penalties - 1 + 2 * state.terms_of.folds * penalties if penalties else 0
-    state = change(state, loop=solvers.begin(plan_of(state)), turns_beside=beside)
+    state = change(state, loop=solvers.begin(plan_of(state)), turns_beside=state.terms_of.turns_beside)
     return score(state, ())
 
 

@@ -35,6 +35,7 @@ _ONCE: Final = frozenset(
         "job.accept",
         "job.decline",
         "job.agreed",
+        "parts.seed",
         "job.done",
         "align.propose",
         "align.accept",
@@ -328,7 +329,11 @@ def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[
     if contract.inference:
         theirs = max(seen.columns.values(), default=0) or INFERENCE_COLUMNS_MAX
         turns = 2 + contract.business_columns + theirs
-    most = contract.max_iterations + (turns if line.kind not in ("step.products", "step.masked") else 0)
+    most = (
+        contract.max_iterations
+        + contract.turns_beside
+        + (turns if line.kind not in ("step.products", "step.masked") else 0)
+    )
     return (
         (
             line.kind in _EVERY_ITERATION and line.messages > most,

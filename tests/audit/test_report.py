@@ -12,12 +12,13 @@ from learning.release import entries_released
 from messages.envelope import read_header, sign_header
 from services import chain
 from services.audit.export_file import Entry
+from services.audit.replaying import replay
 from services.audit.report_page import page
 from services.audit.reporting import Fact, Line, Report, report
 from services.local import connect, embedded
 from services.party import load_party
 from tests.audit.forging import first, forge, frames_of
-from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded
+from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record
 from tests.audit.test_replay import other_output
 
 Files = dict[tuple[str, str], Path]
@@ -136,3 +137,12 @@ def test_a_file_that_is_no_export_has_a_report_that_says_so(tmp_path: Path) -> N
     assert not found.within
     assert "no export" in found.findings[0]
     assert "no export" in page(found)
+
+
+def test_a_cross_validation_is_within_its_contract(tmp_path: Path) -> None:
+    """Its fits, checks and revisions are iterations that the contract grants beside those over all rows."""
+    job = record(tmp_path, "linear", 90, folds=2, penalties=[0.1, 0.03], max_iterations=3)
+    out = job.export(BUSINESS, AUDITOR, tmp_path / "validated.export")
+    found = report(out)
+    assert found.within, found
+    assert replay(out).same
