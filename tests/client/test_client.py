@@ -258,6 +258,15 @@ def interrupting(view: dict[str, Any]) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that was started in the background ignores interrupts, and what it starts does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_cancels_the_job(client: BusinessClient) -> None:
     training = client.submit(tables()[0], label="y", preparation=BUSINESS, **JOB)
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -268,6 +277,7 @@ def test_an_interrupt_cancels_the_job(client: BusinessClient) -> None:
     assert (ended.value.outcome, ended.value.job) == ("cancelled", training.job)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_may_leave_the_job_to_itself(client: BusinessClient, model: TrainedModel) -> None:
     training = client.submit(tables()[0], label="y", preparation=BUSINESS, **JOB)
     with pytest.raises(Detached) as caught:
