@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import characters, log_links
+from learning.announced import coarse
 from learning.family import LOG_LINKS, VALUE_BITS, Family, LinkError
 from learning.reductions import root_mean_square
 from learning.targets import Targets
@@ -34,7 +35,6 @@ LOGISTIC_BOUND_MAX: Final = 64.0
 LINEAR_SCORE_MAX: Final = 4.0
 ROWS_ABOVE_MIN: Final = 10
 SHARE_ABOVE_MAX: Final = 1000  # one row in a thousand
-GRID: Final = (1.0, 1.189207115002721, 1.4142135623730951, 1.6817928305074292)  # 2^(k/4)
 ROOM_ABOVE: Final = 2.0
 LINK_TOLERANCE: Final = 0.0115
 
@@ -74,17 +74,6 @@ def check_labels(family: Family, labels: Vector) -> None:
         raise LinkError("label_unfit", f"a label is beyond the bound {family.label_bound:g}: declare a larger one")
 
 
-def _grid_up(value: float) -> float:
-    """The smallest 2^(k/4) that is not below `value` > 0."""
-    power = math.frexp(value)[1] - 1
-    for exponent in (power, power + 1):
-        for root in GRID:
-            step = math.ldexp(root, exponent)
-            if step >= value:
-                return step
-    return math.ldexp(1.0, power + 2)
-
-
 def score_range(scores: Vector, family: Family, iteration: int) -> tuple[float, float]:
     """(bound, spread) that the provider announces, rounded up to powers of 2^(1/4).
 
@@ -101,14 +90,14 @@ def score_range(scores: Vector, family: Family, iteration: int) -> tuple[float, 
     if family.value_bits > VALUE_BITS or family.task == "linear":
         # Values have bits to spare, and the rows that would be clipped are those with the largest residuals.
         quantile *= ROOM_ABOVE
-    bound = _grid_up(max(BOUND_MIN, quantile))
+    bound = coarse(max(BOUND_MIN, quantile))
     if logs:
         return min(bound, family.score_bound_max), 0.0
     if family.task == "linear":
         return min(bound, LINEAR_SCORE_MAX), 0.0
     bound = min(bound, LOGISTIC_BOUND_MAX)
     spread = min(root_mean_square(scores), LOGISTIC_BOUND_MAX)
-    return bound, _grid_up(max(spread, bound / 64))
+    return bound, coarse(max(spread, bound / 64))
 
 
 def choose(family: Family, *, bound: float, spread: float, tolerance: float) -> Expansion:

@@ -15,8 +15,6 @@ FRACTION_BITS: Final = 80
 LARGEST: Final = 2.0**160
 """No number that is masked is larger: far from half the period, whatever number of parties is added."""
 
-GRID: Final = (1.0, 1.189207115002721, 1.4142135623730951, 1.6817928305074292)  # 2^(k/4)
-
 
 class MaskedError(ValueError):
     """A number that does not fit the fixed point."""
@@ -47,16 +45,3 @@ def unmasked(rows: Sequence[Sequence[bytes]]) -> tuple[float, ...]:
         centred = total - PERIOD if total >= PERIOD // 2 else total
         sums.append(centred / (1 << FRACTION_BITS))
     return tuple(sums)
-
-
-def coarse(value: float) -> float:
-    """The smallest power of 2^(1/4) that is not below `value`; 0 for 0."""
-    if value <= 0.0:
-        return 0.0
-    power = math.frexp(value)[1] - 1
-    for exponent in (power, power + 1):
-        for root in GRID:
-            step = math.ldexp(root, exponent)
-            if step >= value:
-                return step
-    return math.ldexp(1.0, power + 2)

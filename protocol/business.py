@@ -3,9 +3,9 @@
 import math
 
 from messages import schemas
-from protocol import aligning, dividing, inferring, iterating
-from protocol.contract import INFERENCE_COLUMNS_MAX, contract_digest, decode_contract
-from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Send, Started
+from protocol import dividing, inferring, iterating, opening
+from protocol.contract import INFERENCE_COLUMNS_MAX, decode_contract
+from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
 from protocol.samples import rows_now, sample_arguments, tolerance_arguments
 from protocol.state import JobState, Peer, Phase
@@ -49,12 +49,7 @@ def started(state: JobState, event: Started) -> Outcome:
 def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcome:
     """A provider signed its half: align, when all have."""
     contract, peer = state.terms_of, state.peer(sender)
-    expect(not peer.accepted, "accept_repeated", f"{peer.name} accepted twice")
-    expect(
-        message.contract_digest == contract_digest(state.contract),
-        "contract_differs",
-        f"{peer.name} accepted another contract than the one proposed",
-    )
+    opening.check_accepted(state, peer, message)
     expect(
         1 <= message.columns <= contract.columns_max,
         "columns",
@@ -70,15 +65,7 @@ def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcom
         "columns",
         f"{peer.name} brings {message.columns} columns, standard errors take at most {INFERENCE_COLUMNS_MAX}",
     )
-    state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
-    missing = [one.name for one in state.peers if not one.accepted]
-    if missing:
-        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
-    sends: tuple[AnyEffect, ...] = ()
-    if state.several:
-        sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
-    state, effects = aligning.start(change(state, agreed=True))
-    return state, (*sends, *effects)
+    return opening.align_when_accepted(state, peer, message)
 
 
 def declined(state: JobState, message: schemas.JobDecline, sender: str) -> Outcome:

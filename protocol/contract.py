@@ -6,7 +6,8 @@ header of the job names the contract it belongs to.
 """
 
 import hashlib
-from typing import Annotated, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -262,16 +263,24 @@ def decode_contract(data: bytes) -> JobContract:
 
 def read_contract(data: bytes) -> JobContract:
     """Read a contract of any version, as an audit does. Raises ContractError when it is malformed or not canonical."""
+    return read_canonical(data, JobContract, encode_contract)
+
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def read_canonical(data: bytes, kind: type[C], encode: Callable[[C], bytes]) -> C:
+    """A contract of one kind, of which `encode` gives the only byte form. Raises ContractError."""
     if len(data) > CONTRACT_BYTES_MAX:
         raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
     try:
-        contract = msgspec.msgpack.decode(data, type=JobContract)
+        contract = msgspec.msgpack.decode(data, type=kind)
     except msgspec.MsgspecError as error:
         raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
     except (UnicodeDecodeError, RecursionError):
         # What msgspec passes on as it is: text that is no UTF-8, and too many brackets.
         raise ContractError("contract_malformed", "the contract cannot be read: it is no msgpack") from None
-    if encode_contract(contract) != data:
+    if encode(contract) != data:
         raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
     return contract
 

@@ -1,9 +1,9 @@
 """The provider: has features only, evaluates the link terms on them, holds the other share of the residuals."""
 
 from messages import schemas
-from protocol import aligning, dividing, inferring, iterating
-from protocol.contract import contract_digest, decode_contract, job_id
-from protocol.effects import AnyEffect, BulkReceived, Compute, Computed, Consumed, Finish, Send
+from protocol import aligning, dividing, inferring, iterating, opening
+from protocol.contract import decode_contract, job_id
+from protocol.effects import AnyEffect, BulkReceived, Compute, Computed, Consumed, Send
 from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
 from protocol.samples import rows_now, sample_arguments
 from protocol.state import JobState, Phase
@@ -45,21 +45,8 @@ def admitted(state: JobState, event: Computed) -> Outcome:
     """Policy and data set have spoken: accept or decline."""
     output = output_of(event.output)
     if output["reason_code"]:
-        code, reason = output["reason_code"], output["reason"]
-        send = Send(message=schemas.JobDecline(reason_code=code, reason=reason[:2000]))
-        return (
-            change(state, phase=Phase.DECLINED),
-            (send, Finish(outcome="declined", reason_code=code, reason=output.get("own_reason") or reason)),
-        )
-    accept = Send(
-        message=schemas.JobAccept(
-            contract_digest=contract_digest(state.contract),
-            data_digest=output["data_digest"],
-            schema_digest=output["schema_digest"],
-            rows=output["rows"],
-            columns=output["columns"],
-        )
-    )
+        return opening.decline(state, output)
+    accept = opening.acceptance(state, output)
     state = change(state, snapshot=event.blobs[0], own_rows=output["rows"], own_columns=output["columns"])
     state, seed = dividing.begin_provider(state, output)
     state, effects = aligning.start(state)

@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from messages.schemas import Digest, Name
 from protocol.contract import (
-    CONTRACT_BYTES_MAX,
     LEAKAGE_VERSION,
     LOGIC_VERSIONS,
     PROTOCOL_VERSION,
@@ -23,6 +22,7 @@ from protocol.contract import (
     JobContract,
     Retention,
     decode_contract,
+    read_canonical,
     read_contract,
 )
 
@@ -111,17 +111,7 @@ def encode_scoring(contract: ScoringContract) -> bytes:
 
 def read_scoring(data: bytes) -> ScoringContract:
     """Read a scoring contract of any version. Raises ContractError when it is malformed or not canonical."""
-    if len(data) > CONTRACT_BYTES_MAX:
-        raise ContractError("contract_oversized", f"the contract has {len(data)} bytes, {CONTRACT_BYTES_MAX} at most")
-    try:
-        contract = msgspec.msgpack.decode(data, type=ScoringContract)
-    except msgspec.MsgspecError as error:
-        raise ContractError("contract_malformed", f"the contract cannot be read: {error}") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise ContractError("contract_malformed", "the contract cannot be read: it is no msgpack") from None
-    if encode_scoring(contract) != data:
-        raise ContractError("contract_malformed", "the contract is not in its canonical byte form")
-    return contract
+    return read_canonical(data, ScoringContract, encode_scoring)
 
 
 def decode_scoring(data: bytes) -> ScoringContract:

@@ -1,9 +1,9 @@
 """The beginning of a scoring job: propose, ask the policy, accept, then align (see `scoring` for what follows)."""
 
 from messages import schemas
-from protocol import aligning
-from protocol.contract import contract_digest, job_id
-from protocol.effects import AnyEffect, Computed, Finish, Send, Started
+from protocol import aligning, opening
+from protocol.contract import job_id
+from protocol.effects import Computed, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
 from protocol.steps import Outcome, change, compute, expect, output_of, progress, tell_all, waits_for, with_peer
@@ -28,22 +28,9 @@ def started(state: JobState, event: Started) -> Outcome:
 def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcome:
     """A provider signed its half: align, when all have."""
     peer = state.peer(sender)
-    expect(not peer.accepted, "accept_repeated", f"{peer.name} accepted twice")
-    expect(
-        message.contract_digest == contract_digest(state.contract),
-        "contract_differs",
-        f"{peer.name} accepted another contract than the one proposed",
-    )
+    opening.check_accepted(state, peer, message)
     expect(message.rows >= 1, "rows_none", f"{peer.name} accepted without a row to score")
-    state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
-    missing = [one.name for one in state.peers if not one.accepted]
-    if missing:
-        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
-    sends: tuple[AnyEffect, ...] = ()
-    if state.several:
-        sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
-    state, effects = aligning.start(change(state, agreed=True))
-    return state, (*sends, *effects)
+    return opening.align_when_accepted(state, peer, message)
 
 
 def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
@@ -68,21 +55,8 @@ def admitted(state: JobState, event: Computed) -> Outcome:
     """Policy, model and data set have spoken: accept or decline."""
     output = output_of(event.output)
     if output["reason_code"]:
-        code, reason = output["reason_code"], output["reason"]
-        send = Send(message=schemas.JobDecline(reason_code=code, reason=reason[:2000]))
-        return (
-            change(state, phase=Phase.DECLINED),
-            (send, Finish(outcome="declined", reason_code=code, reason=output.get("own_reason") or reason)),
-        )
-    accept = Send(
-        message=schemas.JobAccept(
-            contract_digest=contract_digest(state.contract),
-            data_digest=output["data_digest"],
-            schema_digest=output["schema_digest"],
-            rows=output["rows"],
-            columns=output["columns"],
-        )
-    )
+        return opening.decline(state, output)
+    accept = opening.acceptance(state, output)
     snapshot, scores = event.blobs
     state = change(
         state,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from learning import classes as several
 from learning import history as histories
 from learning import links, masked
+from learning.announced import coarse
 from learning.family import LOG_LINKS, family_of
 from paillier import packing
 from paillier.backend import Owner
@@ -164,7 +165,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     if "masks" in arguments:
         mask = pairwise.masks(context, arguments["masks"], len(products), "gram-row", iteration)
         try:
-            output = {"masked": masked.masked(products, mask), "largest": masked.coarse(largest)}
+            output = {"masked": masked.masked(products, mask), "largest": coarse(largest)}
         except masked.MaskedError as error:
             raise TaskRefused("products_wrong", f"the row of iteration {iteration}: {error}") from None
     return TaskResult(output, ((histories.encode(history), columns),))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import chain, links, masked
+from learning import announced, chain, links, masked
 from learning.family import Family
 from learning.targets import Targets
 from paillier.budget import bit_budget
@@ -93,7 +93,7 @@ def test_masks_cancel_in_the_sum_and_hide_every_row(rows, seed):
 
 @given(st.floats(1e-12, 1e6))
 def test_a_coarse_number_is_never_smaller_and_at_most_a_fifth_larger(value):
-    assert value <= masked.coarse(value) <= 1.1893 * value
+    assert value <= announced.coarse(value) <= 1.1893 * value
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 2.0**200])

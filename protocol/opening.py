@@ -1,0 +1,54 @@
+"""What the beginnings of all kinds of jobs share: providers accept or decline, and all align when all have accepted."""
+
+from typing import Any
+
+from messages import schemas
+from protocol import aligning
+from protocol.contract import contract_digest
+from protocol.effects import AnyEffect, Finish, Send
+from protocol.state import JobState, Peer, Phase
+from protocol.steps import Outcome, change, expect, progress, tell_all, waits_for, with_peer
+
+
+def check_accepted(state: JobState, peer: Peer, message: schemas.JobAccept) -> None:
+    """A provider accepts once, and the contract that was proposed. Raises RemoteProtocolError."""
+    expect(not peer.accepted, "accept_repeated", f"{peer.name} accepted twice")
+    expect(
+        message.contract_digest == contract_digest(state.contract),
+        "contract_differs",
+        f"{peer.name} accepted another contract than the one proposed",
+    )
+
+
+def align_when_accepted(state: JobState, peer: Peer, message: schemas.JobAccept) -> Outcome:
+    """Note that a provider has accepted; when all have, tell them so and align."""
+    state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
+    missing = [one.name for one in state.peers if not one.accepted]
+    if missing:
+        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
+    sends: tuple[AnyEffect, ...] = ()
+    if state.several:
+        sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
+    state, effects = aligning.start(change(state, agreed=True))
+    return state, (*sends, *effects)
+
+
+def decline(state: JobState, output: dict[str, Any]) -> Outcome:
+    """The provider's own software says no: tell the business the reason that may travel."""
+    code, reason = output["reason_code"], output["reason"]
+    send = Send(message=schemas.JobDecline(reason_code=code, reason=reason[:2000]))
+    finish = Finish(outcome="declined", reason_code=code, reason=output.get("own_reason") or reason)
+    return change(state, phase=Phase.DECLINED), (send, finish)
+
+
+def acceptance(state: JobState, output: dict[str, Any]) -> Send:
+    """The provider's half of the contract."""
+    return Send(
+        message=schemas.JobAccept(
+            contract_digest=contract_digest(state.contract),
+            data_digest=output["data_digest"],
+            schema_digest=output["schema_digest"],
+            rows=output["rows"],
+            columns=output["columns"],
+        )
+    )
