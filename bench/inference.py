@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from bench import simulate
 from bench.simulate import JOBS, Job, load
-from learning import curvature as curvatures
-from learning import curvature_terms, inference, links
-from learning import history as histories
-from learning.family import Family
-from learning.quantise import Quantised
-from learning.reductions import column_sums
-from learning.targets import Targets
+from learning.arithmetic.reductions import column_sums
+from learning.columns.quantise import Quantised
+from learning.inference import curvature as curvatures
+from learning.inference import curvature_terms, standard_errors
+from learning.links import residual_terms
+from learning.links.family import Family
+from learning.links.targets import Targets
+from learning.solvers import history as histories
 from paillier.budget import BitBudget, bit_budget
 
 Vector = NDArray[np.float64]
@@ -33,14 +34,14 @@ class Inferred:
     """Both parties' tables, the business's first; `ciphertexts_per_row` of the stage alone."""
 
     trained: simulate.Outcome
-    estimates: tuple[inference.Estimate, ...]
+    estimates: tuple[standard_errors.Estimate, ...]
     dispersion: float
     ciphertexts_per_row: int
 
     @property
-    def own(self) -> list[inference.Estimate]:
+    def own(self) -> list[standard_errors.Estimate]:
         """Without the intercept."""
-        return [one for one in self.estimates if one.name != inference.INTERCEPT]
+        return [one for one in self.estimates if one.name != standard_errors.INTERCEPT]
 
 
 def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0) -> Inferred:
@@ -76,12 +77,12 @@ def infer(job: Job, business: Vector, provider: Vector, labels: Vector, seed: in
     ]
     curved = [replace(one, unexplained=part) for one, part in zip(curved, parts, strict=True)]
     said = [curvatures.summarise(one, business=k == 0) for k, one in enumerate(curved)]
-    scale = inference.dispersion(job.task, said[0], said[1], rows)
-    estimates: list[inference.Estimate] = []
+    scale = standard_errors.dispersion(job.task, said[0], said[1], rows)
+    estimates: list[standard_errors.Estimate] = []
     for k, (one, history) in enumerate(zip(curved, local, strict=True)):
         block = curvatures.solve(one, said[1 - k], rows, business=k == 0)
         names = [f"{'bp'[k]}{j}" for j in range(len(history.scales) - int(history.intercept))]
-        estimates += inference.table(names, history, block, rows, dispersion=scale)
+        estimates += standard_errors.table(names, history, block, rows, dispersion=scale)
     return Inferred(outcome, tuple(estimates), scale * local[0].label_unit ** 2, cost)
 
 
@@ -89,18 +90,18 @@ def _residuals(
     family: Family, z: list[Vector], labels: Vector, budget: BitBudget, owner: int, along: Vector | None
 ) -> tuple[Integers, int]:
     """What the encrypted computation gives for every row, and the terms that were sent for it."""
-    bound, spread = links.score_range(z[1], family, 2)
+    bound, spread = residual_terms.score_range(z[1], family, 2)
     expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=len(labels), slope=along is None)
     if along is None:
-        constant, coefficients = links.business_terms(expansion, z[0], Targets(labels), budget.f_u)
-        exponents = links.provider_exponents(expansion, z[1])
-        addend = links.provider_addend(expansion, z[1], budget.f_u)
+        constant, coefficients = residual_terms.business_terms(expansion, z[0], Targets(labels), budget.f_u)
+        exponents = residual_terms.provider_exponents(expansion, z[1])
+        addend = residual_terms.provider_addend(expansion, z[1], budget.f_u)
     else:
         mine, theirs = (along, None) if owner == 0 else (None, along)
         constant, coefficients = curvature_terms.business_terms(expansion, z[0], mine, budget.f_u)
         exponents = curvature_terms.provider_exponents(expansion, z[1], theirs)
         addend = curvature_terms.provider_addend(expansion, len(labels), theirs, budget.f_u)
-    residuals = links.combine(constant, coefficients, exponents, addend)
+    residuals = residual_terms.combine(constant, coefficients, exponents, addend)
     assert int(np.abs(residuals).max()) < 1 << budget.residual_bits
     return residuals, coefficients.shape[1]
 

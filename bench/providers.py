@@ -15,12 +15,14 @@ from protocol.contract import JobContract, decode_contract
 from protocol.effects import ControlReceived, Started
 from protocol.grants import granted
 from protocol.machines import contract_of
-from services import chain, jobs, report
 from services.audit.exporting import reading
 from services.cli.locals_ import example_tables, finished_of, train
-from services.journal_schema import events
-from services.local import LocalTables
-from services.party import load_party
+from services.daemon.local import LocalTables
+from services.engine import jobs
+from services.party.configuration import load_party
+from services.results import report
+from services.store import chain
+from services.store.journal_schema import events
 
 JOB: dict[str, Any] = {"task": "logistic", "l2": 1e-4, "max_iterations": 30, "marks": []}
 

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from broker.private import PrivateBroker
-from services.control import ConsoleClient
-from services.local import (
+from services.daemon.control import ConsoleClient
+from services.daemon.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
@@ -30,8 +30,8 @@ from services.local import (
     processes,
     wait_for,
 )
-from services.party import load_party
-from services.serve import peak_bytes
+from services.daemon.serve import peak_bytes
+from services.party.configuration import load_party
 
 TRAINING_ROWS: Final = 8_000
 LOOKUP_ROWS: Final = 20_000

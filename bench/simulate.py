@@ -13,14 +13,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning import history as histories
-from learning import links, loop, metrics, proximal_loop, release
-from learning.family import Family
-from learning.quantise import Quantised, quantise
-from learning.reductions import column_sums
-from learning.targets import Targets, declared_units, start_score
+from learning import release
+from learning.arithmetic.reductions import column_sums
+from learning.columns.quantise import Quantised, quantise
+from learning.evaluation import metrics
+from learning.links import residual_terms
+from learning.links.family import Family
+from learning.links.targets import Targets, declared_units, start_score
+from learning.solvers import history as histories
+from learning.solvers import loop, proximal_loop
 from paillier.budget import bit_budget
-from services import reference
+from services.results import reference
 
 Vector = NDArray[np.float64]
 
@@ -123,14 +126,14 @@ def train(
     for iteration in range(1, allowed + 1):
         local = [histories.take_step(history, combination) for history in local]
         z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
-        bound, spread = links.score_range(z[1], family, iteration)
-        expansion = links.choose(family, bound=bound, spread=spread, tolerance=state.link_tolerance)
-        constant, coefficients = links.business_terms(expansion, z[0], Targets(labels), budget.f_u)
-        residuals = links.combine(
+        bound, spread = residual_terms.score_range(z[1], family, iteration)
+        expansion = residual_terms.choose(family, bound=bound, spread=spread, tolerance=state.link_tolerance)
+        constant, coefficients = residual_terms.business_terms(expansion, z[0], Targets(labels), budget.f_u)
+        residuals = residual_terms.combine(
             constant,
             coefficients,
-            links.provider_exponents(expansion, z[1]),
-            links.provider_addend(expansion, z[1], budget.f_u),
+            residual_terms.provider_exponents(expansion, z[1]),
+            residual_terms.provider_addend(expansion, z[1], budget.f_u),
         )
         ciphertexts += expansion.terms + 1
         terms.append(expansion.terms)

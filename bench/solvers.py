@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.simulate import JOBS, Job, load, optimum
-from learning import history as histories
-from learning import links, loop, parts, solvers
-from learning.family import Family
-from learning.quantise import Quantised, quantise
-from learning.reductions import column_sums
-from learning.targets import Targets, start_score
+from learning import parts
+from learning.arithmetic.reductions import column_sums
+from learning.columns.quantise import Quantised, quantise
+from learning.links import residual_terms
+from learning.links.family import Family
+from learning.links.targets import Targets, start_score
+from learning.solvers import history as histories
+from learning.solvers import loop, loops
 from paillier.budget import bit_budget
-from services.product_count import products_per_row
+from services.results.product_count import products_per_row
 
 Vector = NDArray[np.float64]
 
@@ -82,24 +84,24 @@ class Field:
         """Columns of the business, intercept included, and of the provider."""
         return len(self.sides[0].scales), len(self.sides[1].scales)
 
-    def rows_of(self, turn: solvers.Turn) -> slice:
+    def rows_of(self, turn: loops.Turn) -> slice:
         """The arranged rows of a turn."""
         return slice(sum(self.blocks[: turn.first]), sum(self.blocks[: turn.last]))
 
-    def gradient(self, turn: solvers.Turn) -> tuple[list[float], float, int]:
+    def gradient(self, turn: loops.Turn) -> tuple[list[float], float, int]:
         """Both parties' products added, their largest entry, and the link terms that it took."""
         rows, job = self.rows_of(turn), self.job
         self.iteration += 1
         budget = bit_budget(len(self.labels), 2048, self.family.residual_bound, value_bits=self.family.value_bits)
         z = [histories.scores(one, side.values[rows]) for one, side in zip(self.local, self.sides, strict=True)]
-        bound, spread = links.score_range(z[1], self.family, self.iteration)
-        expansion = links.choose(self.family, bound=bound, spread=spread, tolerance=turn.link_tolerance)
-        constant, coefficients = links.business_terms(expansion, z[0], Targets(self.labels[rows]), budget.f_u)
-        residuals = links.combine(
+        bound, spread = residual_terms.score_range(z[1], self.family, self.iteration)
+        expansion = residual_terms.choose(self.family, bound=bound, spread=spread, tolerance=turn.link_tolerance)
+        constant, coefficients = residual_terms.business_terms(expansion, z[0], Targets(self.labels[rows]), budget.f_u)
+        residuals = residual_terms.combine(
             constant,
             coefficients,
-            links.provider_exponents(expansion, z[1]),
-            links.provider_addend(expansion, z[1], budget.f_u),
+            residual_terms.provider_exponents(expansion, z[1]),
+            residual_terms.provider_addend(expansion, z[1], budget.f_u),
         ).tolist()
         reach = budget.noise_bound(job.release_noise)
         said, first = [], 0
@@ -147,24 +149,24 @@ class Spent:
     step: loop.Step
 
 
-def spend(field: Field, plan: solvers.Plan, iterations: int) -> Iterator[Spent]:
+def spend(field: Field, plan: loops.Plan, iterations: int) -> Iterator[Spent]:
     """Run a job's loop; after every iteration, what it has cost."""
-    rows, data = len(field.labels), solvers.begin(plan)
+    rows, data = len(field.labels), loops.begin(plan)
     ciphertexts = products = 0.0
     for iteration in range(1, iterations + 1):
-        turn = solvers.turn(plan, data)
+        turn = loops.turn(plan, data)
         row, largest, terms = field.gradient(turn)
         share = (field.rows_of(turn).stop - field.rows_of(turn).start) / rows
         ciphertexts += share * (terms + 1)
         products += share * _products(field, turn, terms)
-        data, step = solvers.advance(plan, data, row, largest, last=iteration == iterations)
+        data, step = loops.advance(plan, data, row, largest, last=iteration == iterations)
         field.local = [histories.take_step(one, step.combination) for one in field.local]
         yield Spent(ciphertexts, products, *field.distances(), step)
         if step.stop:
             return
 
 
-def _products(field: Field, turn: solvers.Turn, terms: int) -> float:
+def _products(field: Field, turn: loops.Turn, terms: int) -> float:
     """Products per row of one iteration; a party of whose columns none is drawn has no cross term."""
     business = field.widths[0]
     drawn = [code < business for code in turn.codes] or [True, False]
@@ -180,10 +182,10 @@ def _products(field: Field, turn: solvers.Turn, terms: int) -> float:
     return one.short - nothing.short + LONG * (one.long - nothing.long)
 
 
-def plan_of(field: Field, **settings: Any) -> solvers.Plan:
+def plan_of(field: Field, **settings: Any) -> loops.Plan:
     """The plan of a field's loop."""
     facts = {"tolerance": field.job.tolerance, "rows": field.blocks, "codes": sum(field.widths), "seed": bytes(32)}
-    return solvers.Plan(**{**facts, **settings})
+    return loops.Plan(**{**facts, **settings})
 
 
 def measure(job: Job, tables: tuple[Vector, Vector, Vector], settings: dict[str, Any], seed: int = 0) -> list[Spent]:

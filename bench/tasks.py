@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning.evaluation import deviance
+from learning.evaluation.part_figures import deviance
 from services.cli.locals_ import train
-from services.local import BUSINESS, PROVIDER, LocalResult, LocalTables
-from services.row_columns import RowColumns
+from services.daemon.local import BUSINESS, PROVIDER, LocalResult, LocalTables
+from services.tables.row_columns import RowColumns
 
 Vector = NDArray[np.float64]
 Fit = Callable[[Vector, Vector, Vector | None], tuple[float, Vector]]

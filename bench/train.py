@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.locals_ import DEMO_JOB, DEMO_SEED, example_tables, train
-from services.local import BUSINESS, PROVIDER
-from services.party import cores
+from services.daemon.local import BUSINESS, PROVIDER
+from services.party.configuration import cores
 
 
 def measure_training(rows: str, broker: str) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from bench.simulate import JOBS, Job, load, optimum, run
 from bench.solvers import Field
-from learning import history as histories
-from learning import links, parts, release, solvers, validated
-from learning.reductions import column_sums
-from learning.targets import Targets
+from learning import parts, release
+from learning.arithmetic.reductions import column_sums
+from learning.links import residual_terms
+from learning.links.targets import Targets
+from learning.solvers import history as histories
+from learning.solvers import loops, validated
 from paillier.budget import bit_budget
 
 Vector = NDArray[np.float64]
@@ -62,11 +64,11 @@ def validate(job: Job, field: Field, penalties: tuple[float, ...]) -> Found:
     """Run a cross-validation over the folds that the field's blocks are."""
     rows, folds = len(field.labels), len(field.blocks)
     allowed = turns_allowed(job, field, folds, len(penalties))
-    plan = solvers.Plan(tolerance=job.tolerance, rows=field.blocks, penalties=penalties, iterations=allowed)
-    data, ciphertexts, counted = solvers.begin(plan), 0.0, dict.fromkeys(("path", "revise", "fit", "check"), 0)
+    plan = loops.Plan(tolerance=job.tolerance, rows=field.blocks, penalties=penalties, iterations=allowed)
+    data, ciphertexts, counted = loops.begin(plan), 0.0, dict.fromkeys(("path", "revise", "fit", "check"), 0)
     held: list[Vector | None] = [None, None]
     while True:
-        turn = solvers.turn(plan, data)
+        turn = loops.turn(plan, data)
         counted[turn.act] += 1
         said = []
         if turn.act == "revise":
@@ -81,14 +83,14 @@ def validate(job: Job, field: Field, penalties: tuple[float, ...]) -> Found:
             for k in (0, 1):
                 said.append(_taken(field, k, turn, totals[k], len(used), held, penalties[0]))
         row = [b + p for b, p in zip(said[0][0], said[1][0], strict=True)]
-        data, step = solvers.advance(plan, data, row, max(said[0][1], said[1][1]))
-        if solvers.turn(plan, data).act != "revise" or step.stop:
+        data, step = loops.advance(plan, data, row, max(said[0][1], said[1][1]))
+        if loops.turn(plan, data).act != "revise" or step.stop:
             field.local = [histories.take_step(one, step.combination) for one in field.local]
         if step.stop:
             return Found(msgspec.msgpack.decode(data, type=validated.Validated), ciphertexts, counted)
 
 
-def _totals(field: Field, turn: solvers.Turn) -> tuple[NDArray[np.int64], list[list[int]], int]:
+def _totals(field: Field, turn: loops.Turn) -> tuple[NDArray[np.int64], list[list[int]], int]:
     """The places of a turn's rows, both parties' exact sums with release noise, and the link terms."""
     folds = len(field.blocks)
     edges = np.cumsum([0, *field.blocks])
@@ -96,12 +98,12 @@ def _totals(field: Field, turn: solvers.Turn) -> tuple[NDArray[np.int64], list[l
     budget = bit_budget(len(field.labels), 2048, field.family.residual_bound, value_bits=field.family.value_bits)
     field.iteration += 1
     z = [histories.scores(one, side.values[used]) for one, side in zip(field.local, field.sides, strict=True)]
-    bound, spread = links.score_range(z[1], field.family, field.iteration)
-    expansion = links.choose(field.family, bound=bound, spread=spread, tolerance=turn.link_tolerance)
-    constant, coefficients = links.business_terms(expansion, z[0], Targets(field.labels[used]), budget.f_u)
-    values = links.provider_exponents(expansion, z[1])
-    addend = links.provider_addend(expansion, z[1], budget.f_u)
-    residuals = links.combine(constant, coefficients, values, addend).tolist()
+    bound, spread = residual_terms.score_range(z[1], field.family, field.iteration)
+    expansion = residual_terms.choose(field.family, bound=bound, spread=spread, tolerance=turn.link_tolerance)
+    constant, coefficients = residual_terms.business_terms(expansion, z[0], Targets(field.labels[used]), budget.f_u)
+    values = residual_terms.provider_exponents(expansion, z[1])
+    addend = residual_terms.provider_addend(expansion, z[1], budget.f_u)
+    residuals = residual_terms.combine(constant, coefficients, values, addend).tolist()
     reach = budget.noise_bound(field.job.release_noise)
     totals = [
         [
@@ -116,7 +118,7 @@ def _totals(field: Field, turn: solvers.Turn) -> tuple[NDArray[np.int64], list[l
 def _taken(
     field: Field,
     k: int,
-    turn: solvers.Turn,
+    turn: loops.Turn,
     total: list[int],
     rows: int,
     held: list[Vector | None],

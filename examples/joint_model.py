@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from learning.metrics import auc
+from learning.evaluation.metrics import auc
 from services.client import BusinessClient, rehearsal
 
 HERE = Path(__file__).parent / "default_credit"

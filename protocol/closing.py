@@ -2,7 +2,7 @@
 
 import msgspec
 
-from learning import masked
+from learning.arithmetic import masked
 from messages import schemas
 from protocol import evaluating, handing_over, inferring
 from protocol.contract import JobContract

@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from learning.blocks import Draw
-from learning.family import VALUE_BITS, VALUE_BITS_MAX, Family, LinkError, check_family, family_of
+from learning.links.family import VALUE_BITS, VALUE_BITS_MAX, Family, LinkError, check_family, family_of
 from learning.parts import SEED_BYTES, Layout
-from learning.solvers import SampleSet, Solver
+from learning.solvers.blocks import Draw
+from learning.solvers.loops import SampleSet, Solver
 from messages.schemas import Digest, Name, NonNegative
 
 PROTOCOL_VERSION: Final = 1

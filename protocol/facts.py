@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from learning.codes import FeatureCodeSet
+from learning.columns.codes import FeatureCodeSet
 from messages.streams import chunk_count, rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
 from protocol.state import JobState, Peer

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from learning import loop, masked, solvers
+from learning.arithmetic import masked
+from learning.solvers import loop, loops
 from messages import schemas
 from protocol import closing, inferring
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
@@ -53,7 +54,7 @@ def start(state: JobState) -> Outcome:
             f"the release caps leave too few iterations for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
-    state = change(state, loop=solvers.begin(plan_of(state)), turns_beside=state.terms_of.turns_beside)
+    state = change(state, loop=loops.begin(plan_of(state)), turns_beside=state.terms_of.turns_beside)
     return score(state, ())
 
 
@@ -343,7 +344,7 @@ def _advance(state: JobState) -> Outcome:
     largest = max(size for _, size in entries)
     last = state.iteration >= state.iterations_max
     try:
-        after, step = solvers.advance(plan_of(state), state.loop, row, largest, last=last)
+        after, step = loops.advance(plan_of(state), state.loop, row, largest, last=last)
     except loop.LoopError as error:
         who = waits_for(list(state.partners))
         raise RemoteProtocolError("products_wrong", f"step.products of {who}: {error}") from None
@@ -368,7 +369,7 @@ def _advance(state: JobState) -> Outcome:
     )
     if step.stop:
         if state.terms_of.penalties:
-            state = change(state, validation=msgspec.msgpack.encode(solvers.validation_of(plan_of(state), after)))
+            state = change(state, validation=msgspec.msgpack.encode(loops.validation_of(plan_of(state), after)))
         if inferring.wanted(state):
             return inferring.start(state, step.combination, step.reason)
         held = () if state.held is None else (Release(body=state.held),)

@@ -1,16 +1,16 @@
 """What an iteration is over: its rows and the feature codes that it updates, from the loop that all parties share."""
 
-from learning import blocks, solvers, validated
+from learning.solvers import blocks, loops, validated
 from protocol.contract import contract_digest
 from protocol.facts import all_columns, budget_of, codes_of, partner_columns
 from protocol.state import JobState, Peer, Sample
 from protocol.steps import change
 
 
-def plan_of(state: JobState) -> solvers.Plan:
+def plan_of(state: JobState) -> loops.Plan:
     """What the job's loop follows from. A random draw is seeded with the contract's digest."""
     contract = state.terms_of
-    return solvers.Plan(
+    return loops.Plan(
         solver=contract.solver,
         sample_set=contract.sample_set,
         tolerance=contract.tolerance,
@@ -27,9 +27,9 @@ def plan_of(state: JobState) -> solvers.Plan:
     )
 
 
-def turn_of(state: JobState) -> solvers.Turn:
+def turn_of(state: JobState) -> loops.Turn:
     """What the iteration that begins is over."""
-    return solvers.turn(plan_of(state), state.loop)
+    return loops.turn(plan_of(state), state.loop)
 
 
 def sample_of(state: JobState) -> Sample:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, introduce, make_party
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, introduce, make_party
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 PARTNER: Final = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}

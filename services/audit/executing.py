@@ -23,21 +23,21 @@ from messages.identity import PublicIdentity
 from messages.seal import OVERHEAD_BYTES
 from protocol.effects import BlobRef, Computed, ComputeFailed, ControlReceived, Started
 from protocol.scoring_contract import read_any
-from services import retention
 from services.audit.export_file import ExportReader, Opening
-from services.audit.exporting import AuditError, record_of
 from services.audit.replaying import Arrival, Replay, Task, replay
-from services.blobs import BlobStore
-from services.data_directory import BLOBS, SECRETS
-from services.envelopes import Envelopes, Unreadable
-from services.journal_schema import events
+from services.engine.envelopes import Envelopes, Unreadable
+from services.engine.records import AuditError, record_of
+from services.engine.worker import Setup, TaskCall, TaskReply, Worker
 from services.models.store import link_versions
-from services.party import Party
-from services.segments import BlobDamaged, BlobMissing, Location, read
-from services.snapshot import Snapshot, unpack_snapshot
-from services.tables import Table, data_digest
+from services.party.configuration import Party
+from services.store import retention
+from services.store.blobs import BlobStore
+from services.store.data_directory import BLOBS, SECRETS
+from services.store.journal_schema import events
+from services.store.segments import BlobDamaged, BlobMissing, Location, read
+from services.tables.snapshot import Snapshot, unpack_snapshot
+from services.tables.table import Table, data_digest
 from services.tasks.sealing import PLAIN
-from services.worker import Setup, TaskCall, TaskReply, Worker
 
 NOT_REPEATED: Final = frozenset({"worker_died", "task_failed"})
 """Failures of a machine, not of a rule: they are not expected to come again."""

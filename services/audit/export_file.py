@@ -18,7 +18,7 @@ from messages.codec import CodecError, pack, unpack
 from messages.envelope import HEADER_BYTES_MAX
 from messages.identity import Identity, PublicIdentity
 from messages.schemas import Digest, Name
-from services.limits import PARTNERS_PER_JOB_MAX
+from services.store.limits import PARTNERS_PER_JOB_MAX
 
 MAGIC: Final = b"warren export 1\n"
 FRAME_BYTES_MAX: Final = 2**18

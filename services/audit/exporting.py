@@ -12,19 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from messages.identity import PublicIdentity
-from protocol.effects import ControlReceived, Started
-from protocol.machines import contract_of
-from services import __version__, chain, jobs, retention
+from services import __version__
 from services.audit.export_file import AUDITOR, Audience, Ending, Entry, ExportWriter, FurtherPartner, Opening
-from services.data_directory import JOURNAL
-from services.jobs import JobRecord, Status
-from services.journal_schema import SCHEMA_VERSION, events, meta, purged
-from services.party import ConfigError, Party
-from services.transactions import other_schema
-
-
-class AuditError(Exception):
-    """What cannot be exported, replayed or purged, and why: a sentence for the operator."""
+from services.engine.jobs import JobRecord, Status
+from services.engine.records import AuditError, contract_of_job, record_of
+from services.party.configuration import ConfigError, Party
+from services.store import chain
+from services.store.data_directory import JOURNAL
+from services.store.journal_schema import SCHEMA_VERSION, events, meta, purged
+from services.store.transactions import other_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +54,6 @@ def reading(party: Party) -> Iterator[Connection]:
         raise AuditError(f"the journal of {party.file.name} cannot be read: {type(error).__name__}") from None
     finally:
         engine.dispose()
-
-
-def record_of(connection: Connection, job: str) -> JobRecord:
-    """The row of a job. Raises AuditError."""
-    record = jobs.load(connection, job)
-    if record is None:
-        raise AuditError(f"there is no job {job}; `warren jobs` lists them")
-    return record
 
 
 def export(connection: Connection, party: Party, job: str, audience: Audience, out: Path) -> Exported:
@@ -109,17 +97,6 @@ def _peer(party: Party, name: str) -> PublicIdentity:
             "`warren peer add FILE`"
         )
     return found
-
-
-def contract_of_job(connection: Connection, job: str) -> tuple[bytes, float]:
-    """(contract, time of the purge or 0) of a job."""
-    found = retention.contract_of(connection, job)
-    if found is not None:
-        return found
-    # A job of a version that did not note contracts: its first event has it.
-    first = connection.scalar(select(events.c.event).where(events.c.job == job).order_by(events.c.position).limit(1))
-    event = jobs.decode_event(first) if first else None
-    return (contract_of(event) if isinstance(event, Started | ControlReceived) else b""), 0.0
 
 
 def _entries(connection: Connection, job: str, audience: Audience) -> Iterator[Entry]:

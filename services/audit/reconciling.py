@@ -9,10 +9,10 @@ from pathlib import Path
 
 from messages.envelope import Header, header_signed_by
 from messages.identity import PublicIdentity
-from services import chain
 from services.audit.export_file import Entry, ExportError, Opening
 from services.audit.parties import Parties
 from services.audit.verifying import FINDINGS_MAX, Finding, Verification, messages_of, verify
+from services.store import chain
 
 
 @dataclass(slots=True)

@@ -32,7 +32,6 @@ from protocol.effects import (
     UnexpectedEventError,
 )
 from protocol.machines import LogicUnknown, role_of
-from services import chain, jobs
 from services.audit.export_file import (
     AUDITOR,
     UNREADABLE,
@@ -44,8 +43,10 @@ from services.audit.export_file import (
     Seal,
 )
 from services.audit.said import UNDIGESTED, Differs, Said, header_of
-from services.limits import TASKS_PER_JOB_MAX
-from services.roles import Role
+from services.engine import jobs
+from services.engine.roles import Role
+from services.store import chain
+from services.store.limits import TASKS_PER_JOB_MAX
 
 _OF_KIND: Final[dict[str, tuple[type, ...]]] = {
     chain.RECEIVED: (ControlReceived, BulkReceived),

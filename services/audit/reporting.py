@@ -20,13 +20,14 @@ from protocol.contract import INFERENCE_COLUMNS_MAX, JobContract
 from protocol.effects import BulkReceived, Computed, ControlReceived
 from protocol.grants import GRANTED
 from protocol.scoring_contract import AnyContract, ScoringContract
-from services import chain, jobs
 from services.audit.export_file import AUDITOR, UNREADABLE, Entry, ExportError, ExportReader, Opening
 from services.audit.parties import Parties
 from services.audit.replaying import Arrival, Task, replay
 from services.audit.verifying import verify
-from services.jobs import SentBody
-from services.limits import BULK_BODY_BYTES_MAX
+from services.engine import jobs
+from services.engine.jobs import SentBody
+from services.store import chain
+from services.store.limits import BULK_BODY_BYTES_MAX
 from services.tasks.sealing import PLAIN
 
 _ONCE: Final = frozenset(

@@ -11,7 +11,7 @@ from messages import codec, schemas
 from messages.envelope import Header, read_header
 from protocol.effects import Send, SendBulk
 from services.audit.export_file import UNREADABLE, Entry, printable
-from services.jobs import SentBody
+from services.engine.jobs import SentBody
 
 UNDIGESTED: Final = "the digest of some control messages was not recorded: only their kinds were compared"
 

@@ -13,7 +13,6 @@ from protocol.contract import ContractError, contract_digest
 from protocol.grants import GRANTED
 from protocol.scoring_contract import AnyContract, read_any
 from protocol.state import BUSINESS, PROVIDER, SIDES
-from services import chain
 from services.audit.export_file import (
     AUDITOR,
     AnyFrame,
@@ -27,6 +26,7 @@ from services.audit.export_file import (
     signature_holds,
 )
 from services.audit.parties import ROLES, Parties, keys_in, parties_of_file
+from services.store import chain
 
 FINDINGS_MAX: Final = 200
 _MESSAGES: Final = (chain.RECEIVED, chain.SENT)

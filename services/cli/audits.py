@@ -12,16 +12,17 @@ from rich.table import Table
 
 from services.audit.executing import Execution, execute
 from services.audit.exporting import export, reading
-from services.audit.purging import Purged, purge_stopped
+from services.audit.purging import purge_stopped
 from services.audit.reconciling import Reconciliation, reconcile
 from services.audit.replaying import Replay, replay
 from services.audit.report_page import page
 from services.audit.reporting import Report, report
 from services.audit.verifying import Verification, verify
 from services.cli.failures import BAD_INPUT, DONE, FAILED, complain, exits
-from services.control import ConsoleClient, ConsoleUnreachable
-from services.party import load_party
-from services.plain_text import plain
+from services.daemon.control import ConsoleClient, ConsoleUnreachable
+from services.engine.purging import Purged
+from services.party.configuration import load_party
+from services.party.plain_text import plain
 
 app = typer.Typer(help="What can be proved of a job: export, verify, replay, report.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True)

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from broker import topology
 from messages.keys import AddressError, check_name
-from services.party import LOCAL_HOSTS, ConfigError
-from services.plain_text import plain
+from services.party.configuration import LOCAL_HOSTS, ConfigError
+from services.party.plain_text import plain
 
 app = typer.Typer(help="Topology of the broker.", no_args_is_help=True)
 out = Console(highlight=False)

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView, ago, told
-from services.control import ConsoleClient
-from services.job_file import load_job
-from services.local import wait_for
-from services.logs import LogBook, configure
-from services.party import load_party
-from services.party_process import run_party
-from services.plain_text import plain
+from services.daemon.control import ConsoleClient
+from services.daemon.job_file import load_job
+from services.daemon.local import wait_for
+from services.daemon.party_process import run_party
+from services.party.configuration import load_party
+from services.party.logs import LogBook, configure
+from services.party.plain_text import plain
 
 out = Console(highlight=False)
 

@@ -15,19 +15,19 @@ from kernel.library import KernelError
 from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.audit.export_file import ExportError
-from services.audit.exporting import AuditError
-from services.control import ConsoleError, ConsoleUnreachable
-from services.data_directory import DirectoryLocked
-from services.journal import JournalError
-from services.journal_lock import JournalTaken
-from services.journal_mark import JournalRestored
-from services.local import LocalError
+from services.daemon.control import ConsoleError, ConsoleUnreachable
+from services.daemon.local import LocalError
+from services.engine.records import AuditError
 from services.models.formats import FormatUnavailable
 from services.models.store import ModelRetired, ModelUnknown
 from services.models.version import ModelDamaged, ModelPartial, SeveralClasses
-from services.party import ConfigError
-from services.plain_text import plain
-from services.tables import TableError
+from services.party.configuration import ConfigError
+from services.party.plain_text import plain
+from services.store.data_directory import DirectoryLocked
+from services.store.journal import JournalError
+from services.store.journal_lock import JournalTaken
+from services.store.journal_mark import JournalRestored
+from services.tables.table import TableError
 
 DONE: Final = 0
 FAILED: Final = 1

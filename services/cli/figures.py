@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from learning.family import TASKS
-from services import evaluation_files, inference_files
+from learning.links.family import TASKS
 from services.cli.failures import DONE
-from services.party import ConfigError
+from services.party.configuration import ConfigError
+from services.results import evaluation_files, inference_files
 
 out = Console(highlight=False)
 

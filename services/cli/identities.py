@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from messages.identity import Identity, PublicIdentity
-from services.party import ConfigError, read_identity, read_peers, read_public, write_private
-from services.plain_text import plain
+from services.party.configuration import ConfigError, read_identity, read_peers, read_public, write_private
+from services.party.plain_text import plain
 
 identity = typer.Typer(help="This party's own keys.", no_args_is_help=True)
 peer = typer.Typer(help="The partners this party knows.", no_args_is_help=True)

@@ -15,15 +15,14 @@ import typer
 from rich.console import Console
 
 from broker.private import PrivateBroker
-from learning.family import MULTICLASS, TASKS
-from learning.loop import DEFAULT_TOLERANCE
+from learning.links.family import MULTICLASS, TASKS
+from learning.solvers.loop import DEFAULT_TOLERANCE
 from paillier import backend as backends
 from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
-from services import __version__, class_report, report, summary
-from services.back_ends import back_ends
+from services import __version__
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
-from services.local import (
+from services.daemon.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
@@ -35,9 +34,11 @@ from services.local import (
     processes,
     run_job,
 )
-from services.party import ConfigError
-from services.plain_text import plain
-from services.row_columns import RowColumns
+from services.party.back_ends import back_ends
+from services.party.configuration import ConfigError
+from services.party.plain_text import plain
+from services.results import class_report, report, summary
+from services.tables.row_columns import RowColumns
 
 out = Console(highlight=False)
 

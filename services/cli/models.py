@@ -15,8 +15,8 @@ from services.models.export import part_of
 from services.models.formats import to_onnx, to_pmml
 from services.models.store import Kept, ModelStore
 from services.models.version import ModelVersion, whole_of
-from services.party import load_party
-from services.plain_text import plain
+from services.party.configuration import load_party
+from services.party.plain_text import plain
 
 app = typer.Typer(help="Models of this party: list, show, export, retire.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True)

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView
-from services.control import ConsoleClient
-from services.local import wait_for
-from services.party import ConfigError, load_party
-from services.plain_text import plain
+from services.daemon.control import ConsoleClient
+from services.daemon.local import wait_for
+from services.party.configuration import ConfigError, load_party
+from services.party.plain_text import plain
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from services.plain_text import plain
+from services.party.plain_text import plain
 
 LINE_PERIOD_S = 5.0
 STAGES = {

@@ -7,13 +7,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from learning.preparation import Step
+from learning.columns.preparation import Step
 from services.cli.progress import ProgressView
 from services.client.frames import polars_frame, written
 from services.client.results import Scores, TrainedModel, read_model, read_scores
-from services.control import ConsoleClient
-from services.local import wait_for
-from services.party import load_party
+from services.daemon.control import ConsoleClient
+from services.daemon.local import wait_for
+from services.party.configuration import load_party
 
 Interrupt = Literal["cancel", "detach"]
 Watch = Callable[[dict[str, Any]], None]

@@ -12,8 +12,8 @@ import structlog
 
 from services.client.business import BusinessClient, Preparations
 from services.client.frames import polars_frame
-from services.local import BUSINESS, LocalTables, connect, embedded, introduce, make_party
-from services.party import load_party, write_private
+from services.daemon.local import BUSINESS, LocalTables, connect, embedded, introduce, make_party
+from services.party.configuration import load_party, write_private
 
 NOWHERE: Final = "amqp://localhost/warren"
 """Of parties that never reach a broker."""

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from learning.preparation import FittedPreparation
+from learning.columns.preparation import FittedPreparation
 from services.models.store import ModelStore, ModelUnknown
 from services.models.version import ModelDamaged
 

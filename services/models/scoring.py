@@ -7,15 +7,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import projections
-from learning.preparing import PreparationRefused, SourceTable, apply
+from learning.columns.preparing import PreparationRefused, SourceTable, apply
+from learning.links import projections
 from protocol.scoring_contract import ScoringContract
 from services.models.store import ModelStore, ModelUnknown
 from services.models.version import ModelVersion
-from services.snapshot import pack_identifiers
-from services.table_cells import categories_of, numbers_of
-from services.table_files import TableError, TableFile, open_table
-from services.tables import Table, choose_columns, identifiers_of
+from services.tables.cells import categories_of, numbers_of
+from services.tables.files import TableError, TableFile, open_table
+from services.tables.snapshot import pack_identifiers
+from services.tables.table import Table, choose_columns, identifiers_of
 
 Vector = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from messages.keys import NAME
-from services.data_directory import sync_directory
 from services.models.version import ModelDamaged, ModelVersion, decode_version, encode_version
+from services.store.data_directory import sync_directory
 
 MODELS: Final = "models"
 KEPT_WITHIN_S: Final = 2.0

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from learning.history import TargetParameters
-from learning.preparation import FittedPreparation
+from learning.columns.preparation import FittedPreparation
+from learning.solvers.history import TargetParameters
 from messages.schemas import Digest, Name
 from protocol.contract import JobContract, contract_digest, read_contract
 

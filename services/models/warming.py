@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from learning.warm import Start
+from learning.solvers.warm import Start
 from protocol.contract import JobContract
 from protocol.state import BUSINESS
 from services.models.store import ModelRetired, ModelStore, ModelUnknown

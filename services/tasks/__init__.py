@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from services.compute import ComputeFunction
 from services.tasks import admit, align, curving, evaluating, features, joining, linking, results, score, train
+from services.tasks.compute import ComputeFunction
 
 FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "admit": admit.admit,

@@ -11,10 +11,10 @@ from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contr
 from protocol.policy import Decision, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
-from services.compute import TaskContext, TaskResult
 from services.models.warming import WarmStartRefused, start_of
-from services.snapshot import pack_snapshot
-from services.tables import Table, TableError, data_digest, read_table, schema_digest
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
+from services.tasks.compute import TaskContext, TaskResult
 
 
 def _decline(decision: Decision, own_reason: str = "") -> TaskResult:

@@ -12,9 +12,9 @@ from learning import parts, release
 from messages import schemas
 from protocol.policy import Policy, read_policy
 from protocol.state import SCORING_PROVIDER
-from services.compute import TaskContext, TaskRefused, TaskResult
-from services.ledger import DAY_S, Ledger, ScoresSpent
-from services.snapshot import unpack_snapshot
+from services.store.ledger import DAY_S, Ledger, ScoresSpent
+from services.tables.snapshot import unpack_snapshot
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
 Inputs = tuple[bytes, ...]

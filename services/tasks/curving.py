@@ -8,17 +8,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import curvature as curvatures
-from learning import curvature_terms, inference, links
-from learning import history as histories
-from learning.curvature import Curvature, Summary
-from learning.family import family_of
-from learning.history import HistoryError, LocalHistory
-from learning.targets import Targets, targets_of
+from learning.inference import curvature as curvatures
+from learning.inference import curvature_terms, standard_errors
+from learning.inference.curvature import Curvature, Summary
+from learning.links import residual_terms
+from learning.links.family import family_of
+from learning.links.targets import Targets, targets_of
+from learning.solvers import history as histories
+from learning.solvers.history import HistoryError, LocalHistory
 from messages import schemas
 from protocol.inferring import SLOPE
-from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import keyring
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.features import matrix_of
 
 Inputs = tuple[bytes, ...]
@@ -60,9 +61,9 @@ def _along(arguments: dict[str, Any], blobs: Inputs) -> Vector | None:
 
 def _expansion(
     arguments: dict[str, Any], terms: int, bound: float, stretch: float, spread: float = 0.0
-) -> links.Expansion:
+) -> residual_terms.Expansion:
     family = family_of(arguments["job"])
-    return links.Expansion(
+    return residual_terms.Expansion(
         family=family,
         terms=curvature_terms.expansion_terms(family, terms, arguments["curvature"]),
         bound=bound,
@@ -117,7 +118,7 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         blobs.append((found.astype("<f8").tobytes(), len(found)))
     output: dict[str, Any] = {}
     if facts["role"] == "provider":
-        bound, spread = links.score_range(scores, family_of(facts), arguments["iteration"])
+        bound, spread = residual_terms.score_range(scores, family_of(facts), arguments["iteration"])
         output = {"bound": bound, "spread": spread}
     return TaskResult(output, tuple(blobs))
 
@@ -174,8 +175,8 @@ def table(arguments: dict[str, Any], columns: Sequence[str], history: LocalHisto
     except HistoryError as error:
         raise TaskRefused("block_wrong", f"curvature.block of the partner: {error}") from None
     own = curvatures.summarise(found, business=business)
-    scale = inference.dispersion(facts["task"], own, other, facts["rows"])
-    estimates = inference.table(columns, history, block, facts["rows"], dispersion=scale)
+    scale = standard_errors.dispersion(facts["task"], own, other, facts["rows"])
+    estimates = standard_errors.table(columns, history, block, facts["rows"], dispersion=scale)
     return {
         "task": facts["task"],
         "role": facts["role"],

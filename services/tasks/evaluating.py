@@ -8,14 +8,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning import evaluation, projections
-from learning import history as histories
-from learning.family import family_of
-from learning.targets import targets_of
+from learning.evaluation import part_figures
+from learning.links import projections
+from learning.links.family import family_of
+from learning.links.targets import targets_of
+from learning.solvers import history as histories
 from messages import schemas
 from protocol.evaluating import PART
-from services.compute import TaskContext, TaskRefused, TaskResult
-from services.snapshot import unpack_snapshot
+from services.tables.snapshot import unpack_snapshot
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.features import matrix_of
 from services.tasks.score import hidden
 from services.tasks.sealing import seal_chunk
@@ -79,18 +80,18 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     parts, at = {}, 0
     for name, _, count in pieces:
         parts[name], at = np.arange(at, at + count), at + count
-    found = evaluation.by_part(facts["task"], targets.label, scores, parts, targets.weight, power=family.power)
+    found = part_figures.by_part(facts["task"], targets.label, scores, parts, targets.weight, power=family.power)
     frame = pl.DataFrame(
         {
             "id": pl.Series([snapshot.identifiers[row] for row in aligned[rows]], dtype=pl.String),
             "part": pl.Series([name for name, _, count in pieces for _ in range(count)], dtype=pl.String),
             "label": targets.label,
             "score": scores,
-            "prediction": evaluation.mean_response(facts["task"], scores),
+            "prediction": part_figures.mean_response(facts["task"], scores),
             **({} if targets.weight is None else {"weight": targets.weight}),
         }
     )
     text = io.BytesIO()
     frame.sort("part", "id").write_csv(text)
-    figures = msgspec.json.format(msgspec.json.encode({"parts": evaluation.as_builtins(found)}), indent=2) + b"\n"
+    figures = msgspec.json.format(msgspec.json.encode({"parts": part_figures.as_builtins(found)}), indent=2) + b"\n"
     return TaskResult({}, ((figures, len(rows)), (text.getvalue(), len(rows))))

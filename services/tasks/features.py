@@ -9,20 +9,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import classes as several
-from learning import history as histories
-from learning import quantise as quantising
 from learning import release
-from learning.classes import one_against_rest
-from learning.family import Family, LinkError, family_of
-from learning.targets import Targets, check_start, start_score, told
+from learning.columns import quantise as quantising
+from learning.links.family import Family, LinkError, family_of
+from learning.links.targets import Targets, check_start, start_score, told
+from learning.solvers import classes as several
+from learning.solvers import history as histories
+from learning.solvers.classes import one_against_rest
 from messages import schemas
 from paillier import keys, packing, proof
 from paillier.backend import Guest, Owner
 from paillier.vector import CiphertextError, CipherVector
-from services.compute import TaskContext, TaskRefused, TaskResult
-from services.snapshot import unpack_snapshot
+from services.tables.snapshot import unpack_snapshot
 from services.tasks import keyring, pairwise
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.preparing import prepare
 from services.tasks.sealing import open_chunk, seal_chunk
 

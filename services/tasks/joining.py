@@ -10,10 +10,10 @@ from alignment import sets
 from learning import release
 from messages import schemas
 from protocol.policy import read_policy
-from services.compute import TaskContext, TaskRefused, TaskResult
-from services.ledger import Ledger
-from services.snapshot import unpack_snapshot
+from services.store.ledger import Ledger
+from services.tables.snapshot import unpack_snapshot
 from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count, grant_scores, scoring_rules
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
 PLACE_BYTES = 4

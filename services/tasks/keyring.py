@@ -3,12 +3,12 @@
 import hashlib
 from typing import Any
 
-from learning.family import family_of
+from learning.links.family import family_of
 from paillier import backend as backends
 from paillier import keys
 from paillier.budget import BitBudget, bit_budget
 from paillier.randomness import Randomness, RandomStream
-from services.compute import TaskContext
+from services.tasks.compute import TaskContext
 
 Facts = dict[str, Any]
 

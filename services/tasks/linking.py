@@ -6,18 +6,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import chain, links, loop
-from learning.classes import one_against_rest
-from learning.family import LinkError, family_of
-from learning.reductions import column_sums
-from learning.targets import Targets, targets_of
+from learning.arithmetic.reductions import column_sums
+from learning.links import chain, residual_terms
+from learning.links.family import LinkError, family_of
+from learning.links.targets import Targets, targets_of
+from learning.solvers import loop
+from learning.solvers.classes import one_against_rest
 from messages import schemas
 from paillier import chained, packing
 from paillier.backend import Guest
 from paillier.budget import BitBudget
 from paillier.vector import CipherVector
-from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import curving, keyring
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.features import check_rows, checked_vector, matrix_of, open_vector
 from services.tasks.sealing import open_chunk, open_with_plain, seal_chunk
 from services.tasks.train import places
@@ -26,8 +27,8 @@ Inputs = tuple[bytes, ...]
 Vector = NDArray[np.float64]
 
 
-def _expansion(facts: dict[str, Any], arguments: dict[str, Any]) -> links.Expansion:
-    return links.Expansion(
+def _expansion(facts: dict[str, Any], arguments: dict[str, Any]) -> residual_terms.Expansion:
+    return residual_terms.Expansion(
         family=family_of(facts),
         terms=arguments["terms"],
         bound=arguments["bound"],
@@ -42,7 +43,7 @@ def plan(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     facts = arguments["job"]
     if "curvature" in arguments:
         return TaskResult(curving.plan(arguments), ())
-    expansion = links.choose(
+    expansion = residual_terms.choose(
         family_of(facts),
         bound=arguments["bound"],
         spread=arguments["spread"],
@@ -75,7 +76,7 @@ def encrypt_terms(context: TaskContext, arguments: dict[str, Any], inputs: Input
             if curving.bends(arguments):
                 constant, terms = curving.business_terms(arguments, scores, targets, inputs[2:], budget.f_u)
             else:
-                constant, terms = links.business_terms(expansion, scores, targets, budget.f_u)
+                constant, terms = residual_terms.business_terms(expansion, scores, targets, budget.f_u)
             plain = np.concatenate([terms.reshape(len(scores), -1), constant[:, None]], axis=1).ravel().tolist()
     except LinkError as error:
         raise TaskRefused(error.code, str(error)) from None
@@ -108,7 +109,7 @@ def _residual_count(arguments: dict[str, Any]) -> int:
     return int(arguments["rows"]) * len(arguments.get("classes", (0,)))
 
 
-def _chain_plain(expansion: links.Expansion, scores: Vector, targets: Targets, budget: BitBudget) -> list[int]:
+def _chain_plain(expansion: residual_terms.Expansion, scores: Vector, targets: Targets, budget: BitBudget) -> list[int]:
     """Row by row: the terms, then the constant, for a chain of several providers."""
     constant, terms = chain.business_terms(expansion, scores, targets, budget.f_u, budget.providers)
     return [value for row, last in zip(terms.tolist(), constant, strict=True) for value in (*row, last)]
@@ -230,13 +231,13 @@ def _summed(
     return guest.add_plain(residuals, addend.tolist()) if addend.any() else residuals
 
 
-def _checked_expansion(arguments: dict[str, Any], message: schemas.LinkTerms) -> links.Expansion:
+def _checked_expansion(arguments: dict[str, Any], message: schemas.LinkTerms) -> residual_terms.Expansion:
     """The expansion that the terms are of. Raises TaskRefused for terms that do not suit the model."""
-    expansion = links.Expansion(
+    expansion = residual_terms.Expansion(
         family=family_of(arguments["job"]), terms=message.terms, bound=message.bound, stretch=message.stretch
     )
     try:
-        links.check_terms(expansion)
+        residual_terms.check_terms(expansion)
     except LinkError as error:
         where = f"link.terms chunk {arguments['chunk']} of iteration {arguments['iteration']} from {arguments['from']}"
         raise TaskRefused(error.code, f"{where}: {error}") from None
@@ -249,7 +250,9 @@ def _own_terms(
     """The only provider's (exponents, addend) for a chunk. Raises TaskRefused for terms that do not suit the model."""
     if not curving.bends(arguments):
         expansion = _checked_expansion(arguments, message)
-        return links.provider_exponents(expansion, scores), links.provider_addend(expansion, scores, f_u)
+        return residual_terms.provider_exponents(expansion, scores), residual_terms.provider_addend(
+            expansion, scores, f_u
+        )
     try:
         return curving.provider_terms(arguments, message, scores, along, f_u)
     except LinkError as error:

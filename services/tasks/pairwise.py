@@ -10,10 +10,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from learning import masked
+from learning.arithmetic import masked
 from paillier.randomness import Randomness, RandomStream
-from services.compute import TaskContext, TaskRefused
 from services.tasks import keyring
+from services.tasks.compute import TaskContext, TaskRefused
 
 
 def _private(context: TaskContext) -> X25519PrivateKey:

@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import quantise as quantising
-from learning.preparation import FittedPreparation
-from learning.preparing import PreparationRefused, apply, fit
-from services.compute import TaskRefused
-from services.snapshot import Snapshot
+from learning.columns import quantise as quantising
+from learning.columns.preparation import FittedPreparation
+from learning.columns.preparing import PreparationRefused, apply, fit
+from services.tables.snapshot import Snapshot
+from services.tasks.compute import TaskRefused
 
 _ROWS_NAMED_MAX = 5
 

@@ -5,14 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
-from learning import classes as several
-from learning import history as histories
-from learning import masked, release
-from learning.history import LocalHistory
-from services.compute import TaskContext, TaskRefused, TaskResult
-from services.ledger import Ledger
-from services.snapshot import Snapshot, unpack_snapshot
+from learning import release
+from learning.arithmetic import masked
+from learning.solvers import classes as several
+from learning.solvers import history as histories
+from learning.solvers.history import LocalHistory
+from services.store.ledger import Ledger
+from services.tables.snapshot import Snapshot, unpack_snapshot
 from services.tasks import curving, pairwise
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.preparing import decode_fitted, prepared_names
 
 PARTS_BYTES_MAX: Final = 32_768

@@ -11,20 +11,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alignment import identifiers
-from learning import projections
-from learning.evaluation import mean_response
+from learning.evaluation.part_figures import mean_response
+from learning.links import projections
 from messages import schemas
 from protocol.contract import ContractError
 from protocol.policy import Decision, decide_scoring, read_policy
 from protocol.scoring_contract import ScoringContract, decode_scoring
-from services.compute import TaskContext, TaskRefused, TaskResult
 from services.models.scoring import model_for, model_unit, read_and_score
 from services.models.store import ModelRetired, ModelStore, ModelUnknown
 from services.models.version import ModelDamaged, ModelVersion
-from services.snapshot import unpack_snapshot
-from services.tables import TableError, data_digest, schema_digest
+from services.tables.snapshot import unpack_snapshot
+from services.tables.table import TableError, data_digest, schema_digest
 from services.tasks import keyring, pairwise
 from services.tasks.admit import strangers_of
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
 Inputs = tuple[bytes, ...]

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from messages import codec, seal
 from messages.envelope import PROTOCOL_VERSION
 from messages.schemas import Message
-from services.compute import TaskContext, TaskRefused
+from services.tasks.compute import TaskContext, TaskRefused
 
 M = TypeVar("M", bound=Message)
 

@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learning import classes as several
-from learning import history as histories
-from learning import links, masked
-from learning.announced import coarse
-from learning.family import LOG_LINKS, family_of
+from learning.arithmetic import masked
+from learning.arithmetic.announced import coarse
+from learning.links import residual_terms
+from learning.links.family import LOG_LINKS, family_of
+from learning.solvers import classes as several
+from learning.solvers import history as histories
 from paillier import packing
 from paillier.backend import Owner
 from paillier.budget import BitBudget, BudgetError
 from paillier.vector import CipherVector
-from services.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks import keyring, pairwise
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.features import checked_vector, matrix_of
 
 Inputs = tuple[bytes, ...]
@@ -43,7 +44,7 @@ def score(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     if arguments["role"] == "provider":
         family = family_of(facts)
         used = scores[places(arguments["rows"][0], arguments["rows"][1], facts)] if "rows" in arguments else scores
-        bound, spread = links.score_range(used, family, arguments["iteration"] + ("warm_start" in facts))
+        bound, spread = residual_terms.score_range(used, family, arguments["iteration"] + ("warm_start" in facts))
         if family.task in LOG_LINKS:
             # The bounds of a chain add up, and so do the bits that exponentials of that size take.
             bound = min(bound, family.score_bound_max / facts["providers"])
@@ -62,7 +63,10 @@ def _score_classes(arguments: dict[str, Any], matrix: NDArray[np.int16], history
     output: dict[str, Any] = {}
     if arguments["role"] == "provider":
         family = family_of(facts)
-        ranges = [links.score_range(scores[:, place], family, arguments["iteration"]) for place in arguments["classes"]]
+        ranges = [
+            residual_terms.score_range(scores[:, place], family, arguments["iteration"])
+            for place in arguments["classes"]
+        ]
         output = {"bound": max(bound for bound, _ in ranges), "spread": max(spread for _, spread in ranges)}
     return TaskResult(
         output, ((several.encode(local), facts["own_columns"]), (scores.astype("<f8").tobytes(), len(scores)))

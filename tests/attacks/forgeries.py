@@ -14,7 +14,7 @@ from messages.envelope import Header, assemble, read_header, sign_header
 from messages.identity import Identity, PublicIdentity
 from messages.keys import routing_key
 from messages.seal import seal, seal_info
-from services.limits import ENVELOPE_BYTES_MAX
+from services.store.limits import ENVELOPE_BYTES_MAX
 from tests.attacks.stage import Message
 
 RECEIPT: Final = "receipt"

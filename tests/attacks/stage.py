@@ -12,17 +12,10 @@ import aio_pika
 import psutil
 
 from broker.topology import EXCHANGE
-from services.console_verbs import read_results
-from services.control import ConsoleClient
-from services.local import (
-    BUSINESS,
-    NAMES,
-    PROVIDER,
-    connect,
-    processes,
-    wait_for,
-)
-from services.party import Party, load_party
+from services.daemon.console_verbs import read_results
+from services.daemon.control import ConsoleClient
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, processes, wait_for
+from services.party.configuration import Party, load_party
 from tests.parties import NOWHERE, example_tables, make_parties, until
 from tests.rabbitmq import running_broker
 

@@ -10,7 +10,7 @@ import pytest
 
 from messages.keys import parse_routing_key
 from messages.schemas import BULK, UNSEQUENCED
-from services.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from tests.attacks.forgeries import (
     ATTACKS,
     NO_TRACE,

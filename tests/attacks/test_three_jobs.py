@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from services.local import NAMES, PROVIDER, embedded
+from services.daemon.local import NAMES, PROVIDER, embedded
 from tests.attacks.stage import Stage, two_processes
 from tests.parties import until
 from tests.rabbitmq import fresh_parties

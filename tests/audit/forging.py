@@ -7,8 +7,8 @@ import msgspec
 
 from messages.envelope import read_header, sign_header
 from messages.identity import Identity
-from services import chain
 from services.audit.export_file import AnyFrame, Ending, Entry, ExportReader, ExportWriter, Opening
+from services.store import chain
 
 Change = Callable[[list[Entry]], list[Entry]]
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from services.audit.export_file import AUDITOR, PARTNER, Audience
 from services.audit.exporting import export, reading
-from services.local import (
+from services.daemon.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
@@ -22,7 +22,7 @@ from services.local import (
     run_job,
     wait_for,
 )
-from services.party import Party, load_party
+from services.party.configuration import Party, load_party
 from tests.parties import make_parties
 
 MARKS = ("small_sample", "insecure")

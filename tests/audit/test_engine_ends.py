@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.state import Phase
-from services import chain
 from services.audit.export_file import AUDITOR
 from services.audit.exporting import export, reading
 from services.audit.replaying import Replay, replay
 from services.audit.verifying import verify
-from services.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.store import chain
 from tests.services import gates, house
 from tests.services.bureau import Bureau
 

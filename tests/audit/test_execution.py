@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from services import chain
 from services.audit.executing import Execution, execute
 from services.audit.export_file import Entry
-from services.audit.exporting import AuditError, reading
+from services.audit.exporting import reading
+from services.engine.records import AuditError
+from services.store import chain
 from tests.audit.forging import forge, frames_of
 from tests.audit.recorded import AUDITOR, BUSINESS, PROVIDER, Recorded, record
 from tests.audit.test_replay import other_output, other_range

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from learning import history as histories
+from learning.solvers import history as histories
 from services.audit.export_file import FRAME_BYTES_MAX, MAGIC, Entry, ExportError, ExportReader, encode_frame
-from services.audit.exporting import AuditError, export, reading
-from services.journal_schema import blobs, events
-from services.local import connect, embedded
-from services.party import load_party
-from services.segments import Location, read
+from services.audit.exporting import export, reading
+from services.daemon.local import connect, embedded
+from services.engine.records import AuditError
+from services.party.configuration import load_party
+from services.store.journal_schema import blobs, events
+from services.store.segments import Location, read
 from tests.audit.forging import frames_of
 from tests.audit.recorded import AUDITOR, BUSINESS, COLUMNS, PARTNER, PROVIDER, Recorded
 from tests.privacy.search import doubles, find

@@ -16,7 +16,7 @@ from services.audit.replaying import replay
 from services.audit.report_page import page
 from services.audit.reporting import report
 from services.audit.verifying import verify
-from services.local import NAMES
+from services.daemon.local import NAMES
 from tests.audit.forging import forge, frames_of, write
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER
 from tests.replay.record import AUDIENCES, golden

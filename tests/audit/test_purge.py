@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from services.audit.exporting import AuditError, reading
+from services.audit.exporting import reading
 from services.audit.purging import purge_stopped
 from services.audit.reconciling import reconcile
 from services.audit.verifying import verify
-from services.control import ConsoleError
-from services.journal_schema import events
-from services.local import BUSINESS, PROVIDER, connect, embedded, wait_for
+from services.daemon.control import ConsoleError
+from services.daemon.local import BUSINESS, PROVIDER, connect, embedded, wait_for
+from services.engine.records import AuditError
 from services.models.store import ModelStore
-from services.party import load_party
+from services.party.configuration import load_party
+from services.store.journal_schema import events
 from tests.audit.recorded import AUDITOR, MARKS, PARTNER, Recorded, job_of, write_tables
 from tests.audit.test_exports import stored
 from tests.parties import make_parties

@@ -1,6 +1,6 @@
 """What the partner has not confirmed yet outlives a purge."""
 
-from services.audit.exporting import AuditError
+from services.engine.records import AuditError
 from tests.services import house, toy
 
 JOB = "job-1"

@@ -10,10 +10,11 @@ import pytest
 
 from messages.envelope import read_header
 from protocol.effects import BulkReceived, Computed, ControlReceived
-from services import chain, jobs
 from services.audit.export_file import Entry
 from services.audit.replaying import replay
 from services.audit.verifying import verify
+from services.engine import jobs
+from services.store import chain
 from tests.audit.forging import first, forge, frames_of, write
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded
 

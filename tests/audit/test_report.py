@@ -10,13 +10,13 @@ import pytest
 
 from learning.release import entries_released
 from messages.envelope import read_header, sign_header
-from services import chain
 from services.audit.export_file import Entry
 from services.audit.replaying import replay
 from services.audit.report_page import page
 from services.audit.reporting import Fact, Line, Report, report
-from services.local import connect, embedded
-from services.party import load_party
+from services.daemon.local import connect, embedded
+from services.party.configuration import load_party
+from services.store import chain
 from tests.audit.forging import first, forge, frames_of
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record
 from tests.audit.test_replay import other_output

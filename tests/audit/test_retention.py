@@ -9,9 +9,9 @@ from protocol.policy import Policy, decide
 from services.audit.exporting import reading
 from services.audit.reconciling import reconcile
 from services.audit.replaying import replay
-from services.journal_schema import blobs
-from services.local import connect, embedded
-from services.party import load_party
+from services.daemon.local import connect, embedded
+from services.party.configuration import load_party
+from services.store.journal_schema import blobs
 from tests.audit.recorded import AUDITOR, BUSINESS, PROVIDER, Recorded, record
 from tests.protocol.test_contract import contract
 

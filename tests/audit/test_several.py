@@ -10,7 +10,6 @@ from messages.envelope import read_header
 from messages.identity import Identity
 from protocol.grants import GRANTED
 from protocol.state import BUSINESS, PROVIDER
-from services import chain
 from services.audit.executing import execute
 from services.audit.export_file import AUDITOR, PARTNER, Entry, ExportReader, ExportWriter, FurtherPartner
 from services.audit.exporting import export, reading
@@ -19,7 +18,8 @@ from services.audit.reconciling import reconcile
 from services.audit.replaying import replay
 from services.audit.reporting import report
 from services.audit.verifying import verify
-from services.party import load_party
+from services.party.configuration import load_party
+from services.store import chain
 from tests.audit import forging
 from tests.audit.recorded import record_three
 

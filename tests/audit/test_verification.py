@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from messages.envelope import read_header, sign_header
 from messages.identity import Identity
-from services import chain
 from services.audit.export_file import Entry, encode_frame
 from services.audit.reconciling import reconcile
 from services.audit.verifying import Finding, verify
+from services.store import chain
 from tests.audit.forging import first, forge, frames_of, without, write
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from sqlalchemy import func, select
 
 from bench.journal import figures_of, show
-from services.journal_schema import events
-from services.local import BUSINESS, PROVIDER, LocalResult
+from services.daemon.local import BUSINESS, PROVIDER, LocalResult
+from services.store.journal_schema import events
 from tests.services.bureau import Bureau
 
 COST = {

@@ -9,7 +9,7 @@ from pamqp import commands
 
 from broker.amqp import AmqpOptions, AmqpTransport
 from messages.envelope import EnvelopeError
-from services.envelopes import Envelopes
+from services.engine.envelopes import Envelopes
 from tests.broker.collector import Collector
 from tests.broker.stories import control, in_time, running
 from tests.fuzz.identities import ME, identity, peers

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from broker.private import PROGRAMS
-from services.local import NAMES
+from services.daemon.local import NAMES
 from tests.chaos.disk import Disks
 from tests.chaos.rounds import Results, Storm, plan
 from tests.chaos.tables import closing_line, coverage_table, recovery_table

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from tests.chaos.disk import Disks
 from tests.chaos.stages import release
 from tests.endurance.town import Town

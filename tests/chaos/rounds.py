@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.private import PrivateBrokerError
-from services import chain
-from services.control import ConsoleError
-from services.local import NAMES, read_results
+from services.daemon.control import ConsoleError
+from services.daemon.local import NAMES, read_results
+from services.store import chain
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault, Scene
 from tests.chaos.scoring import quiet_and_stormy

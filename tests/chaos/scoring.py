@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from services.local import BUSINESS, NAMES, wait_for
+from services.daemon.local import BUSINESS, NAMES, wait_for
 from tests.chaos.stages import release
 from tests.endurance.town import Town
 from tests.parties import within

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from protocol.state import JobState, Phase
-from services.local import NAMES
+from services.daemon.local import NAMES
 from tests.endurance.town import Town
 from tests.parties import POLL_S
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.local import NAMES, PROVIDER
+from services.daemon.local import NAMES, PROVIDER
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.rounds import DIFFERENT, IDENTICAL, Cell, Incident, Results, Storm, plan

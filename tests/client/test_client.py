@@ -19,12 +19,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from learning.preparation import Impute, OneHot
+from learning.columns.preparation import Impute, OneHot
 from services.client import BusinessClient, Detached, JobEnded, JointEstimator, TrainedModel, rehearsal
-from services.control import ConsoleError, ConsoleUnreachable
+from services.daemon.control import ConsoleError, ConsoleUnreachable
 from services.models.export import part_of
 from services.models.store import ModelStore
-from services.party import ConfigError
+from services.party.configuration import ConfigError
 
 HOUSE = Path(__file__).parents[2]
 ROWS, COMMON = 120, 100

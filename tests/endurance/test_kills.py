@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
 from tests.endurance.town import JOB, Town, nothing_left, place_parties
 from tests.parties import PARTNER, until, within
 

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from services.limits import BULK_WINDOW_BYTES
-from services.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.store.limits import BULK_WINDOW_BYTES
 from tests.endurance.test_kills import undisturbed
 from tests.endurance.town import Town
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from broker.private import PrivateBroker
-from services.local import (
+from services.daemon.local import (
     BUSINESS,
     LocalTables,
     connect,
@@ -24,7 +24,7 @@ from services.local import (
     serve,
     wait_for,
 )
-from services.party import load_party
+from services.party.configuration import load_party
 from tests.parties import EXAMPLES, until
 
 ROWS = 120

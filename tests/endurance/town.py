@@ -15,17 +15,9 @@ import psutil
 
 from broker.private import PROGRAMS, PrivateBroker
 from protocol.state import JobState, Phase, decode_state
-from services.control import ConsoleClient
-from services.local import (
-    BUSINESS,
-    NAMES,
-    PROVIDER,
-    connect,
-    read_results,
-    serve,
-    wait_for,
-)
-from services.party import Party, load_party
+from services.daemon.control import ConsoleClient
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, read_results, serve, wait_for
+from services.party.configuration import Party, load_party
 from tests.endurance.uplink import Uplink
 from tests.parties import NOWHERE, PARTNER, example_tables, make_parties, until
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import announced, chain, links, masked
-from learning.family import Family
-from learning.targets import Targets
+from learning.arithmetic import announced, masked
+from learning.links import chain, residual_terms
+from learning.links.family import Family
+from learning.links.targets import Targets
 from paillier.budget import bit_budget
 
 ROWS = 60
@@ -27,7 +28,7 @@ def handed_on(family, own, scores, labels, tolerance=0.005):
     budget = bit_budget(ROWS, 2048, family.residual_bound, providers=providers, value_bits=family.value_bits)
     bounds = [max(0.25, float(np.abs(one).max())) for one in scores]
     spread = sum(float(one.std()) for one in scores)
-    expansion = links.choose(family, bound=sum(bounds), spread=spread, tolerance=tolerance)
+    expansion = residual_terms.choose(family, bound=sum(bounds), spread=spread, tolerance=tolerance)
     constant, terms = chain.business_terms(expansion, own, Targets(labels, None, None), budget.f_u, providers)
     coefficients = [[int(value) for value in row] for row in terms]
     for one, bound in zip(scores[:-1], bounds, strict=False):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.codes import CodesError, FeatureCodeSet, name_own
+from learning.columns.codes import CodesError, FeatureCodeSet, name_own
 
 
 @given(st.integers(0, 200), st.integers(0, 200))

@@ -8,9 +8,11 @@ import pytest
 
 from bench.inference import infer, peer
 from bench.simulate import Job
-from learning import curvature, curvature_terms, history, inference, links
-from learning.family import Family
-from learning.quantise import quantise
+from learning.columns.quantise import quantise
+from learning.inference import curvature, curvature_terms, standard_errors
+from learning.links import residual_terms
+from learning.links.family import Family
+from learning.solvers import history
 
 ROWS = 3000
 
@@ -65,7 +67,7 @@ def test_a_training_that_stopped_early_reports_no_p_value_that_its_distance_bend
     found = infer(job("logistic", max_iterations=1), business, provider, labels).own
     best = peer("logistic", np.hstack([business, provider]), labels)
     notes = [one.note for one in found if one.p is None]
-    assert inference.NOT_CONVERGED in notes
+    assert standard_errors.NOT_CONVERGED in notes
     for one, p in zip(found, best.pvalues[1:], strict=True):
         assert one.p is None or one.p == pytest.approx(p, rel=0.05)
         assert one.p_at_most >= p
@@ -78,7 +80,7 @@ def test_the_intercept_is_the_score_of_the_mean_row():
     joined = np.hstack([business, provider])
     best = peer("logistic", joined - joined.mean(axis=0), labels)
     first = found.estimates[0]
-    assert first.name == inference.INTERCEPT
+    assert first.name == standard_errors.INTERCEPT
     assert first.error == pytest.approx(best.bse[0], rel=5e-3)
     assert abs(first.estimate - best.params[0]) < 0.01 * best.bse[0]
 
@@ -94,7 +96,7 @@ def test_release_noise_is_within_what_is_said_of_it_and_hides_p_values_that_it_b
             pulls.append((one.estimate - true.estimate) / one.estimate_noise)
             pulls.append((one.error - true.error) / one.error_noise)
             if one.p is not None:
-                bent.append(one.p / inference.two_sided(true.z) - 1)
+                bent.append(one.p / standard_errors.two_sided(true.z) - 1)
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1.0, abs=0.6)
     assert max(np.abs(pulls)) < 5
     assert not bent or max(np.abs(bent)) < 0.1
@@ -108,7 +110,7 @@ def test_a_column_that_noise_leaves_nothing_of_has_no_error():
     found = infer(job("logistic", release_noise=1 / 32), business, provider, labels).own
     hidden = [one for one in found if one.error is None]
     assert {one.name for one in hidden} >= {"p0", "p3"}
-    assert all(one.note == inference.NOT_REPORTED and one.p_at_most is None for one in hidden)
+    assert all(one.note == standard_errors.NOT_REPORTED and one.p_at_most is None for one in hidden)
 
 
 def test_columns_that_determine_each_other_have_no_error_even_without_noise():
@@ -142,7 +144,7 @@ def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
     business, provider = 0.5 * generator.normal(size=(2, 500))
     along = generator.uniform(-1, 1, 500)
     family = job(task, label_bound=64.0).family(np.linspace(0.1, 4.0, 500))
-    bound, spread = links.score_range(provider, family, 2)
+    bound, spread = residual_terms.score_range(provider, family, 2)
     expansion = curvature_terms.choose(family, bound=bound, spread=spread, rows=500, slope=False)
     mine, theirs = (along, None) if owner == "business" else (None, along)
     constant, coefficients = curvature_terms.business_terms(expansion, business, mine, 24)
@@ -152,7 +154,7 @@ def test_curvature_terms_are_the_curvature_times_the_direction(task, owner):
     assert exponents.max(initial=0) < 2 << family.value_bits
     addend = curvature_terms.provider_addend(expansion, 500, theirs, 24)
     unit = 2.0**24 * (2**family.value_bits - 1) / family.residual_unit
-    found = links.combine(constant, coefficients, exponents, addend) / unit
+    found = residual_terms.combine(constant, coefficients, exponents, addend) / unit
     score = business + np.minimum(provider, expansion.bound or np.inf)
     chance = 1 / (1 + np.exp(-score))
     curves = {"logistic": chance * (1 - chance), "poisson": np.exp(score), "tweedie": np.exp(score / 2)}

@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 
-from learning import calibration, evaluation, metrics, ranking
+from learning.evaluation import calibration, metrics, part_figures, ranking
 
 
 def classes(seed, rows=80):
@@ -26,7 +26,7 @@ def probability(scores):
 def test_figures_of_a_logistic_model_are_scikit_learn_s_with_and_without_weights(seed, weighted):
     labels, scores, weights = classes(seed)
     weights = weights if weighted else None
-    found = evaluation.evaluate("logistic", labels, scores, weights).metrics
+    found = part_figures.evaluate("logistic", labels, scores, weights).metrics
     chance = probability(scores)
     alarms, hits, _ = oracle.roc_curve(labels, scores, sample_weight=weights)
     assert found["auc"] == pytest.approx(oracle.roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12)
@@ -42,12 +42,12 @@ def test_figures_of_counts_and_measurements_are_scikit_learn_s(seed, weighted):
     generator = np.random.default_rng(seed)
     labels, scores = generator.normal(size=(2, 50))
     weights = generator.uniform(0.1, 3.0, 50) if weighted else None
-    found = evaluation.evaluate("linear", labels, scores, weights).metrics
+    found = part_figures.evaluate("linear", labels, scores, weights).metrics
     assert found["rmse"] == pytest.approx(oracle.root_mean_squared_error(labels, scores, sample_weight=weights))
     assert found["deviance"] == pytest.approx(oracle.mean_squared_error(labels, scores, sample_weight=weights))
     assert found["r2"] == pytest.approx(oracle.r2_score(labels, scores, sample_weight=weights))
     counts = generator.poisson(0.5, size=50).astype(float)
-    found = evaluation.evaluate("poisson", counts, scores, weights).metrics
+    found = part_figures.evaluate("poisson", counts, scores, weights).metrics
     expected = oracle.mean_poisson_deviance(counts, np.exp(scores), sample_weight=weights)
     assert found["deviance"] == pytest.approx(expected)
 
@@ -56,8 +56,8 @@ def test_figures_of_counts_and_measurements_are_scikit_learn_s(seed, weighted):
 def test_confusion_at_a_threshold_is_scikit_learn_s(seed, weighted, given_threshold):
     labels, scores, weights = classes(seed)
     weights = weights if weighted else None
-    at = evaluation.thresholds(labels, scores, weights, given=given_threshold)
-    for table, one in zip(evaluation.evaluate("logistic", labels, scores, weights, at=at).confusion, at, strict=True):
+    at = part_figures.thresholds(labels, scores, weights, given=given_threshold)
+    for table, one in zip(part_figures.evaluate("logistic", labels, scores, weights, at=at).confusion, at, strict=True):
         predicted = scores >= one.score
         matrix = oracle.confusion_matrix(labels, predicted, sample_weight=weights)
         found = [[table.true_negatives, table.false_positives], [table.false_negatives, table.true_positives]]
@@ -72,8 +72,8 @@ def test_confusion_at_a_threshold_is_scikit_learn_s(seed, weighted, given_thresh
 @given(st.integers(0, 2**32))
 def test_the_ks_threshold_is_where_hits_and_alarms_differ_most(seed):
     labels, scores, _ = classes(seed)
-    at = {one.choice: one for one in evaluation.thresholds(labels, scores)}
-    table = evaluation.evaluate("logistic", labels, scores, at=(at["ks"],)).confusion[0]
+    at = {one.choice: one for one in part_figures.thresholds(labels, scores)}
+    table = part_figures.evaluate("logistic", labels, scores, at=(at["ks"],)).confusion[0]
     distance = abs(table.recall - (1 - table.specificity))
     assert distance == pytest.approx(metrics.ks(labels, scores), abs=1e-12)
     assert table.threshold == pytest.approx(probability(at["ks"].score))
@@ -82,7 +82,7 @@ def test_the_ks_threshold_is_where_hits_and_alarms_differ_most(seed):
 @given(st.integers(0, 2**32), st.floats(0.02, 0.98))
 def test_the_rate_threshold_predicts_as_many_as_it_may_and_no_more(seed, rate):
     labels, scores, _ = classes(seed)
-    found = next(one for one in evaluation.thresholds(labels, scores, rate=rate) if one.choice == "rate").score
+    found = next(one for one in part_figures.thresholds(labels, scores, rate=rate) if one.choice == "rate").score
     assert (scores >= found).mean() <= rate + 1e-9
     lower = scores[scores < found]
     assert not len(lower) or (scores >= lower.max()).mean() > rate
@@ -92,9 +92,9 @@ def test_the_rate_threshold_predicts_as_many_as_it_may_and_no_more(seed, rate):
 def test_a_rate_or_threshold_beyond_its_range_is_refused(bad):
     labels, scores, _ = classes(1)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        evaluation.thresholds(labels, scores, rate=bad)
+        part_figures.thresholds(labels, scores, rate=bad)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        evaluation.thresholds(labels, scores, given=bad)
+        part_figures.thresholds(labels, scores, given=bad)
 
 
 def test_calibration_bins_are_scikit_learn_s_quantile_bins():
@@ -112,8 +112,8 @@ def test_calibration_bins_are_scikit_learn_s_quantile_bins():
 def test_a_whole_weight_is_the_row_so_many_times(seed):
     labels, scores, _ = classes(seed, 40)
     counts = np.random.default_rng(seed + 1).integers(1, 4, 40)
-    one = evaluation.evaluate("logistic", labels, scores, counts.astype(float))
-    many = evaluation.evaluate("logistic", np.repeat(labels, counts), np.repeat(scores, counts))
+    one = part_figures.evaluate("logistic", labels, scores, counts.astype(float))
+    many = part_figures.evaluate("logistic", np.repeat(labels, counts), np.repeat(scores, counts))
     assert one.metrics == pytest.approx(many.metrics, abs=1e-12)
     for name in ("expected", "observed", "weight"):
         assert [getattr(row, name) for row in one.calibration] == pytest.approx(
@@ -126,7 +126,7 @@ def test_a_whole_weight_is_the_row_so_many_times(seed):
 @given(st.integers(0, 2**32))
 def test_lift_and_gain_follow_from_the_labels_of_the_highest_scores(seed):
     labels, scores, _ = classes(seed, 200)
-    rows = evaluation.evaluate("logistic", labels, scores).lift
+    rows = part_figures.evaluate("logistic", labels, scores).lift
     assert (rows[-1].share, rows[-1].gain) == (pytest.approx(1.0), pytest.approx(1.0))
     assert rows[-1].cumulative_lift == pytest.approx(1.0)
     taken = 0
@@ -141,15 +141,15 @@ def test_lift_and_gain_follow_from_the_labels_of_the_highest_scores(seed):
 def test_no_figure_depends_on_the_order_of_the_rows(seed, task):
     labels, scores, weights = classes(seed)
     order = np.random.default_rng(seed + 1).permutation(len(labels))
-    at = evaluation.thresholds(labels, scores, weights, rate=0.3)
-    first = evaluation.evaluate(task, labels, scores, weights, at=at)
-    assert first == evaluation.evaluate(task, labels[order], scores[order], weights[order], at=at)
+    at = part_figures.thresholds(labels, scores, weights, rate=0.3)
+    first = part_figures.evaluate(task, labels, scores, weights, at=at)
+    assert first == part_figures.evaluate(task, labels[order], scores[order], weights[order], at=at)
 
 
 def test_thresholds_of_the_training_part_are_kept_on_the_others():
     labels, scores, _ = classes(5, 300)
     parts = {"training": np.arange(200), "validation": np.arange(200, 300), "test": np.arange(0)}
-    found = evaluation.by_part("logistic", labels, scores, parts, rate=0.2)
+    found = part_figures.by_part("logistic", labels, scores, parts, rate=0.2)
     assert list(found) == ["training", "validation"]
     assert [t.threshold for t in found["training"].confusion] == [t.threshold for t in found["validation"].confusion]
     assert [t.choice for t in found["training"].confusion] == ["even", "ks", "rate"]
@@ -166,8 +166,8 @@ def test_hosmer_and_lemeshow_find_a_model_that_is_wrong_and_none_in_a_right_one(
     generator = np.random.default_rng(8)
     scores = generator.normal(size=5000)
     labels = (generator.uniform(size=5000) < probability(scores)).astype(float)
-    right = evaluation.evaluate("logistic", labels, scores, part="test").hosmer_lemeshow
-    wrong = evaluation.evaluate("logistic", labels, 2 * scores, part="test").hosmer_lemeshow
+    right = part_figures.evaluate("logistic", labels, scores, part="test").hosmer_lemeshow
+    wrong = part_figures.evaluate("logistic", labels, 2 * scores, part="test").hosmer_lemeshow
     assert right.p > 0.05
     assert wrong.p < 1e-6
 
@@ -181,10 +181,10 @@ def test_the_gini_index_of_amounts_is_that_of_the_lorenz_curve():
 
 def test_one_class_has_no_ranking_and_no_test_but_a_loss():
     ones = np.ones(20)
-    found = evaluation.evaluate("logistic", ones, np.linspace(-1, 1, 20))
+    found = part_figures.evaluate("logistic", ones, np.linspace(-1, 1, 20))
     assert math.isnan(found.metrics["auc"])
     assert math.isnan(found.metrics["ks"])
     assert found.metrics["log_loss"] == pytest.approx(
         oracle.log_loss(ones, probability(np.linspace(-1, 1, 20)), labels=[0, 1])
     )
-    assert [one.choice for one in evaluation.thresholds(ones, ones)] == ["even"]
+    assert [one.choice for one in part_figures.thresholds(ones, ones)] == ["even"]

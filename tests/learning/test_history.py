@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import history as histories
-from learning.family import Family
-from learning.quantise import quantise
+from learning.columns.quantise import quantise
+from learning.links.family import Family
+from learning.solvers import history as histories
 
 F_U = 24
 UNIT = 2**F_U * 32767

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import loop
-from learning.history import rounded
+from learning.arithmetic.reductions import rounded
+from learning.solvers import loop
 
 
 def quadratic(seed, size, condition=50.0):

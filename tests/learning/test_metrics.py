@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from learning import metrics
+from learning.evaluation import metrics
 
 
 def classes(seed):

@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from learning import multiclass
+from learning.evaluation import multiclass
 
 
 @given(st.integers(0, 2**32), st.booleans())

@@ -9,7 +9,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from learning.preparation import (
+from learning.columns.preparation import (
     Clip,
     FittedPreparation,
     Impute,
@@ -20,7 +20,7 @@ from learning.preparation import (
     Standardise,
     declare,
 )
-from learning.preparing import PreparationRefused, SourceTable, apply, fit, settle
+from learning.columns.preparing import PreparationRefused, SourceTable, apply, fit, settle
 
 NUMBERS = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.projections import ProjectionError, from_bytes, from_units, to_bytes, to_units, unit_of
+from learning.links.projections import ProjectionError, from_bytes, from_units, to_bytes, to_units, unit_of
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import loop, proximal_loop
-from learning.proximal import proximal_point
+from learning.solvers import loop, proximal_loop
+from learning.solvers.proximal import proximal_point
 
 
 def problem(seed, size, condition=30.0):

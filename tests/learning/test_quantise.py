@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.quantise import ColumnRefused, quantise
+from learning.columns.quantise import ColumnRefused, quantise
 
 
 def one(column, *, small_sample=False):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import reductions
-from learning.factor import cholesky, solve_lower, solve_upper, spread_of_solution
+from learning.arithmetic import reductions
+from learning.arithmetic.factor import cholesky, solve_lower, solve_upper, spread_of_solution
 
 
 def columns_of(seed, rows, width):

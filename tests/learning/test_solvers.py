@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.simulate import Job
 from bench.solvers import measure
-from learning import blocks, fraction, growing, loop, solvers
+from learning.solvers import blocks, fraction, growing, loop, loops
 
 ROWS = 2400
 
@@ -111,14 +111,14 @@ def test_blocks_that_overshoot_take_shorter_steps() -> None:
 
 @pytest.mark.parametrize("solver", ["lbfgs", "block"])
 @pytest.mark.parametrize("row", [[], [1.0], [float("nan"), 0.0], [-1.0, 0.0], [1.0, -1.0], [1.0, 2.0, 3.0]])
-def test_products_that_no_gradients_have_are_refused(solver: solvers.Solver, row: list[float]) -> None:
+def test_products_that_no_gradients_have_are_refused(solver: loops.Solver, row: list[float]) -> None:
     for sample_set in ("full", "growing", "fraction") if solver == "lbfgs" else ("full",):
-        plan = solvers.Plan(solver=solver, sample_set=sample_set, rows=(10, 10), codes=4)  # type: ignore[arg-type]
+        plan = loops.Plan(solver=solver, sample_set=sample_set, rows=(10, 10), codes=4)  # type: ignore[arg-type]
         with pytest.raises(loop.LoopError):
-            solvers.advance(plan, solvers.begin(plan), row, 1.0)
+            loops.advance(plan, loops.begin(plan), row, 1.0)
 
 
 def test_the_loop_over_all_rows_keeps_its_bytes() -> None:
-    plan = solvers.Plan(rows=(100,))
-    assert solvers.begin(plan) == loop.encode(loop.begin(plan.tolerance))
-    assert b"starts" not in solvers.begin(plan)
+    plan = loops.Plan(rows=(100,))
+    assert loops.begin(plan) == loop.encode(loop.begin(plan.tolerance))
+    assert b"starts" not in loops.begin(plan)

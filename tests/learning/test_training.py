@@ -14,10 +14,10 @@ from sklearn.linear_model import (
 )
 
 from bench.simulate import Job, joined_parameters, run
-from learning import history as histories
-from learning import loop
-from learning.family import Family
-from services import reference
+from learning.links.family import Family
+from learning.solvers import history as histories
+from learning.solvers import loop
+from services.results import reference
 
 ROWS = 1500
 

@@ -6,9 +6,10 @@ import pytest
 from bench.simulate import Job
 from bench.solvers import Field
 from bench.validation import exact, validate
-from learning import history as histories
-from learning import loop, release, solvers, validated
-from learning.quantise import quantise
+from learning import release
+from learning.columns.quantise import quantise
+from learning.solvers import history as histories
+from learning.solvers import loop, loops, validated
 from tests.learning.test_solvers import ROWS, tables
 
 PENALTIES = (0.1, 0.03, 0.01, 0.003)
@@ -84,9 +85,9 @@ def test_a_trapezoid_of_gradients_is_the_difference_of_a_quadratic_loss() -> Non
 
 @pytest.mark.parametrize("row", [[], [1.0], [float("inf"), 0.0], [-1.0, 0.0]])
 def test_products_that_no_gradients_have_are_refused(row: list[float]) -> None:
-    plan = solvers.Plan(rows=FOLDS, penalties=PENALTIES, iterations=10)
+    plan = loops.Plan(rows=FOLDS, penalties=PENALTIES, iterations=10)
     with pytest.raises(loop.LoopError):
-        solvers.advance(plan, solvers.begin(plan), row, 1.0)
+        loops.advance(plan, loops.begin(plan), row, 1.0)
 
 
 def test_the_release_rules_count_every_fit_check_and_revision() -> None:

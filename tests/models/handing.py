@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from services.local import connect, embedded, wait_for
-from services.party import load_party
+from services.daemon.local import connect, embedded, wait_for
+from services.party.configuration import load_party
 from tests.audit.recorded import BUSINESS, MARKS, PROVIDER, Recorded, job_of, write_tables
 from tests.parties import make_parties
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from services.control import ConsoleClient, ConsoleError
-from services.local import wait_for
+from services.daemon.control import ConsoleClient, ConsoleError
+from services.daemon.local import wait_for
 from services.models.store import ModelStore
 from tests.audit.recorded import BUSINESS, PROVIDER, Recorded
 from tests.models.test_scoring import daemons, expected_of, policy, with_strangers

@@ -20,11 +20,11 @@ from services.audit.reporting import report
 from services.audit.verifying import messages_of, verify
 from services.cli import app
 from services.cli.failures import DECLINED, DONE, guarded
-from services.control import ConsoleClient, ConsoleError
-from services.local import NAMES, connect, embedded, wait_for
+from services.daemon.control import ConsoleClient, ConsoleError
+from services.daemon.local import NAMES, connect, embedded, wait_for
 from services.models.store import ModelStore
-from services.party import load_party
-from services.tables import read_table
+from services.party.configuration import load_party
+from services.tables.table import read_table
 from tests.audit.recorded import BUSINESS, COLUMNS, PROVIDER, Recorded
 
 

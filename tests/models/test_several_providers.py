@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from learning import projections
+from learning.links import projections
 from messages import codec
 from messages.schemas import ScorePartial
 from protocol.contract import FurtherProvider, contract_digest, encode_contract, job_id
@@ -18,7 +18,7 @@ from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
 from protocol.state import Phase
 from services.models.store import ModelStore
 from services.models.version import ModelVersion, make_version
-from services.snapshot import pack_identifiers
+from services.tables.snapshot import pack_identifiers
 from services.tasks.score import Index
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, Side, a_side

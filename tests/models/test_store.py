@@ -16,7 +16,7 @@ from services.cli.failures import BAD_INPUT, DONE, guarded
 from services.models.export import part_of
 from services.models.store import ModelRetired, ModelStore, ModelUnknown
 from services.models.version import ModelDamaged, decode_version, encode_version
-from services.tables import read_table
+from services.tables.table import read_table
 from tests.audit.recorded import BUSINESS, COLUMNS, PROVIDER, Recorded
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "model-part.json"

@@ -19,7 +19,7 @@ from services.cli.failures import BAD_INPUT, DONE, guarded
 from services.models.formats import to_onnx, to_pmml
 from services.models.store import ModelStore
 from services.models.version import Column, ModelPartial, WholeModel, whole_of
-from services.tables import read_table
+from services.tables.table import read_table
 from tests.audit.recorded import BUSINESS, COLUMNS, PROVIDER, Recorded
 from tests.models.handing import train_whole
 from tests.protocol.test_contract import contract

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from gmpy2 import mpz
 
-from learning import links
-from learning.family import Family
+from learning.links import residual_terms
+from learning.links.family import Family
 from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend, packing
@@ -127,12 +127,12 @@ def expected_shares(capture: Capture) -> Iterator[tuple[PrivateKey, mpz, mpz]]:
             continue
         place, rows = (arguments["iteration"], arguments["first_row"]), arguments["rows"]
         terms, budget = sent[place], keyring.budget_of(arguments["job"])
-        expansion = links.Expansion(
+        expansion = residual_terms.Expansion(
             family=Family(task="logistic"), terms=terms.terms, bound=terms.bound, stretch=terms.stretch
         )
         scores = np.frombuffer(inputs[1], dtype="<f8")[place[1] : place[1] + rows]
         exponents = np.concatenate(
-            [links.provider_exponents(expansion, scores), np.ones((rows, 1), dtype=np.int64)], axis=1
+            [residual_terms.provider_exponents(expansion, scores), np.ones((rows, 1), dtype=np.int64)], axis=1
         )
         inputs_of_row = CipherVector.from_bytes(key.public, terms.ciphertexts).to_ints()
         width, per_row = budget.rows_per_ciphertext, terms.terms + 1

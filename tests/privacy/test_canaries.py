@@ -20,16 +20,16 @@ import pytest
 import structlog
 
 from broker.embedded import EmbeddedBroker, Faults
-from learning.quantise import steps_of
+from learning.columns.quantise import steps_of
 from messages import codec, seal
 from messages.envelope import EnvelopeError, open_envelope
 from messages.keys import parse_routing_key
 from protocol.effects import BlobRef
 from protocol.state import JobState, decode_state
-from services.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, run_job
-from services.logs import LogBook, configure
-from services.party import Party, load_party
-from services.segments import BlobDamaged, Location, read
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, run_job
+from services.party.configuration import Party, load_party
+from services.party.logs import LogBook, configure
+from services.store.segments import BlobDamaged, Location, read
 from tests.parties import make_parties
 from tests.privacy.search import doubles, find, sequences, spellings
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from broker.embedded import EmbeddedBroker
-from services.local import BUSINESS, NAMES, PROVIDER, LocalError, LocalTables, embedded, run_job
-from services.logs import LogBook
-from services.party import load_party
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalError, LocalTables, embedded, run_job
+from services.party.configuration import load_party
+from services.party.logs import LogBook
 from tests.parties import make_parties
 from tests.privacy.search import doubles, find
 from tests.privacy.test_canaries import JOB, MARKS, console_views, logged, unsealed

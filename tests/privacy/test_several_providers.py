@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from learning import history as histories
-from learning import masked
+from learning.arithmetic import masked
+from learning.solvers import history as histories
 from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend

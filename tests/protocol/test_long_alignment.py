@@ -4,7 +4,7 @@ from messages import schemas
 from protocol import aligning
 from protocol.effects import BlobRef, BulkReceived, Computed, SendBulk
 from protocol.state import BUSINESS, JobState, PairAlignment, Peer, Phase, SendQueue
-from services.limits import BULK_WINDOW_BYTES, CREDIT_WINDOW
+from services.store.limits import BULK_WINDOW_BYTES, CREDIT_WINDOW
 from tests.fuzz.samples import contract
 
 ROWS = 2_000_000

@@ -16,7 +16,7 @@ from protocol.scoring_contract import (
     kind_of_contract,
     read_any,
 )
-from services.serve import expiry_of, parties_of
+from services.daemon.serve import expiry_of, parties_of
 from tests.protocol.test_contract import contract
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services import jobs
 from services.audit.exporting import reading
-from services.control import ConsoleClient
-from services.local import connect, embedded, wait_for
-from services.party import load_party
+from services.daemon.control import ConsoleClient
+from services.daemon.local import connect, embedded, wait_for
+from services.engine import jobs
+from services.party.configuration import load_party
 from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record, record_three
 from tests.models.handing import train_whole
 from tests.parties import until

@@ -11,14 +11,14 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from protocol.contract import encode_contract, job_id
 from protocol.machines import ROLES
 from protocol.state import Phase, decode_state
-from services import jobs
-from services.daemon import Daemon, DaemonConfig
-from services.job_file import business_table, job_from, make_contract
-from services.local import BUSINESS, NAMES, PROVIDER
-from services.party import Party, load_party
-from services.serve import expiry_of
-from services.snapshot import pack_snapshot
-from services.surroundings import Surroundings
+from services.daemon.daemon import Daemon, DaemonConfig
+from services.daemon.job_file import business_table, job_from, make_contract
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.serve import expiry_of
+from services.engine import jobs
+from services.engine.surroundings import Surroundings
+from services.party.configuration import Party, load_party
+from services.tables.snapshot import pack_snapshot
 from tests.parties import PARTNER, example_tables, make_parties
 from tests.services import house
 

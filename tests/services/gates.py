@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from services.compute import ComputeFunction, TaskContext, TaskResult
 from services.tasks import FUNCTIONS as REAL
+from services.tasks.compute import ComputeFunction, TaskContext, TaskResult
 
 PATIENCE_S: Final = 60.0
 

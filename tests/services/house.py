@@ -11,11 +11,11 @@ from typing import Any
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport, Faults
 from messages.identity import Identity
-from services.crash import Crash, no_crash
-from services.daemon import Daemon, DaemonConfig
-from services.jobs import JobView
-from services.limits import Timing
-from services.surroundings import Surroundings
+from services.daemon.daemon import Daemon, DaemonConfig
+from services.engine.jobs import JobView
+from services.engine.surroundings import Surroundings
+from services.store.crash import Crash, no_crash
+from services.store.limits import Timing
 from tests.services import toy
 from tests.simulation import virtual
 from tests.simulation.places import InlineJournal, InlineSlot, Memory

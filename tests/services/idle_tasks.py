@@ -2,7 +2,7 @@
 
 import threading
 
-from services.compute import TaskContext, TaskResult
+from services.tasks.compute import TaskContext, TaskResult
 
 
 def idle(context: TaskContext, arguments: dict, inputs: tuple[bytes, ...]) -> TaskResult:

@@ -33,7 +33,7 @@ from protocol.effects import (
     SendBulk,
     Started,
 )
-from services.compute import TaskContext, TaskRefused, TaskResult
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 
 Outcome = tuple["State", tuple[AnyEffect, ...]]
 

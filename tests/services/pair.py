@@ -33,8 +33,8 @@ from protocol.effects import (
     Started,
 )
 from protocol.machines import ROLES
-from services.compute import TaskContext, TaskRefused
 from services.tasks import FUNCTIONS
+from services.tasks.compute import TaskContext, TaskRefused
 
 
 @dataclass

@@ -13,7 +13,7 @@ from messages.envelope import Envelope, Header, assemble, open_envelope, sign_he
 from messages.identity import Identity
 from messages.keys import routing_key
 from messages.seal import DEFAULT_SUITE, seal, seal_info, unseal
-from services.daemon import Daemon
+from services.daemon.daemon import Daemon
 from tests.services import house, toy
 
 

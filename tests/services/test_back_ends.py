@@ -8,12 +8,12 @@ from structlog.testing import capture_logs
 from alignment import lanes
 from kernel import library
 from paillier.backend import select
-from services.back_ends import back_ends
 from services.cli import app, locals_
 from services.cli.failures import BAD_INPUT, guarded
-from services.local import BUSINESS, LocalTables, make_party
-from services.party import load_party
-from services.serve import make_daemon
+from services.daemon.local import BUSINESS, LocalTables, make_party
+from services.daemon.serve import make_daemon
+from services.party.back_ends import back_ends
+from services.party.configuration import load_party
 
 
 def doctor(capsys: pytest.CaptureFixture[str]) -> list[str]:

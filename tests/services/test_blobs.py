@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
-from services.blobs import BlobStore
-from services.journal_schema import metadata
-from services.segments import BlobDamaged, BlobMissing, read
+from services.store.blobs import BlobStore
+from services.store.journal_schema import metadata
+from services.store.segments import BlobDamaged, BlobMissing, read
 
 
 @pytest.fixture

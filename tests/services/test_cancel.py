@@ -6,9 +6,9 @@ import pytest
 
 from protocol.state import TERMINAL, Phase
 from protocol.table import TRANSITIONS
-from services.daemon import JobOver, JobUnknown
-from services.local import NAMES
-from services.waiting import Why
+from services.daemon.daemon import JobOver, JobUnknown
+from services.daemon.local import NAMES
+from services.engine.waiting import Why
 from tests.parties import PARTNER
 from tests.services import gates, house, toy
 from tests.services.bureau import STAGES, Bureau

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services import summary
 from services.cli import app, daemons, failures
 from services.cli.failures import BAD_INPUT, CANCELLED, DECLINED, DONE, FAILED, UNREACHABLE, guarded
 from services.cli.progress import ProgressView, Rate, describe
-from services.plain_text import plain
+from services.party.plain_text import plain
+from services.results import summary
 
 HOSTILE = ("[/] closed", "[link=http://elsewhere]here[/link]", "\x1b[2J\x1b]0;title\x07", "a\r\nb", "\u202etxet")
 

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from messages.identity import Identity
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, UNREACHABLE, guarded
-from services.job_file import job_from, label_bound, make_contract
-from services.local import BUSINESS, SCORE_QUOTA, LocalTables, introduce, make_party
-from services.party import ConfigError, load_party
-from services.tables import read_table
+from services.daemon.job_file import job_from, label_bound, make_contract
+from services.daemon.local import BUSINESS, SCORE_QUOTA, LocalTables, introduce, make_party
+from services.party.configuration import ConfigError, load_party
+from services.tables.table import read_table
 
 RUNNER = CliRunner()
 JOB = {"task": "logistic", "dataset": "labels", "partner": "provider-a/features"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.control import ConsoleClient, ConsoleError, ConsoleUnreachable, socket_path
-from services.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
-from services.party import load_party
+from services.daemon.control import ConsoleClient, ConsoleError, ConsoleUnreachable, socket_path
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
+from services.party.configuration import load_party
 from tests.services.test_local import JOB, parties
 
 PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}

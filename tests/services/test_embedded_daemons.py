@@ -12,11 +12,11 @@ import pytest
 import structlog
 
 from broker.embedded import EmbeddedBroker
-from services.control import Console, ConsoleClient, ConsoleUnreachable
-from services.data_directory import DirectoryLocked
-from services.local import BUSINESS, NAMES, PROVIDER, connect, embedded, run_job, wait_for
-from services.logs import LogBook, remembering, write_into
-from services.party import load_party
+from services.daemon.control import Console, ConsoleClient, ConsoleUnreachable
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, run_job, wait_for
+from services.party.configuration import load_party
+from services.party.logs import LogBook, remembering, write_into
+from services.store.data_directory import DirectoryLocked
 from tests.services.test_local import JOB, parties
 
 PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from learning.evaluation import by_part
-from services import evaluation_files
+from learning.evaluation.part_figures import by_part
 from services.cli.figures import evaluate
-from services.party import ConfigError
+from services.party.configuration import ConfigError
+from services.results import evaluation_files
 
 PARTS = {"training": np.arange(300), "validation": np.arange(300, 400), "test": np.arange(400, 500)}
 

@@ -11,8 +11,8 @@ from sklearn import metrics as peer
 
 from messages import schemas
 from protocol.contract import ContractError, check_contract
-from services.ledger import Ledger
 from services.models.version import target_of
+from services.store.ledger import Ledger
 from tests.protocol.test_contract import contract
 from tests.services import test_several_providers as several
 from tests.services.pair import Pair

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from services.tables import read_table
+from services.tables.table import read_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from services.limits import JOB_CACHES_MAX, TASK_FAILURES_MAX
+from services.store.limits import JOB_CACHES_MAX, TASK_FAILURES_MAX
 from tests.services import house, toy
 
 JOB = "job-1"

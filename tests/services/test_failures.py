@@ -9,11 +9,11 @@ from sqlalchemy import select
 from broker.embedded import EmbeddedTransport
 from messages import codec, schemas
 from protocol.effects import ControlReceived
-from services import jobs
-from services.daemon import Daemon
-from services.jobs import JobView
-from services.journal_schema import events
-from services.local import BUSINESS, PROVIDER
+from services.daemon.daemon import Daemon
+from services.daemon.local import BUSINESS, PROVIDER
+from services.engine import jobs
+from services.engine.jobs import JobView
+from services.store.journal_schema import events
 from tests.services import house, toy
 from tests.services.bureau import Bureau
 from tests.services.stranger import Stranger, propose

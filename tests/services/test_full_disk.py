@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.control import ConsoleClient
-from services.disk import LINGER_S, DiskWatch
-from services.local import NAMES, PROVIDER, connect, embedded, wait_for
-from services.logs import LogBook, configure
-from services.party import load_party
+from services.daemon.control import ConsoleClient
+from services.daemon.local import NAMES, PROVIDER, connect, embedded, wait_for
+from services.engine.disk import LINGER_S, DiskWatch
+from services.party.configuration import load_party
+from services.party.logs import LogBook, configure
 from tests.parties import until
 from tests.services import house, toy
 from tests.services.test_local import JOB, parties

@@ -18,9 +18,9 @@ from sklearn.linear_model import (
 )
 
 from protocol.contract import encode_contract, job_id
-from services.job_file import family_fields, job_from, label_bound, with_class_weights
-from services.snapshot import pack_snapshot
-from services.tables import Table
+from services.daemon.job_file import family_fields, job_from, label_bound, with_class_weights
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from services import inference_files
 from services.cli.figures import coefficients
-from services.party import ConfigError
+from services.party.configuration import ConfigError
+from services.results import inference_files
 
 
 def one(name: str, **fields: Any) -> dict[str, Any]:

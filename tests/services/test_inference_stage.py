@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from bench.inference import peer
-from learning import inference, release
+from learning import release
+from learning.inference import standard_errors
 from messages import schemas
 from protocol.contract import ContractError, check_contract
-from services.ledger import Ledger
+from services.store.ledger import Ledger
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair
 from tests.services.test_job_machines import ROWS, parameters, stage, table
@@ -27,7 +28,7 @@ def asked(directory: Path, seed: int, **changes: Any) -> Pair:
 
 
 def tables(pair: Pair) -> list[dict[str, Any]]:
-    """Both parties' inference.json."""
+    """Both parties' standard_errors.json."""
     assert all(side.finish is not None and side.finish.outcome == "done" for side in pair.sides), pair.sides[0].finish
     return [json.loads(side.blobs[side.finish.results[2].sha256]) for side in pair.sides if side.finish]
 
@@ -45,7 +46,7 @@ def test_each_party_ends_with_errors_and_p_values_of_its_own_columns(ended: Pair
     assert business.label is not None
     best = peer("logistic", np.hstack([business.values, provider.values]), business.label)
     mine, theirs = tables(ended)
-    assert [one["name"] for one in mine["coefficients"]] == [inference.INTERCEPT, *business.columns]
+    assert [one["name"] for one in mine["coefficients"]] == [standard_errors.INTERCEPT, *business.columns]
     assert [one["name"] for one in theirs["coefficients"]] == list(provider.columns)
     found = [*mine["coefficients"][1:], *theirs["coefficients"]]
     for one, value, error, p in zip(found, best.params[1:], best.bse[1:], best.pvalues[1:], strict=True):

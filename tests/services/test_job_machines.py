@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.simulate import Job
 from bench.solvers import Field, spend
-from learning import history as histories
 from learning import parts
+from learning.solvers import history as histories
 from protocol.contract import encode_contract, job_id
 from protocol.samples import plan_of
 from protocol.state import Phase
-from services.snapshot import pack_snapshot, unpack_snapshot
-from services.tables import Table
+from services.tables.snapshot import pack_snapshot, unpack_snapshot
+from services.tables.table import Table
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
 

@@ -7,9 +7,9 @@ import threading
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
-from services.data_directory import DataDirectory, DirectoryLocked
-from services.journal import JournalClosed, JournalForeign, JournalUnavailable, ThreadedJournal, sqlite_url
-from services.journal_schema import counters
+from services.store.data_directory import DataDirectory, DirectoryLocked
+from services.store.journal import JournalClosed, JournalForeign, JournalUnavailable, ThreadedJournal, sqlite_url
+from services.store.journal_schema import counters
 
 
 def _add(name: str, value: int = 1):

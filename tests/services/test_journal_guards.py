@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from messages import schemas
 from services.cli import app
 from services.cli.failures import BAD_INPUT, guarded
-from services.daemon import Daemon
-from services.journal import JournalUnavailable, ThreadedJournal, sqlite_url
-from services.journal_lock import JournalTaken
-from services.journal_mark import JournalMark, JournalRestored
-from services.local import BUSINESS, NAMES
+from services.daemon.daemon import Daemon
+from services.daemon.local import BUSINESS, NAMES
+from services.store.journal import JournalUnavailable, ThreadedJournal, sqlite_url
+from services.store.journal_lock import JournalTaken
+from services.store.journal_mark import JournalMark, JournalRestored
 from tests.services import house, toy
 from tests.services.stranger import Stranger, bank_and_stranger, propose
 from tests.services.test_local import parties

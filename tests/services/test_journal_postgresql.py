@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from services.journal import JournalUnavailable, ThreadedJournal
-from services.journal_lock import JournalTaken
-from services.journal_schema import counters
+from services.store.journal import JournalUnavailable, ThreadedJournal
+from services.store.journal_lock import JournalTaken
+from services.store.journal_schema import counters
 from tests import postgres
 from tests.services import house, toy
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
-from services.ledger import DAY_S, Ledger, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, ScoresSpent
 
 PEOPLE = [f"person-{number:05d}" for number in range(4200)]
 

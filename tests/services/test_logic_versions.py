@@ -5,10 +5,10 @@ from sqlalchemy import update
 
 from protocol.contract import LOGIC_VERSION, LOGIC_VERSIONS
 from protocol.machines import ROLES, ROLES_BY_VERSION, LogicUnknown, role_of
-from services import jobs
-from services.journal_schema import jobs as jobs_table
-from services.retention import Terms
-from services.timings import StageTimes
+from services.engine import jobs
+from services.engine.timings import StageTimes
+from services.store.journal_schema import jobs as jobs_table
+from services.store.retention import Terms
 from tests.services import house, toy
 
 JOB = "job-1"

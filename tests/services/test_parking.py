@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 from broker.embedded import EmbeddedTransport
 from messages import schemas
 from messages.identity import Identity
-from services.journal import ThreadedJournal, sqlite_url
-from services.journal_schema import parked
-from services.limits import PARKED_ROWS_MAX
-from services.parking import park, parked_codes
+from services.engine.parking import park, parked_codes
+from services.store.journal import ThreadedJournal, sqlite_url
+from services.store.journal_schema import parked
+from services.store.limits import PARKED_ROWS_MAX
 from tests.services import house
 from tests.services.stranger import Stranger, bank_and_stranger, propose
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from services.parquet_check import ParquetCheck, ParquetDamaged, ParquetTooLarge
+from services.tables.parquet_check import ParquetCheck, ParquetDamaged, ParquetTooLarge
 
 ROWS = 50
 

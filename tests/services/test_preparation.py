@@ -15,15 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from learning.preparation import FittedPreparation, Step
-from learning.preparing import apply
-from learning.quantise import ColumnRefused
+from learning.columns.preparation import FittedPreparation, Step
+from learning.columns.preparing import apply
+from learning.columns.quantise import ColumnRefused
 from protocol.contract import encode_contract, job_id
-from services.compute import TaskRefused
-from services.party import ConfigError, load_party, steps_from
-from services.snapshot import SnapshotDamaged, pack_snapshot, unpack_snapshot
-from services.table_files import TableError
-from services.tables import Table, data_digest, read_table, schema_digest
+from services.party.configuration import ConfigError, load_party, steps_from
+from services.tables.files import TableError
+from services.tables.snapshot import SnapshotDamaged, pack_snapshot, unpack_snapshot
+from services.tables.table import Table, data_digest, read_table, schema_digest
+from services.tasks.compute import TaskRefused
 from services.tasks.preparing import prepare
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
@@ -389,8 +389,8 @@ def test_a_mistake_in_a_preparation_names_data_set_and_column(party_toml: Path, 
 @pytest.fixture
 def party_toml(tmp_path: Path) -> Path:
     """party.toml of a business whose data set comes last."""
-    from services.local import BUSINESS as ROLE
-    from services.local import LocalTables, make_party
+    from services.daemon.local import BUSINESS as ROLE
+    from services.daemon.local import LocalTables, make_party
 
     tables = LocalTables(business=tmp_path / "b.csv", provider=tmp_path / "p.csv", identifier="id", label="y")
     return make_party(

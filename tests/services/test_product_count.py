@@ -5,9 +5,9 @@ import pytest
 
 from kernel import library
 from paillier.plans import counts, lane_bucket_plan, lane_straus_plan
-from services.estimate import SPEEDS, estimate
-from services.job_file import JobFile
-from services.product_count import products_per_row
+from services.daemon.estimate import SPEEDS, estimate
+from services.daemon.job_file import JobFile
+from services.results.product_count import products_per_row
 
 
 def test_six_terms_of_16_bits_in_lanes_take_54_products() -> None:

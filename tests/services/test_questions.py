@@ -3,8 +3,8 @@
 from structlog.testing import capture_logs
 
 from messages import schemas
-from services.limits import QUESTIONS_WAITING_MAX
-from services.notices import Question
+from services.engine.notices import Question
+from services.store.limits import QUESTIONS_WAITING_MAX
 
 PROBE = schemas.PeerProbe(contract=b"")
 

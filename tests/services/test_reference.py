@@ -14,7 +14,7 @@ from sklearn.linear_model import (
     TweedieRegressor,
 )
 
-from services.reference import fit
+from services.results.reference import fit
 
 Vector = NDArray[np.float64]
 TASKS = ("logistic", "linear", "poisson", "gamma", "tweedie")

@@ -12,9 +12,9 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport, Faults
 from messages import schemas
 from messages.identity import Identity
 from messages.keys import parse_routing_key
-from services.daemon import Daemon
-from services.journal_schema import outbox
-from services.limits import BULK_WINDOW_BYTES, CREDIT_WINDOW
+from services.daemon.daemon import Daemon
+from services.store.journal_schema import outbox
+from services.store.limits import BULK_WINDOW_BYTES, CREDIT_WINDOW
 from tests.services import house, toy
 from tests.services.stranger import Stranger
 

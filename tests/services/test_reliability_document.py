@@ -34,6 +34,6 @@ def test_every_row_of_a_table_of_promises_names_its_test():
 
 
 def test_every_reason_to_wait_is_explained():
-    from services.waiting import Why
+    from services.engine.waiting import Why
 
     assert [why.value for why in Why if f"| `{why.value}` |" not in DOCUMENT] == []

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn import metrics as peer
 
-from learning.preparation import FittedColumn, FittedPreparation, Standardised
-from services import reference, report, summary
-from services.product_count import products_per_row
-from services.report import Finished
-from services.tables import Table
+from learning.columns.preparation import FittedColumn, FittedPreparation, Standardised
+from services.results import reference, report, summary
+from services.results.product_count import products_per_row
+from services.results.report import Finished
+from services.tables.table import Table
 
 Vector = NDArray[np.float64]
 TASKS = ("logistic", "linear", "poisson")

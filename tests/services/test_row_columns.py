@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.job_file import with_class_weights
-from services.party import ConfigError
-from services.row_columns import RowColumns, class_weights
-from services.snapshot import pack_snapshot, unpack_snapshot
-from services.tables import Table, TableError, data_digest, read_table
+from services.daemon.job_file import with_class_weights
+from services.party.configuration import ConfigError
+from services.tables.row_columns import RowColumns, class_weights
+from services.tables.snapshot import pack_snapshot, unpack_snapshot
+from services.tables.table import Table, TableError, data_digest, read_table
 
 HEAD = "id,y,w,e,o,x"
 ROWS = ("a,0,1,0.5,0.1,3", "b,1,2,1,-0.2,4", "c,3,0,2,0,5")

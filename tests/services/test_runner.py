@@ -10,12 +10,13 @@ from structlog.testing import capture_logs
 
 from messages import schemas
 from messages.keys import routing_key
-from services import chain, jobs
-from services.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
-from services.journal import ThreadedJournal, sqlite_url
-from services.journal_schema import events
-from services.journal_schema import jobs as jobs_table
-from services.limits import CREDIT_WINDOW, HOLD_AHEAD
+from services.daemon.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
+from services.engine import jobs
+from services.store import chain
+from services.store.journal import ThreadedJournal, sqlite_url
+from services.store.journal_schema import events
+from services.store.journal_schema import jobs as jobs_table
+from services.store.limits import CREDIT_WINDOW, HOLD_AHEAD
 from tests.services import house, toy
 from tests.services.stranger import bank_and_stranger, propose
 

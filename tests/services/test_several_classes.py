@@ -10,12 +10,12 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from learning import classes as several
-from learning import loop
+from learning.solvers import classes as several
+from learning.solvers import loop
 from messages import schemas
 from protocol.contract import ContractError, check_contract, encode_contract, job_id
-from services.snapshot import pack_snapshot
-from services.tables import Table, TableError, read_table
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table, TableError, read_table
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, two_sides
 from tests.services.test_generalised_models import parameter_files

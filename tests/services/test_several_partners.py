@@ -10,12 +10,12 @@ from sqlalchemy import select
 from broker.topology import queue_name
 from messages.seal import OVERHEAD_BYTES
 from protocol.effects import Computed
-from services import jobs
-from services.daemon import Daemon, PartnerUnknown
-from services.jobs import JobView
-from services.journal_schema import events, outbox
-from services.limits import BULK_BODY_BYTES_MAX, CREDIT_WINDOW
-from services.waiting import Why
+from services.daemon.daemon import Daemon, PartnerUnknown
+from services.engine import jobs
+from services.engine.jobs import JobView
+from services.engine.waiting import Why
+from services.store.journal_schema import events, outbox
+from services.store.limits import BULK_BODY_BYTES_MAX, CREDIT_WINDOW
 from tests.services import house, mesh
 from tests.services.stranger import Stranger
 

@@ -9,8 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
 from protocol.contract import FurtherProvider, encode_contract, job_id
-from services.snapshot import pack_snapshot
-from services.tables import Table
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair, Side, a_side
 

@@ -13,8 +13,8 @@ from protocol.effects import BlobRef, BulkReceived, ControlReceived, Finish
 from protocol.machines import step
 from protocol.state import Phase
 from protocol.steps import change
-from services.compute import TaskRefused, TaskResult
 from services.tasks import FUNCTIONS
+from services.tasks.compute import TaskRefused, TaskResult
 from tests.protocol.test_grants import of_providers, state_of
 from tests.services import pair as pairs
 from tests.services.test_several_providers import Town, stage

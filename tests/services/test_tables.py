@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.table_files import FILE_BYTES_MAX
-from services.tables import Table, TableError, data_digest, read_table, schema_digest
+from services.tables.files import FILE_BYTES_MAX
+from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 
 GOOD = "id,y,a,b\n007,0,1.5,-2\n7,1,2.5,3e2\nx,0,0.1,4\n"
 
@@ -163,7 +163,7 @@ def test_a_small_parquet_file_of_more_cells_than_memory_holds_is_refused_unread(
     path = write(frame, ".parquet")
     assert path.stat().st_size < 40_000
     assert refused(path).code == "identifier_duplicate"
-    monkeypatch.setattr("services.table_files.CELLS_MAX", 799_999)
+    monkeypatch.setattr("services.tables.files.CELLS_MAX", 799_999)
     error = refused(path)
     assert error.code == "file_too_large"
     assert "800000 cells" in str(error)

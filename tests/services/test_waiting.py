@@ -9,12 +9,12 @@ from broker.embedded import EmbeddedBroker
 from broker.topology import Limits
 from protocol.state import Phase
 from services.cli.progress import ago, told
-from services.console_verbs import Verbs
-from services.daemon import Daemon
-from services.local import BUSINESS, NAMES, PROVIDER
-from services.logs import LogBook
-from services.surroundings import Surroundings
-from services.waiting import Waiting, Why
+from services.daemon.console_verbs import Verbs
+from services.daemon.daemon import Daemon
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.engine.surroundings import Surroundings
+from services.engine.waiting import Waiting, Why
+from services.party.logs import LogBook
 from tests.parties import PARTNER
 from tests.services import gates, house, toy
 from tests.services.bureau import STAGES, Bureau

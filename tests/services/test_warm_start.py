@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.local import BUSINESS, NAMES, PROVIDER, LocalError, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalError, embedded, run_job
 from services.models.store import ModelStore
-from services.party import load_party
+from services.party.configuration import load_party
 from tests.audit.recorded import MARKS, job_of, write_tables
 from tests.parties import make_parties
 

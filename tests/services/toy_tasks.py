@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any
 
-from services.compute import TaskContext, TaskRefused, TaskResult
+from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 
 Inputs = tuple[bytes, ...]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from messages.identity import Identity
 from protocol.contract import JobContract, encode_contract, job_id
-from services.tables import Table
+from services.tables.table import Table
 
 ROWS: Final = 60
 ITERATIONS: Final = 3

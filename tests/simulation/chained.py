@@ -8,8 +8,8 @@ import numpy as np
 from messages.schemas import Name
 from protocol.contract import FurtherProvider, decode_contract, encode_contract, job_id
 from protocol.state import BUSINESS, PROVIDER
-from services.snapshot import pack_snapshot
-from services.tables import Table
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table
 from tests.simulation.agreement import ROWS, contract, identity, tables
 from tests.simulation.played import Story, nothing
 

@@ -17,8 +17,8 @@ from messages.seal import seal_info, unseal
 from paillier.backend import Owner
 from paillier.vector import CipherVector
 from protocol.effects import STATE_BYTES_MAX
-from services import chain
-from services.limits import CREDIT_WINDOW, HOLD_AHEAD
+from services.store import chain
+from services.store.limits import CREDIT_WINDOW, HOLD_AHEAD
 
 BROKEN_MAX: Final = 10
 

@@ -13,14 +13,14 @@ from messages import schemas
 from messages.envelope import assemble, read_header
 from protocol import business, iterating, provider
 from protocol.state import JobState
-from services import inbox
-from services.envelopes import Envelopes, Written
-from services.jobs import JobRecord
-from services.lines import Line
-from services.notices import Notices
-from services.outbox import Outbox, Outgoing
-from services.relay import Relay
-from services.runner import Runner
+from services.engine import inbox
+from services.engine.envelopes import Envelopes, Written
+from services.engine.jobs import JobRecord
+from services.engine.lines import Line
+from services.engine.notices import Notices
+from services.engine.outbox import Outbox, Outgoing
+from services.engine.relay import Relay
+from services.engine.runner import Runner
 from services.tasks import keyring
 from tests.simulation.places import MEMORY
 

@@ -9,9 +9,18 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.util import LRUCache
 
-from services.limits import TRANSACTION_ITEMS_MAX
-from services.transactions import Cost, JournalClosed, JournalUnavailable, Transactions, Unit, Work, roll_back, settle
-from services.worker import Setup, TaskCall, TaskReply, Worker
+from services.engine.worker import Setup, TaskCall, TaskReply, Worker
+from services.store.limits import TRANSACTION_ITEMS_MAX
+from services.store.transactions import (
+    Cost,
+    JournalClosed,
+    JournalUnavailable,
+    Transactions,
+    Unit,
+    Work,
+    roll_back,
+    settle,
+)
 
 T = TypeVar("T")
 Watch = Callable[[Connection], None]

@@ -15,12 +15,12 @@ from protocol.grants import GRANTED
 from protocol.machines import ROLES
 from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
+from services.daemon.serve import expiry_of, parties_of
+from services.engine.roles import Role
 from services.models.store import ModelStore
 from services.models.version import make_version
-from services.roles import Role
-from services.serve import expiry_of, parties_of
-from services.snapshot import pack_identifiers, pack_snapshot
-from services.tables import Table
+from services.tables.snapshot import pack_identifiers, pack_snapshot
+from services.tables.table import Table
 from tests.simulation.agreement import BEGAN, JOB, ROWS, contract, identity, tables
 
 Blobs = tuple[tuple[bytes, int], ...]

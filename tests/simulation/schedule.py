@@ -6,7 +6,7 @@ from random import Random
 from typing import Final
 
 from broker.embedded import Faults
-from services.crash import CRASH_POINTS
+from services.store.crash import CRASH_POINTS
 
 PARTIES: Final = ("bank", "bureau")
 WHATS: Final = ("kill", "partition", "cut", "restart", "forget")

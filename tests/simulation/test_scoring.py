@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from services.crash import CRASH_POINTS
+from services.store.crash import CRASH_POINTS
 from tests.simulation.judging import judge, undisturbed
 from tests.simulation.played import LOOKUPS, SCORED, SCORING
 from tests.simulation.schedule import PARTIES, Schedule, Strike, draw

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from services.crash import CRASH_POINTS
+from services.store.crash import CRASH_POINTS
 from tests.simulation.judging import judge, undisturbed
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.schedule import PARTIES, UNDISTURBED, Schedule, Strike, draw

@@ -16,17 +16,17 @@ from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.transport import Receiver
-from learning.family import Family
+from learning.links.family import Family
 from paillier.budget import bit_budget
 from protocol.machines import answering_role
-from services import jobs
-from services.crash import Crash
-from services.daemon import Daemon, DaemonConfig
-from services.jobs import JobView
-from services.journal_schema import blobs, held, outbox, tasks
-from services.limits import Timing
-from services.surroundings import Surroundings
-from services.transactions import Transactions, sqlite_url
+from services.daemon.daemon import Daemon, DaemonConfig
+from services.engine import jobs
+from services.engine.jobs import JobView
+from services.engine.surroundings import Surroundings
+from services.store.crash import Crash
+from services.store.journal_schema import blobs, held, outbox, tasks
+from services.store.limits import Timing
+from services.store.transactions import Transactions, sqlite_url
 from tests.simulation.agreement import BEGAN, KEY_BITS, MARKS, ROWS, identity
 from tests.simulation.invariants import Spoken, Watcher
 from tests.simulation.places import MEMORY, InlineJournal, InlineSlot

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from learning import release
-from services.tables import Table
+from services.tables.table import Table
 from tests.attacks.labels import lattice
 from tests.attacks.labels.transcript import Recorded, Transcript, example, run_job, table
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learning import history as histories
-from services.tables import Table
+from learning.solvers import history as histories
+from services.tables.table import Table
 from tests.attacks.labels.transcript import Recorded, Transcript, example, run_job, table
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from gmpy2 import mpz
 
-from learning import history as histories
-from learning import links, loop, quantise
-from learning.family import Family
+from learning.arithmetic import reductions
+from learning.columns import quantise
+from learning.links import residual_terms
+from learning.links.family import Family
+from learning.solvers import history as histories
+from learning.solvers import loop
 from messages import codec, schemas
 from paillier.vector import CipherVector
-from services.tables import Table
+from services.tables.table import Table
 from services.tasks import keyring
 from tests.attacks.labels.transcript import Recorded, Transcript, example, run_job, table
 
@@ -45,7 +48,7 @@ def test_order_and_interval_of_the_expansion_follow_from_what_the_provider_knows
     own = {m.iteration: m for m in seen.sent if isinstance(m, schemas.StepProducts)}
     theirs = {m.iteration: m for m in seen.messages(schemas.StepProducts)}
     for iteration in range(1, ITERATIONS + 1):
-        chosen = links.choose(
+        chosen = residual_terms.choose(
             Family(task="logistic"),
             bound=announced[iteration].bound,
             spread=announced[iteration].spread,
@@ -104,7 +107,7 @@ def test_products_are_rounded_to_24_bits_and_a_job_sends_as_many_as_were_granted
     for message in recorded.provider.messages(schemas.StepProducts):
         assert len(message.products) == message.iteration + 1
         for value in (*message.products, message.largest):
-            assert histories.rounded(value) == value
+            assert reductions.rounded(value) == value
 
 
 # -- the business -----------------------------------------------------------------------------------------------

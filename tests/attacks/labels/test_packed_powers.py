@@ -17,8 +17,8 @@ from messages import schemas
 from paillier import packing
 from paillier.budget import BitBudget, bit_budget
 from paillier.vector import CipherVector
-from services.compute import TaskContext, TaskResult
 from services.tasks import keyring
+from services.tasks.compute import TaskContext, TaskResult
 from services.tasks.sealing import open_with_plain, seal_chunk
 from tests.attacks.labels.transcript import Recorded, Transcript, example, run_job
 

@@ -22,10 +22,10 @@ from paillier.budget import BitBudget
 from paillier.keys import PrivateKey, PublicKey
 from protocol.contract import encode_contract, job_id
 from protocol.effects import Finish
-from services.compute import TaskContext, TaskResult
-from services.snapshot import pack_snapshot
-from services.tables import Table
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table
 from services.tasks import FUNCTIONS, keyring
+from services.tasks.compute import TaskContext, TaskResult
 from services.tasks.features import matrix_of
 from tests.parties import EXAMPLES
 from tests.protocol.test_contract import contract

@@ -15,20 +15,20 @@ import numpy as np
 
 from protocol.contract import decode_contract, encode_contract
 from protocol.policy import PolicyError, read_policy
-from services.job_file import load_job, make_contract
-from services.party import ConfigError, load_party, read_toml
-from services.tables import Table, TableError
+from services.daemon.job_file import load_job, make_contract
+from services.party.configuration import ConfigError, load_party, read_toml
+from services.tables.table import Table, TableError
 from tests.fuzz.identities import ME, OTHER, PARTNER, identity
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 from tests.fuzz.values import TEXTS
 
-MODULES: Final = ("services/party.py", "services/job_file.py", "protocol/policy.py")
+MODULES: Final = ("services/party/configuration.py", "services/daemon/job_file.py", "protocol/policy.py")
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 2048
 
 _SOURCES: Final = (
     *MODULES,
-    "learning/preparation.py",
+    "learning/columns/preparation.py",
     "protocol/contract.py",
     "messages/schemas.py",
     "messages/identity.py",

@@ -20,18 +20,18 @@ from structlog.testing import capture_logs
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from protocol.machines import ROLES
-from services.console_verbs import Verbs
-from services.control import Console, socket_path
-from services.daemon import Daemon, DaemonConfig
-from services.logs import LogBook
-from services.party import load_party
-from services.serve import expiry_of
+from services.daemon.console_verbs import Verbs
+from services.daemon.control import Console, socket_path
+from services.daemon.daemon import Daemon, DaemonConfig
+from services.daemon.serve import expiry_of
+from services.party.configuration import load_party
+from services.party.logs import LogBook
 from tests.fuzz.identities import ME, PARTNER, identity
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 from tests.fuzz.samples import contract, job_of
 from tests.fuzz.values import NUMBERS, TEXTS, any_value, changed_map
 
-MODULES: Final = ("services/control.py", "services/console_verbs.py")
+MODULES: Final = ("services/daemon/control.py", "services/daemon/console_verbs.py")
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 8192
 

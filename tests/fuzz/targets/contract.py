@@ -20,7 +20,7 @@ from protocol.contract import (
     parties_of,
 )
 from protocol.policy import Policy, decide
-from services.serve import expiry_of
+from services.daemon.serve import expiry_of
 from tests.fuzz.oracle import bounded_memory, check_text
 from tests.fuzz.samples import contract
 from tests.fuzz.values import any_value, changed_map
@@ -29,7 +29,7 @@ MODULES: Final = ("protocol/contract.py",)
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 4096
 
-_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py", "learning/family.py")
+_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py", "learning/links/family.py")
 POLICIES: Final = (Policy(), Policy(accept=False, tasks=(), max_iterations=1, key_bits_min=4096), Policy(psi_quota=1))
 
 

@@ -23,23 +23,29 @@ from messages.keys import check_name
 from protocol.contract import FurtherProvider
 from protocol.effects import BlobRef, Computed, Started
 from protocol.machines import ROLES, answering_role
-from services import chain, inbox, jobs, journal_schema, parking
-from services.blobs import BlobStore
-from services.envelopes import Envelopes
-from services.job_secrets import JobSecrets
-from services.journal import ThreadedJournal, sqlite_url
-from services.limits import CREDIT_WINDOW, HOLD_AHEAD
-from services.notices import Notices
-from services.outbox import Outbox
-from services.receiving import Receiving
-from services.serve import expiry_of, parties_of
-from services.stepping import Stepper
+from services.daemon.serve import expiry_of, parties_of
+from services.engine import inbox, jobs, parking
+from services.engine.envelopes import Envelopes
+from services.engine.notices import Notices
+from services.engine.outbox import Outbox
+from services.engine.receiving import Receiving
+from services.engine.stepping import Stepper
+from services.store import chain, journal_schema
+from services.store.blobs import BlobStore
+from services.store.job_secrets import JobSecrets
+from services.store.journal import ThreadedJournal, sqlite_url
+from services.store.limits import CREDIT_WINDOW, HOLD_AHEAD
 from tests.fuzz import resigning
 from tests.fuzz.identities import ME, OTHER, PARTNER, identity, peers
 from tests.fuzz.oracle import bounded_memory, temporary_folder
 from tests.fuzz.samples import contract, delivery, envelope, job_of, sample_messages
 
-MODULES: Final = ("services/receiving.py", "services/envelopes.py", "services/inbox.py", "services/parking.py")
+MODULES: Final = (
+    "services/engine/receiving.py",
+    "services/engine/envelopes.py",
+    "services/engine/inbox.py",
+    "services/engine/parking.py",
+)
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 16_384
 

@@ -15,14 +15,14 @@ import msgpack
 import msgspec
 import numpy as np
 
-from learning.preparation import Impute, OneHot, declare
-from services.segments import BlobDamaged, Location, read
-from services.snapshot import SnapshotDamaged, pack_snapshot, unpack_snapshot
-from services.tables import Table
+from learning.columns.preparation import Impute, OneHot, declare
+from services.store.segments import BlobDamaged, Location, read
+from services.tables.snapshot import SnapshotDamaged, pack_snapshot, unpack_snapshot
+from services.tables.table import Table
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 from tests.fuzz.values import NUMBERS, changed_map
 
-MODULES: Final = ("services/segments.py", "services/snapshot.py")
+MODULES: Final = ("services/store/segments.py", "services/tables/snapshot.py")
 HELD: Final = False  # a read that the system cuts short is no matter of the input
 INPUT_BYTES_MAX: Final = 4096
 

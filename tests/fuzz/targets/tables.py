@@ -15,16 +15,20 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from learning.family import MULTICLASS
-from learning.preparation import Clip, Impute, Log, OneHot, Ordinal, Standardise
-from learning.preparing import apply, fit
-from services.row_columns import RowColumns
-from services.table_files import FILE_BYTES_MAX
-from services.tables import Table, TableError, data_digest, read_table, schema_digest
+from learning.columns.preparation import Clip, Impute, Log, OneHot, Ordinal, Standardise
+from learning.columns.preparing import apply, fit
+from learning.links.family import MULTICLASS
+from services.tables.files import FILE_BYTES_MAX
+from services.tables.row_columns import RowColumns
+from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 
-MODULES: Final = ("services/table_files.py", "services/tables.py", "services/table_cells.py")
-_SPEAKERS: Final = ("services/row_columns.py", "learning/preparation.py", "learning/preparing.py")
+MODULES: Final = ("services/tables/files.py", "services/tables/table.py", "services/tables/cells.py")
+_SPEAKERS: Final = (
+    "services/tables/row_columns.py",
+    "learning/columns/preparation.py",
+    "learning/columns/preparing.py",
+)
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 8192
 

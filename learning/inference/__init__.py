@@ -1,0 +1,1 @@
+"""Standard errors and p-values, from the curvature at the optimum."""

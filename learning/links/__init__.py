@@ -1,0 +1,1 @@
+"""From scores to residuals, for each task: what two parties compute from their own scores as integers."""

@@ -1,0 +1,1 @@
+"""A running party: the engine on its transport, and what its operator can ask of it."""

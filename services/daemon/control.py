@@ -1,0 +1,174 @@
+"""The console: a Unix socket of mode 0600 in the data directory, for the commands of the daemon's own operator.
+
+One JSON object a line in, one a line out: `{"verb": ..., arguments}` -> `{"ok": ...}` or
+`{"error": {"code", "message"}}`. Nothing else of a daemon listens.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.store.journal import JournalUnavailable
+
+log = structlog.get_logger("console")
+
+SOCKET_NAME = "control.sock"
+LINE_BYTES_MAX = 2**24
+SOCKET_PATH_BYTES_MAX = 100
+
+Verb = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class ConsoleError(Exception):
+    """What the daemon answered instead of a result; `code` says of which kind."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConsoleUnreachable(ConsoleError):
+    """No daemon listens in this data directory."""
+
+
+def socket_path(data_directory: Path) -> Path:
+    """Where the console is; a long data directory gets a short link to it in the temporary directory."""
+    path = data_directory.resolve() / SOCKET_NAME
+    if len(str(path).encode()) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    return short_link(path.parent) / SOCKET_NAME
+
+
+def short_link(target: Path) -> Path:
+    """A short name for a directory, the same in every process, made when it is missing.
+
+    The temporary directory is everybody's: a link that another user put there would hand this user's jobs to
+    that user's program. Raises ConsoleError for one that is not ours.
+    """
+    link = Path(tempfile.gettempdir()) / f"warren-{hashlib.sha256(bytes(target)).hexdigest()[:12]}"
+    try:
+        link.symlink_to(target)
+    except FileExistsError:
+        if not link.is_symlink() or link.lstat().st_uid != os.getuid() or link.readlink() != target:
+            raise ConsoleError("console_link", f"{link} is not your link to {target}: remove it") from None
+    return link
+
+
+class Console:
+    """The daemon's side: answers verbs until cancelled."""
+
+    def __init__(self, data_directory: Path, verbs: dict[str, Verb]) -> None:
+        self._path = socket_path(data_directory)
+        self._verbs = verbs
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def run(self) -> None:
+        """Listen until cancelled; then hang up, so that no command waits for a daemon that is gone."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        listener.bind(str(self._path))
+        try:
+            self._path.chmod(0o600)  # before anybody can connect: it does not listen yet
+            server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_BYTES_MAX)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                # Not `serve_forever`: cancelled, it waits for connections that nobody but us would end.
+                server.close()
+                for writer in self._open:
+                    writer.transport.abort()
+        finally:
+            listener.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            while line := await reader.readline():
+                answer = await self._answer(line)
+                writer.write(json.dumps(answer, default=_plain).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError, asyncio.LimitOverrunError):
+            log.debug("a console connection ended early")
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            verb = self._verbs[request.pop("verb")]
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            return {"error": {"code": "bad_request", "message": "the console does not know this command"}}
+        try:
+            return {"ok": await verb(request)}
+        except ConsoleError as error:
+            return {"error": {"code": error.code, "message": str(error)}}
+        except JournalUnavailable as error:
+            text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
+            return {"error": {"code": "journal_unavailable", "message": text}}
+        except Exception as error:
+            log.exception("a console command failed")
+            return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+class ConsoleClient:
+    """The command line's side: one connection, one request at a time."""
+
+    def __init__(self, data_directory: Path) -> None:
+        """Connect. Raises ConsoleUnreachable."""
+        self.data_directory = data_directory
+        self._path = socket_path(data_directory)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(self._path))
+        except OSError:
+            self._socket.close()
+            raise ConsoleUnreachable(
+                "unreachable", f"no daemon runs on {data_directory}: start it with `warren serve party.toml`"
+            ) from None
+        self._file = self._socket.makefile("rwb")
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """The daemon's answer. Raises ConsoleError with the daemon's code and text."""
+        try:
+            self._file.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            self._file.flush()
+            line = self._file.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise ConsoleUnreachable("unreachable", "the daemon went away while it was asked")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ConsoleError(answer["error"]["code"], answer["error"]["message"])
+        return answer["ok"]
+
+    def close(self) -> None:
+        """End the connection."""
+        with contextlib.suppress(OSError):  # a question that a dead daemon did not take
+            self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> "ConsoleClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

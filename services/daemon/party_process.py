@@ -1,0 +1,51 @@
+"""A running party: daemon, console and results, together for as long as the daemon runs."""
+
+import asyncio
+import sys
+from typing import Final
+
+from broker.transport import Transport
+from services.daemon.console_verbs import Verbs
+from services.daemon.control import Console
+from services.daemon.daemon import Daemon
+from services.daemon.serve import keep_results, make_daemon
+from services.party.configuration import Party
+from services.party.logs import LogBook
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread may keep the interpreter from another one that waits. With the usual 5 ms each commit on the
+journal's thread cost its task 10 ms, because it asks for the interpreter a few times."""
+
+
+async def run_party(
+    party: Party,
+    book: LogBook,
+    transport: Transport | None = None,
+    *,
+    handle_signals: bool = False,
+    accept_restored: bool = False,
+) -> None:
+    """Run until the daemon is stopped. Raises what the daemon's `run` raises. `accept_restored`: see DaemonConfig."""
+    daemon = make_daemon(party, transport, accept_restored=accept_restored)
+    await run_beside(party, daemon, book, handle_signals=handle_signals)
+
+
+async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
+    """Run a daemon with its console beside it."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    console = Console(party.data_directory, Verbs(party, daemon, book).table())
+
+    async def serve_console() -> None:
+        await daemon.started()  # nobody may ask a daemon that has not recovered yet
+        await console.run()
+
+    async with asyncio.TaskGroup() as group:
+        beside = [
+            group.create_task(serve_console()),
+            group.create_task(keep_results(party, daemon)),
+        ]
+        try:
+            await daemon.run(handle_signals=handle_signals)
+        finally:
+            for task in beside:
+                task.cancel()

@@ -1,0 +1,398 @@
+"""One delivery inside a unit of work: checked, deduplicated, held back or applied, or parked.
+
+Nothing here raises for what a partner or a stranger sent: every refusal has a code in the parked table or
+ends the one job whose signed message it was.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from broker.transport import Delivery
+from messages import schemas
+from messages.envelope import Envelope, EnvelopeError, Header, read_header
+from protocol.effects import BlobRef, BulkReceived, ControlReceived
+from services.engine import inbox, jobs, parking
+from services.engine.envelopes import Envelopes, Unreadable
+from services.engine.inbox import Waiting
+from services.engine.jobs import JobRecord, Status
+from services.engine.lines import Line
+from services.engine.notices import Notices, Question
+from services.engine.outbox import Outbox, ReceiptAhead
+from services.engine.stepping import Stepper
+from services.engine.waiting import note_sign
+from services.store import chain, retention
+from services.store.blobs import BlobStore
+from services.store.job_secrets import JobSecrets
+from services.store.limits import (
+    BULK_BODY_BYTES_MAX,
+    CONTROL_BODY_BYTES_MAX,
+    CREDIT_WINDOW,
+    HOLD_AHEAD,
+    JOBS_PER_PARTNER_MAX,
+    LATE_MESSAGES_MAX,
+    SIGN_PERIOD_S,
+)
+
+OPENING_KIND = "job.propose"
+
+
+class Receiving:
+    """Takes deliveries.
+
+    Args:
+        answering_role: the role of this party in a job whose contract a partner proposes; empty: it is parked.
+        expiry_of: the expiry in a contract, seconds since 1970, 0 for none; must not raise.
+
+    """
+
+    def __init__(
+        self,
+        envelopes: Envelopes,
+        blobs: BlobStore,
+        outbox: Outbox,
+        stepper: Stepper,
+        secrets: JobSecrets,
+        *,
+        answering_role: Callable[[bytes], str],
+        expiry_of: Callable[[bytes], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._envelopes = envelopes
+        self._blobs = blobs
+        self._outbox = outbox
+        self._stepper = stepper
+        self._secrets = secrets
+        self._answering_role = answering_role
+        self._expiry_of = expiry_of
+        self._clock = clock
+        # Survives a rollback: then the next sign is noted a second later, and nothing depends on it.
+        self._heard: dict[str, float] = {}
+
+    def take(self, connection: Connection, delivery: Delivery) -> Notices:
+        """Take one delivery; after the commit it may be acknowledged, whatever it was."""
+        notices = Notices()
+        try:
+            envelope = self._envelopes.open(delivery.body, delivery.routing_key)
+        except EnvelopeError as error:
+            parking.park(
+                connection,
+                at=self._clock(),
+                code=error.code,
+                routing_key=delivery.routing_key,
+                body=delivery.body,
+                claimed=error.sender or "",
+                header=error.header_bytes or b"",
+            )
+            return notices
+        self._note_sign(connection, envelope.header.sender)
+        refusal = (
+            self._unsequenced(connection, envelope, notices)
+            if envelope.header.kind in schemas.UNSEQUENCED
+            else self._sequenced(connection, envelope, notices)
+        )
+        if refusal:
+            self._park(connection, delivery, envelope, refusal)
+        return notices
+
+    def _note_sign(self, connection: Connection, sender: str) -> None:
+        """Remember when a partner was last heard of, to the second: a row for every delivery would cost too much."""
+        now = self._clock()
+        if not 0.0 <= now - self._heard.get(sender, -SIGN_PERIOD_S) < SIGN_PERIOD_S:
+            note_sign(connection, sender, now)
+            self._heard[sender] = now
+
+    def _park(self, connection: Connection, delivery: Delivery, envelope: Envelope, code: str) -> None:
+        parking.park(
+            connection,
+            at=self._clock(),
+            code=code,
+            routing_key=delivery.routing_key,
+            body=delivery.body,
+            sender=envelope.header.sender,
+            header=envelope.header_bytes,
+        )
+
+    # -- messages without a sequence ------------------------------------------------------------------------
+
+    def _unsequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
+        header = envelope.header
+        if header.sequence != 0:
+            return "sequence_unexpected"
+        try:
+            message, _ = self._envelopes.read(header, envelope.body)
+        except Unreadable as error:
+            return error.code
+        if isinstance(message, schemas.PeerProbe | schemas.PeerAnswer):
+            notices.questions.append(Question(header.sender, header.job, message))
+            return ""
+        record = jobs.load(connection, header.job)
+        if record is None:
+            return self._of_no_job(header, message, notices)
+        line = record.lines.get(header.sender)
+        if line is None:
+            return "not_a_party"
+        if record.status == Status.FROZEN.value:
+            return self._frozen(record, line, notices)
+        return self._about(connection, record, line, message, notices)
+
+    def _about(
+        self, connection: Connection, record: JobRecord, line: Line, message: schemas.Message, notices: Notices
+    ) -> str:
+        """An unsequenced message about a job that is not frozen."""
+        refusal = ""
+        match message:
+            case schemas.ScoreAsk() | schemas.ScoreAnswer():
+                # Those that can be taken never come here: see `services.lookups`.
+                return "lookup_unwanted"
+            case schemas.JobFrozen():
+                self._stepper.desert(connection, record, line, message.reason_code, notices)
+            case schemas.ReceiptRequest():
+                notices.owe(record.job, line.partner, asked=True)
+                return ""
+            case schemas.ReceiptHeld():
+                refusal = self._given(record, line, message.receipted, notices)
+            case schemas.Receipt():
+                credit = min(message.credit, line.bulk_sent + CREDIT_WINDOW)
+                refusal = self._receipted(connection, record, line, message.applied, credit, notices)
+                notices.answered.add((record.job, line.partner))
+        jobs.save(connection, record)
+        return refusal
+
+    @staticmethod
+    def _of_no_job(header: Header, message: schemas.Message, notices: Notices) -> str:
+        """An unsequenced message of a job that this journal does not have."""
+        if isinstance(message, schemas.ReceiptHeld) and message.receipted:
+            # It has receipts of ours, so we had this job once. The journal is an old copy, and must not begin anew.
+            notices.frozen[header.job, header.sender] = "job_lost"
+            return "job_lost"
+        if not isinstance(message, schemas.ReceiptRequest):
+            return "unknown_job"
+        # Its proposal never arrived: say so, and it comes again.
+        notices.owe(header.job, header.sender, asked=True)
+        return ""
+
+    @staticmethod
+    def _frozen(record: JobRecord, line: Line, notices: Notices) -> str:
+        """A message of a job that is frozen: the answer is that it is."""
+        notices.frozen[record.job, line.partner] = record.reason_code
+        return "job_frozen"
+
+    def _given(self, record: JobRecord, line: Line, receipted: int, notices: Notices) -> str:
+        """Check that we have all the messages that the partner holds our receipts for."""
+        if receipted <= line.applied:
+            return ""
+        reason = (
+            f"{line.partner} has our receipts for {receipted} messages of job {record.job}, this journal has "
+            f"{line.applied}: the journal is an old copy; the job is frozen and must not be continued"
+        )
+        self._stepper.freeze(record, "receipt_lost", reason, notices)
+        return "receipt_lost"
+
+    def _receipted(
+        self, connection: Connection, record: JobRecord, line: Line, applied: int, credit: int, notices: Notices
+    ) -> str:
+        try:
+            self._outbox.take_receipt(connection, record, line, applied, credit, self._clock(), notices)
+        except ReceiptAhead as error:
+            self._stepper.freeze(record, "receipt_ahead", str(error), notices)
+            return "receipt_ahead"
+        return ""
+
+    # -- messages of a job ----------------------------------------------------------------------------------
+
+    def _sequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
+        header = envelope.header
+        if header.sequence < 1:
+            return "sequence_missing"
+        bulk = header.kind in schemas.BULK
+        if len(envelope.body) > (BULK_BODY_BYTES_MAX if bulk else CONTROL_BODY_BYTES_MAX):
+            return "body_oversized"
+        record = jobs.load(connection, header.job)
+        if record is None:
+            record, refusal = self._open_job(connection, envelope)
+            if record is None:
+                return refusal
+        line = record.lines.get(header.sender)
+        if line is None:
+            return "not_a_party"
+        if record.status == Status.FROZEN.value:
+            return self._frozen(record, line, notices)
+        refusal = self._in_turn(connection, record, line, envelope, notices)
+        jobs.save(connection, record)
+        return refusal
+
+    def _open_job(self, connection: Connection, envelope: Envelope) -> tuple[JobRecord | None, str]:
+        """A job proposed to this party; None and a code when it is not."""
+        header = envelope.header
+        if header.kind != OPENING_KIND or header.sequence != 1:
+            return None, "unknown_job"
+        try:
+            message, _ = self._envelopes.read(header, envelope.body)
+        except Unreadable as error:
+            return None, error.code
+        assert isinstance(message, schemas.JobPropose)
+        role = self._answering_role(message.contract)
+        if not role:
+            return None, "proposal_unwanted"
+        if jobs.running_jobs_of(connection, header.sender, role) >= JOBS_PER_PARTNER_MAX:
+            return None, "too_many_jobs"
+        self._secrets.create(header.job)
+        record = self._stepper.create(
+            connection,
+            header.job,
+            role,
+            header.sender,
+            expires_at=self._expiry_of(message.contract),
+            contract=message.contract,
+        )
+        return record, ""
+
+    def _in_turn(
+        self, connection: Connection, record: JobRecord, line: Line, envelope: Envelope, notices: Notices
+    ) -> str:
+        header = envelope.header
+        refusal = self._receipted(connection, record, line, header.received, 0, notices)
+        if refusal:
+            return refusal
+        if header.sequence <= line.applied + HOLD_AHEAD:
+            found = inbox.known(connection, record.job, header.sender, header.sequence)
+            if found is not None:
+                return self._repeated(record, envelope, found, notices)
+        if header.sequence > line.applied + 1:
+            return self._ahead(connection, record, line, envelope)
+        if not record.running and line.late >= LATE_MESSAGES_MAX:
+            return "job_finished"
+        inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
+        bulk = header.kind in schemas.BULK
+        if bulk and record.running:
+            self._blobs.put(connection, record.job, header.kind, envelope.body)
+        self._count(record, len(envelope.body))
+        self._apply(connection, record, line, self._waiting(envelope), header, notices)
+        while True:
+            waiting = inbox.take(connection, record.job, line.partner, line.applied + 1)
+            if waiting is None:
+                break
+            self._apply(connection, record, line, waiting, read_header(waiting.header), notices)
+        notices.owe(record.job, line.partner)
+        return ""
+
+    def _repeated(
+        self,
+        record: JobRecord,
+        envelope: Envelope,
+        found: bytes,
+        notices: Notices,
+    ) -> str:
+        if found != inbox.digest_of(envelope.header_bytes):
+            return "sequence_conflict"
+        record.count("duplicates")
+        notices.owe(record.job, envelope.header.sender)
+        return ""
+
+    def _ahead(self, connection: Connection, record: JobRecord, line: Line, envelope: Envelope) -> str:
+        """Hold a message back for its turn, as far as there is room; otherwise it comes again."""
+        header = envelope.header
+        bulk = header.kind in schemas.BULK
+        unconsumed = line.bulk_received - line.bulk_consumed
+        full = bulk and unconsumed + inbox.bulk_held(connection, record.job, line.partner) >= CREDIT_WINDOW
+        if full or not record.running or header.sequence >= line.applied + HOLD_AHEAD:
+            record.count("dropped_ahead")
+            return ""
+        inbox.record(connection, record.job, header.sender, header.sequence, envelope.header_bytes)
+        if bulk:
+            self._blobs.put(connection, record.job, header.kind, envelope.body)
+        inbox.hold(connection, record.job, line.partner, self._waiting(envelope))
+        record.count("held_back")
+        self._count(record, len(envelope.body))
+        return ""
+
+    @staticmethod
+    def _waiting(envelope: Envelope) -> Waiting:
+        header = envelope.header
+        bulk = header.kind in schemas.BULK
+        return Waiting(
+            sequence=header.sequence,
+            bulk=bulk,
+            header=envelope.header_bytes,
+            signature=envelope.signature,
+            body=b"" if bulk else envelope.body,
+            sha256=header.body_sha256,
+            size=len(envelope.body),
+        )
+
+    @staticmethod
+    def _count(record: JobRecord, size: int) -> None:
+        record.count("messages_received")
+        record.count("bytes_received", size)
+
+    def _apply(
+        self,
+        connection: Connection,
+        record: JobRecord,
+        line: Line,
+        message: Waiting,
+        header: Header,
+        notices: Notices,
+    ) -> None:
+        """Apply the message whose turn it is."""
+        line.applied += 1
+        line.bulk_received += message.bulk
+        if not record.running:
+            self._late(connection, record, line, message)
+            return
+        if not message.bulk and retention.keeps_all(connection, record.job):
+            self._blobs.put(connection, record.job, "control", message.body)
+        event: BulkReceived | ControlReceived
+        try:
+            if message.bulk:
+                event = self._bulk_event(line, message, header)
+            else:
+                _, plain = self._envelopes.read(header, message.body)
+                event = ControlReceived(kind=header.kind, message=plain, sender=header.sender)
+        except Unreadable as error:
+            self._entry(connection, record, message)
+            self._stepper.fail(connection, record, error.code, error.reason, notices)
+            return
+        self._stepper.apply(
+            connection,
+            record,
+            event,
+            notices,
+            kind=chain.RECEIVED,
+            header=message.header,
+            signature=message.signature,
+        )
+
+    @staticmethod
+    def _bulk_event(line: Line, message: Waiting, header: Header) -> BulkReceived:
+        if line.bulk_received > line.credit_given:
+            raise Unreadable(
+                "credit_exceeded",
+                f"{header.kind} chunk {header.chunk} from {header.sender} is bulk message {line.bulk_received}, "
+                f"credit was given up to {line.credit_given}",
+            )
+        return BulkReceived(
+            kind=header.kind,
+            chunk=header.chunk,
+            chunks=header.chunks,
+            body=BlobRef(sha256=message.sha256, rows=0, bytes=message.size),
+            sender=header.sender,
+        )
+
+    def _late(self, connection: Connection, record: JobRecord, line: Line, message: Waiting) -> None:
+        """The job is over here: the message is recorded and receipted, and nothing else happens."""
+        line.late += 1
+        line.bulk_consumed = line.bulk_received
+        record.count("late")
+        self._entry(connection, record, message)
+
+    def _entry(self, connection: Connection, record: JobRecord, message: Waiting) -> None:
+        jobs.append_entry(
+            connection,
+            record,
+            chain.RECEIVED,
+            self._clock(),
+            header=message.header,
+            signature=message.signature,
+        )

@@ -1,0 +1,266 @@
+"""One party's configuration: party.toml, its policy, its identity and its peers.
+
+```toml
+name = "bank"
+data_directory = "data"                  # relative to this file
+broker = "amqps://broker.example:5671/warren?..."
+identity = "identity/bank.private.json"  # mode 0600, made by `warren identity init`
+peers = "peers"                          # directory of public identity files
+policy = "policy.toml"                   # optional; see protocol.policy
+workers = 1
+threads = 0                              # of each worker, for the compiled back end; 0: one per core
+declare = false                          # true only in demos and tests: make the broker's topology ourselves
+
+[[dataset]]
+name = "loans"
+source = "loans.csv"
+id = "id"
+label = "defaulted"                      # at a business
+columns = []                             # empty: all but id and label
+
+[dataset.preparation]                    # or a file with the same: preparation = "loans.preparation.toml"
+income = [{ step = "impute", by = "median" }, { step = "log" }]   # docs/preparation.md
+```
+"""
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from learning.columns.preparation import PreparationError, Step, column_words, declare
+from messages.identity import Identity, IdentityError, PublicIdentity
+from messages.schemas import Name
+from protocol.policy import PolicyError, read_policy
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: names file and key, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        # What a file says in the wrong place must not write on the terminal of whom it is told.
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in reason))
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table that jobs may ask for."""
+
+    name: Name
+    source: str
+    id: str
+    label: str = ""
+    columns: tuple[str, ...] = ()
+    preparation: dict[str, Any] | str = {}
+
+
+class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """party.toml as it stands in the file."""
+
+    name: Name
+    data_directory: str = "data"
+    broker: str
+    identity: str = ""
+    peers: str = "peers"
+    policy: str = ""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    declare: bool = False
+    noise_seed: str = ""
+    journal: str = ""
+    dataset: tuple[Dataset, ...] = ()
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True):
+    """A party with everything that its files say; paths are absolute."""
+
+    file: PartyFile
+    directory: Path
+    data_directory: Path
+    identity: Identity
+    peers: dict[str, PublicIdentity]
+    policy: dict[str, Any]
+    steps: dict[str, dict[str, tuple[Step, ...]]] = {}
+
+    def __repr__(self) -> str:
+        return f"Party({self.file.name!r})"
+
+    @property
+    def datasets(self) -> dict[str, dict[str, Any]]:
+        """Data sets by name, sources absolute: what the compute functions are told."""
+        return {item.name: entry_of(item, self.directory, self.steps.get(item.name, {})) for item in self.file.dataset}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The operator's settings for compute functions."""
+        return {
+            "policy": self.policy,
+            "datasets": self.datasets,
+            "noise_seed": self.file.noise_seed,
+            "threads": self.file.threads or cores(),
+        }
+
+
+def entry_of(dataset: Dataset, directory: Path, steps: dict[str, tuple[Step, ...]]) -> dict[str, Any]:
+    """A data set as the readers of tables take it."""
+    return {
+        "source": str(directory / dataset.source),
+        "id": dataset.id,
+        "label": dataset.label,
+        "columns": list(dataset.columns),
+        "steps": steps,
+    }
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file. Raises ConfigError naming it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Why a file cannot be read; a path with a zero byte is a ValueError of its own."""
+    return (error.strerror or "unknown error") if isinstance(error, OSError) else str(error)
+
+
+def load_party(path: Path) -> Party:
+    """Read party.toml and all that it names. Raises ConfigError naming file and key."""
+    table = read_toml(path)
+    try:
+        file = msgspec.convert(table, PartyFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    directory = path.resolve().parent
+    check_broker_url(file.broker, path)
+    names = [item.name for item in file.dataset]
+    if len(names) != len(set(names)):
+        raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
+    steps = {
+        item.name: read_steps(item, directory, f"{path}: data set {item.name}")
+        for item in file.dataset
+        if item.preparation
+    }
+    identity = read_identity(directory / (file.identity or f"identity/{file.name}.private.json"))
+    if identity.name != file.name:
+        raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
+    policy = read_toml(directory / file.policy) if file.policy else {}
+    try:
+        read_policy(policy)
+    except PolicyError as error:
+        raise ConfigError(f"{directory / file.policy}: {error}") from None
+    return Party(
+        file=file,
+        directory=directory,
+        data_directory=directory / file.data_directory,
+        identity=identity,
+        peers=read_peers(directory / file.peers),
+        policy=policy,
+        steps=steps,
+    )
+
+
+def read_steps(dataset: Dataset, directory: Path, where: str) -> dict[str, tuple[Step, ...]]:
+    """The preparation of a data set by column, from itself or the file it names. Raises ConfigError."""
+    table = dataset.preparation
+    if isinstance(table, str):
+        where = str(directory / table)
+        table = read_toml(directory / table)
+    return steps_from(table, where)
+
+
+def steps_from(table: Any, where: str) -> dict[str, tuple[Step, ...]]:
+    """Steps by column from a parsed table. Raises ConfigError naming column and step."""
+    steps: dict[str, tuple[Step, ...]] = {}
+    for column, listed in table.items():
+        try:
+            steps[column] = msgspec.convert(listed, tuple[Step, ...])
+            declare({column: steps[column]}, (column,))
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: preparation of {column_words(column)}: {error}") from None
+        except PreparationError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return steps
+
+
+def check_broker_url(url: str, path: Path) -> None:
+    """TLS in every URL that leaves this machine. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Not the library's text: it may quote the password.
+        raise ConfigError(f"{path}: key broker: this is no URL") from None
+    if parts.scheme not in {"amqp", "amqps"}:
+        raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqp:// or amqps://")
+    if parts.scheme == "amqp" and parts.hostname not in LOCAL_HOSTS:
+        raise ConfigError(f"{path}: key broker: amqp:// without TLS to {parts.hostname}; use amqps://")
+
+
+def read_identity(path: Path) -> Identity:
+    """The private identity. Raises ConfigError when it is missing, damaged or open to other users."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no identity; make one with `warren identity init`") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigError(f"{path}: other users may read it; run `chmod 600 {path}`")
+    try:
+        return Identity.from_bytes(data)
+    except IdentityError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read. Raises ConfigError when it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists already and is not overwritten") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_public(path: Path) -> PublicIdentity:
+    """A public identity file. Raises ConfigError naming file and field."""
+    try:
+        return PublicIdentity.from_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except IdentityError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_why(error)}") from None
+
+
+def read_peers(directory: Path) -> dict[str, PublicIdentity]:
+    """All peers of a directory, by name. Raises ConfigError for two files of one name."""
+    peers: dict[str, PublicIdentity] = {}
+    for path in sorted(directory.glob("*.json")):
+        peer = read_public(path)
+        if peer.name in peers:
+            raise ConfigError(f"{path}: {peer.name} is in another file of {directory}, too; remove one")
+        peers[peer.name] = peer
+    return peers

@@ -1,0 +1,164 @@
+"""What a finished job of several classes looks like, for programs and people: both halves are on one machine."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as Shown
+
+from learning.columns.preparation import FittedPreparation
+from learning.columns.preparing import apply
+from learning.evaluation import multiclass
+from learning.evaluation.metrics import log_loss, weighted_mean
+from learning.links.targets import Targets
+from services.daemon.local import BUSINESS, PROVIDER, LocalResult
+from services.models.version import columns_of, targets_of
+from services.party.plain_text import plain
+from services.results import reference
+from services.tables.table import Table
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """Of one class against the rest. `distance`: of coefficients from the joined table's optimum, relative L2."""
+
+    name: str
+    rows: int
+    log_loss: float
+    log_loss_optimum: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The figures of a job. `accuracy`: share of the weight whose class has the largest score.
+
+    `log_loss`, `macro_auc`, `confusion`: see `learning.multiclass`.
+    """
+
+    rows: int
+    iterations: int
+    converged: bool
+    accuracy: float
+    accuracy_optimum: float
+    log_loss: float
+    macro_auc: float
+    confusion: tuple[tuple[float, ...], ...]
+    classes: tuple[ClassFigures, ...]
+    ciphertexts_per_row: int
+
+    def to_object(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "task": "multiclass",
+            "rows": self.rows,
+            "iterations": self.iterations,
+            "converged": self.converged,
+            "accuracy": self.accuracy,
+            "accuracy_optimum": self.accuracy_optimum,
+            "log_loss": self.log_loss,
+            "macro_auc": self.macro_auc if math.isfinite(self.macro_auc) else None,
+            "confusion": self.confusion,
+            "ciphertexts_per_row": self.ciphertexts_per_row,
+            "classes": {
+                one.name: {
+                    "rows": one.rows,
+                    "log_loss": one.log_loss,
+                    "log_loss_optimum": one.log_loss_optimum,
+                    "distance": one.distance,
+                }
+                for one in self.classes
+            },
+        }
+
+
+def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
+    """Score the common rows with both halves, and with the optimum of the joined table."""
+    own, other = (json.loads(result.parameters[role]) for role in (BUSINESS, PROVIDER))
+    places = {name: row for row, name in enumerate(provider.identifiers)}
+    both = [(row, places[name]) for row, name in enumerate(business.identifiers) if name in places]
+    mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
+    values = np.hstack([_columns(business, own, mine), _columns(provider, other, theirs)])
+    assert business.label is not None
+    targets = Targets(business.label, business.weight).rows(mine)
+    width, scale = len(columns_of(own)), values.std(axis=0)
+    scores, best_scores, figures = [], [], []
+    pairs = zip(targets_of(own), targets_of(other), business.classes, strict=True)
+    for place, (of_business, of_provider, name) in enumerate(pairs):
+        label = (targets.label == place).astype(np.float64)
+        best = reference.fit("logistic", values, label, own["l2"], weight=targets.weight)
+        both_parts = np.array([*of_business.coefficients, *of_provider.coefficients])
+        scores.append(of_business.scores(values[:, :width]) + of_provider.scores(values[:, width:]))
+        best_scores.append(values @ best.coefficients + best.intercept)
+        off = np.linalg.norm((both_parts - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
+        figures.append(
+            ClassFigures(
+                name=name,
+                rows=int(label.sum()),
+                log_loss=log_loss(label, scores[-1], targets.weight),
+                log_loss_optimum=log_loss(label, best_scores[-1], targets.weight),
+                distance=float(off),
+            )
+        )
+    facts = json.loads(result.history)["iterations"]
+    found = multiclass.evaluate(targets.label.astype(np.int64), np.array(scores).T, targets.weight)
+    return Finished(
+        rows=own["rows"],
+        iterations=own["iterations"],
+        converged=own["converged"],
+        accuracy=found.accuracy,
+        accuracy_optimum=_accuracy(best_scores, targets),
+        log_loss=found.log_loss,
+        macro_auc=found.macro_auc,
+        confusion=found.confusion,
+        classes=tuple(figures),
+        # Classes whose loop has ended send none, so it may be fewer.
+        ciphertexts_per_row=len(business.classes) * sum(fact["terms"] + 1 for fact in facts),
+    )
+
+
+def _columns(table: Table, document: dict[str, Any], rows: NDArray[np.int64]) -> Vector:
+    if "preparation" in document:
+        return apply(msgspec.convert(document["preparation"], FittedPreparation), table.source.take(rows))
+    return table.values[:, [table.columns.index(name) for name in columns_of(document)]][rows]
+
+
+def _accuracy(scores: Sequence[Vector], targets: Targets) -> float:
+    hits = (np.argmax(np.array(scores), axis=0) == targets.label).astype(np.float64)
+    return weighted_mean(hits, targets.weight)
+
+
+def show(finished: Finished, out: Console) -> None:
+    """Print them."""
+    ended = "converged" if finished.converged else "not converged"
+    title = f"{len(finished.classes)} classes: {finished.rows:,} rows, {finished.iterations} iterations, {ended}"
+    table = Shown("class", "rows", "log loss", "joined table", "coefficients off", title=title, box=None)
+    for one in finished.classes:
+        away = f"{one.distance:.2%}" if math.isfinite(one.distance) else ""
+        table.add_row(plain(one.name), str(one.rows), f"{one.log_loss:.5f}", f"{one.log_loss_optimum:.5f}", away)
+    out.print(table)
+    confusion = Shown("class / likeliest", box=None)
+    for one in finished.classes:
+        confusion.add_column(plain(one.name), justify="right")
+    for one, row in zip(finished.classes, finished.confusion, strict=True):
+        confusion.add_row(plain(one.name), *(f"{weight:g}" for weight in row))
+    out.print(confusion)
+    out.print(f"log loss {finished.log_loss:.5f}, macro AUC {finished.macro_auc:.5f}")
+    out.print(f"accuracy {finished.accuracy:.5f}, of the joined table's optimum {finished.accuracy_optimum:.5f}")
+
+
+def write(directory: Path, result: LocalResult) -> None:
+    """Per party parameters.json and history.json."""
+    for role in (BUSINESS, PROVIDER):
+        (directory / role).mkdir(parents=True, exist_ok=True)
+        (directory / role / "parameters.json").write_bytes(result.parameters[role])
+        (directory / role / "history.json").write_bytes(result.history)

@@ -1,0 +1,207 @@
+"""The journal: one writer thread, group commit, and reads that never wait for it.
+
+The writer takes what is waiting (at most `TRANSACTION_ITEMS_MAX` units or `TRANSACTION_SECONDS_MAX`) into one
+transaction (`services.transactions`). A unit's result is handed back after COMMIT only.
+"""
+
+import asyncio
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from services.store.limits import TRANSACTION_ITEMS_MAX, TRANSACTION_SECONDS_MAX
+from services.store.transactions import (
+    Cost,
+    JournalClosed,
+    JournalError,
+    JournalForeign,
+    JournalUnavailable,
+    Transactions,
+    Unit,
+    Work,
+    cause_of,
+    roll_back,
+    settle,
+    sqlite_url,
+)
+
+__all__ = [
+    "Journal",
+    "JournalClosed",
+    "JournalError",
+    "JournalForeign",
+    "JournalUnavailable",
+    "ThreadedJournal",
+    "Work",
+    "sqlite_url",
+]
+
+T = TypeVar("T")
+
+log = structlog.get_logger("journal")
+
+
+class Journal(Protocol):
+    """Where units of work go."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be handed in any more."""
+
+    @property
+    def cost(self) -> Cost:
+        """What was committed since it was opened, and how long that took."""
+
+    def open(self) -> None:
+        """Create the tables where they are missing and start. Raises JournalForeign."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run a unit in a transaction; its result comes after COMMIT.
+
+        Raises:
+            JournalUnavailable: nothing was committed.
+            JournalClosed: the journal is closed.
+
+        Any other exception is the unit's own; the unit is rolled back.
+        """
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a unit that only reads, on another connection than the writer's."""
+
+    def close(self) -> None:
+        """Finish what was handed in and stop. Blocks for that long; may be called twice."""
+
+
+class ThreadedJournal:
+    """The journal of every daemon. Args: see `Transactions`; the hooks are called on the writer thread."""
+
+    def __init__(
+        self,
+        url: str,
+        party: str,
+        *,
+        before_commit: Callable[[], None] = lambda: None,
+        after_commit: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        self._transactions = Transactions(url, party, before_commit=before_commit, after_commit=after_commit)
+        self._units: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._closed = True
+        self._gate = threading.Lock()
+
+    @property
+    def transactions(self) -> int:
+        """How many were committed."""
+        return self.cost.commits
+
+    @property
+    def cost(self) -> Cost:
+        """See `Journal.cost`."""
+        return self._transactions.cost
+
+    @property
+    def closed(self) -> bool:
+        """See `Journal.closed`."""
+        return self._closed
+
+    def open(self) -> None:
+        """See `Journal.open`: starts writer and reader."""
+        self._transactions.prepare()
+        self._closed = False
+        for target, name in ((self._write_all, "journal writer"), (self._read_all, "journal reader")):
+            # The threads log for the daemon that opened the journal: see `services.logs.write_into`.
+            run = contextvars.copy_context().run
+            thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    async def write(self, work: Work[T]) -> T:
+        """See `Journal.write`."""
+        return await self._put(self._units, work)
+
+    async def read(self, work: Work[T]) -> T:
+        """See `Journal.read`: on another thread than the writer's."""
+        return await self._put(self._reads, work)
+
+    async def _put(self, units: "queue.SimpleQueue[Unit | None]", work: Work[T]) -> T:
+        unit = Unit(work)
+        with self._gate:
+            if self._closed:
+                raise JournalClosed("the journal is closed")
+            units.put(unit)
+        result: T = await asyncio.wrap_future(unit.done)
+        return result
+
+    def close(self) -> None:
+        """See `Journal.close`."""
+        with self._gate:
+            self._closed = True
+        self._units.put(None)
+        self._reads.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        self._transactions.dispose()
+
+    def _write_all(self) -> None:
+        with self._transactions.connect() as connection:
+            while (unit := self._units.get()) is not None:
+                taken: list[Unit] = []
+                try:
+                    self._transactions.commit(connection, self._waiting(unit), taken)
+                except Exception as error:
+                    roll_back(connection)
+                    log.error("journal cannot commit", error=type(error).__name__, cause=cause_of(error))
+                    settle(taken, JournalUnavailable(cause_of(error)))
+                except BaseException as error:  # a crash point: nothing may go on after it
+                    with self._gate:
+                        self._closed = True
+                    roll_back(connection)
+                    settle(taken, error)
+                    break
+                else:
+                    settle(taken)
+        self._refuse(self._units)
+
+    def _waiting(self, first: Unit) -> Iterator[Unit]:
+        """`first` and what waits behind it, as far as one transaction goes."""
+        started = time.monotonic()
+        yield first
+        for _ in range(TRANSACTION_ITEMS_MAX - 1):
+            if time.monotonic() - started > TRANSACTION_SECONDS_MAX:
+                return
+            try:
+                unit = self._units.get_nowait()
+            except queue.Empty:
+                return
+            if unit is None:
+                self._units.put(None)
+                return
+            yield unit
+
+    def _read_all(self) -> None:
+        with self._transactions.connect(reader=True) as connection:
+            while (unit := self._reads.get()) is not None:
+                if not unit.done.set_running_or_notify_cancel():
+                    continue
+                try:
+                    unit.result = self._transactions.read(connection, unit.work)
+                except BaseException as error:
+                    unit.done.set_exception(error)
+                else:
+                    unit.done.set_result(unit.result)
+        self._refuse(self._reads)
+
+    @staticmethod
+    def _refuse(units: "queue.SimpleQueue[Unit | None]") -> None:
+        while not units.empty():
+            unit = units.get()
+            if unit is not None and unit.done.set_running_or_notify_cancel():
+                unit.done.set_exception(JournalClosed("the journal is closed"))

@@ -1,0 +1,277 @@
+"""Units of work in transactions of one database: what the journal's thread drives, and what a simulation drives.
+
+A unit of work is a function of a connection. Several go into one transaction, each under a savepoint of its own, so
+that one that fails does not take another with it. Nothing of a unit may outlive its rollback: units keep what they
+learn in their result, and a result counts after COMMIT only.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
+
+from services.store.journal_lock import FileLock, guard_sessions, lock_file, shown
+from services.store.journal_schema import SCHEMA_VERSION, meta, metadata
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+log = structlog.get_logger("journal")
+
+
+class JournalError(Exception):
+    """Base of the journal's errors: `JournalUnavailable`, `JournalClosed`, `JournalForeign`."""
+
+
+class JournalUnavailable(JournalError):
+    """Nothing could be committed (disk full, database away). Nothing happened: try the unit again later."""
+
+
+class JournalClosed(JournalError):
+    """The journal is closed, or was ended by a fault."""
+
+
+class JournalForeign(JournalError):
+    """The database belongs to another party or another schema."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """What transactions have cost since the journal was opened.
+
+    Attributes:
+        commits: how many there were.
+        unit_seconds: inside the units of work.
+        commit_seconds: after them: until segments and journal were durable.
+
+    """
+
+    commits: int = 0
+    unit_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Unit:
+    """A unit of work and the future that its caller waits on. `result` is handed over after COMMIT."""
+
+    work: Work[Any]
+    done: Future[Any] = field(default_factory=Future)
+    result: Any = None
+
+
+class Transactions:
+    """Transactions of one journal's database.
+
+    Args:
+        url: SQLAlchemy URL; `sqlite_url(path)` makes the default one.
+        party: whose journal it is; preparing another party's raises JournalForeign.
+        before_commit: called before every COMMIT; an OSError rolls back.
+        after_commit: called after every COMMIT, with a connection that is in no transaction.
+        synchronous: SQLite's pragma; anything but FULL loses commits in a power cut, which only a simulation may.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        party: str,
+        *,
+        before_commit: Callable[[], None],
+        after_commit: Callable[[Connection], None],
+        synchronous: str = "FULL",
+    ) -> None:
+        self._engine = _engine(url, synchronous, "BEGIN IMMEDIATE")
+        self._reading = _engine(url, synchronous, "BEGIN")
+        guard_sessions(self._engine, party)
+        self._party = party
+        self._lock: FileLock | None = None
+        self._before_commit = before_commit
+        self._after_commit = after_commit
+        self.cost = Cost()
+
+    def prepare(self) -> None:
+        """Take the journal for this process and create the tables where they are missing.
+
+        Raises:
+            JournalTaken: another daemon works on it.
+            JournalForeign: it is another party's.
+            JournalUnavailable: it cannot be opened.
+
+        """
+        self._lock = lock_file(self._engine, self._party)
+        try:
+            self._make_tables()
+        except DBAPIError as error:
+            self.dispose()
+            where = shown(self._engine.url)
+            raise JournalUnavailable(f"the journal {where} cannot be opened: {error.orig}") from None
+        except BaseException:
+            self.dispose()
+            raise
+
+    def _make_tables(self) -> None:
+        with self._engine.begin() as connection:
+            # One question in place of one for each table: most starts find them all.
+            if not metadata.tables.keys() <= set(inspect(connection).get_table_names()):
+                metadata.create_all(connection)
+            for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
+                found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
+                if found is None:
+                    connection.execute(insert(meta).values(key=key, value=value))
+                elif found != value and key == "party":
+                    raise JournalForeign(f"the journal is {found}'s, not {value}'s")
+                elif found != value:
+                    raise JournalForeign(other_schema(found))
+
+    def connect(self, *, reader: bool = False) -> Connection:
+        """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
+        return (self._reading if reader else self._engine).connect()
+
+    def commit(self, connection: Connection, units: Iterator[Unit], taken: list[Unit]) -> None:
+        """Run units in one transaction and COMMIT. `taken` gets those whose callers still wait.
+
+        Raises what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
+        """
+        began = time.perf_counter()
+        try:
+            transaction = connection.begin()
+        except BaseException:
+            # Nobody has been asked yet, and all of them wait for an answer.
+            taken += [unit for unit in units if unit.done.set_running_or_notify_cancel()]
+            raise
+        with transaction:
+            for unit in units:
+                if unit.done.set_running_or_notify_cancel():
+                    taken.append(unit)
+                    _run(connection, unit)
+            ran = time.perf_counter()
+            self._before_commit()
+        self.cost.commits += 1
+        self.cost.unit_seconds += ran - began
+        self.cost.commit_seconds += time.perf_counter() - ran
+        try:
+            self._after_commit(connection)
+        except Exception as error:
+            roll_back(connection)
+            log.warning("tidying after a commit failed, later", error=type(error).__name__)
+
+    @staticmethod
+    def read(connection: Connection, work: Work[T]) -> T:
+        """Run a unit that only reads, on a reader's connection."""
+        with connection.begin():
+            return work(connection)
+
+    def dispose(self) -> None:
+        """Let the database go. May be called twice."""
+        self._engine.dispose()
+        self._reading.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def other_schema(found: str) -> str:
+    """For the operator: a journal of another version of this software, which is left as it is."""
+    return (
+        f"the journal has schema {found}, this version of Warren writes schema {SCHEMA_VERSION}: end its jobs, export "
+        "and audit them with the version that wrote it, and let this one begin in a new data directory"
+    )
+
+
+def settle(taken: list[Unit], error: BaseException | None = None) -> None:
+    """Hand results, or one error for all, to the callers that have no answer yet."""
+    for unit in taken:
+        if unit.done.done():
+            continue
+        if error is None:
+            unit.done.set_result(unit.result)
+        else:
+            unit.done.set_exception(error)
+
+
+def cause_of(error: Exception) -> str:
+    """Why nothing could be committed, in the words of disk or database: no statement and no value of it.
+
+    The first error counts: a full disk ends the transaction, and then there is no savepoint to go back to.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DBAPIError | OSError):
+            error = seen
+        seen = seen.__context__
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return str(error.orig)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a journal in a file."""
+    return f"sqlite:///{path}"
+
+
+def _run(connection: Connection, unit: Unit) -> None:
+    """One unit under its savepoint. What the disk or database did wrong is raised, to end the transaction."""
+    try:
+        with savepoint(connection, "unit"):
+            unit.result = unit.work(connection)
+    except (OperationalError, InternalError, InterfaceError, OSError):
+        raise
+    except Exception as error:
+        unit.done.set_exception(error)
+
+
+def roll_back(connection: Connection) -> None:
+    """Leave the connection usable even where SQLite has already ended the transaction by itself."""
+    try:
+        connection.rollback()
+    except DBAPIError:
+        connection.invalidate()
+        connection.rollback()
+
+
+@contextmanager
+def savepoint(connection: Connection, name: str) -> Iterator[None]:
+    """What happens inside the block happens, or none of it. `name`: of this program, not of anybody's input.
+
+    In two words to the driver: SQLAlchemy's own would be put together and compiled anew each time.
+    """
+    connection.exec_driver_sql(f"SAVEPOINT {name}")
+    try:
+        yield
+    except BaseException:
+        # Where the database has ended the transaction by itself, there is no savepoint to go back to.
+        with suppress(DBAPIError):
+            connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+        raise
+    connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+
+
+def _engine(url: str, synchronous: str, begin: str) -> Engine:
+    engine = create_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+
+        def set_up(connection: sqlite3.Connection, _: object) -> None:
+            # The driver's own transaction control would begin late and never IMMEDIATE.
+            connection.isolation_level = None
+            for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+                connection.execute(f"PRAGMA {pragma}").close()
+
+        def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
+            dbapi_connection.cursor().execute(begin).close()
+
+        # Of the pool and the dialect, not of the engine: an engine with listeners asks them at every statement.
+        event.listen(engine.pool, "connect", set_up)
+        engine.dialect.do_begin = do_begin  # type: ignore[method-assign]
+    return engine

@@ -1,0 +1,1 @@
+"""Input tables: opened, checked and kept as snapshots."""
