@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from broker.private import PrivateBroker
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import (
     BUSINESS,
     NAMES,
@@ -62,7 +62,7 @@ def write_tables(directory: Path, rows: int, columns: int, share: float) -> None
 
 
 @contextmanager
-def _daemons(directory: Path) -> Iterator[dict[str, ConsoleClient]]:
+def _daemons(directory: Path) -> Iterator[dict[str, ControlClient]]:
     """Two processes on a private RabbitMQ; their consoles."""
     with PrivateBroker(directory / "rabbitmq", list(NAMES.values())) as broker:
         tables = LocalTables(directory / "train.business.parquet", directory / "train.provider.parquet", "id", "y")
@@ -83,7 +83,7 @@ def _daemons(directory: Path) -> Iterator[dict[str, ConsoleClient]]:
             yield {BUSINESS: business, PROVIDER: provider}
 
 
-def _done(client: ConsoleClient, job: str) -> dict[str, Any]:
+def _done(client: ControlClient, job: str) -> dict[str, Any]:
     view = wait_for(client, job)
     if view["outcome"] != "done":
         raise LocalError(view["reason_code"], view["reason"])
@@ -109,13 +109,13 @@ def measure_scoring(*, rows: int, lookups: int, columns: int = 10, share: float 
     return {"rows": rows, "columns": columns, "known_to_provider": share, **batch, **single}
 
 
-def _ask_for(console: ConsoleClient, model: str, directory: Path, mode: str) -> str:
+def _ask_for(console: ControlClient, model: str, directory: Path, mode: str) -> str:
     file = str(directory / "score.business.parquet")
     job: str = console.ask("predict", model=model, business=file, provider_dataset="large", mode=mode)["job"]
     return job
 
 
-def _batch(consoles: dict[str, ConsoleClient], model: str, directory: Path, rows: int) -> dict[str, Any]:
+def _batch(consoles: dict[str, ControlClient], model: str, directory: Path, rows: int) -> dict[str, Any]:
     began = time.monotonic()
     job = _ask_for(consoles[BUSINESS], model, directory, "batch")
     prepared = time.monotonic() - began
@@ -139,7 +139,7 @@ def _batch(consoles: dict[str, ConsoleClient], model: str, directory: Path, rows
     }
 
 
-def _single(consoles: dict[str, ConsoleClient], model: str, directory: Path, rows: int, lookups: int) -> dict[str, Any]:
+def _single(consoles: dict[str, ControlClient], model: str, directory: Path, rows: int, lookups: int) -> dict[str, Any]:
     """Milliseconds from the console's question to its answer, alone and while a training job runs."""
     table = pl.read_parquet(directory / "score.business.parquet").tail(rows)
     table.write_parquet(directory / "score.business.parquet")
@@ -159,7 +159,7 @@ def _single(consoles: dict[str, ConsoleClient], model: str, directory: Path, row
     return {"lookups": lookups, "lookup_ms_alone": quantiles(alone), "lookup_ms_while_training": quantiles(beside)}
 
 
-def _until_iterating(console: ConsoleClient, job: str) -> None:
+def _until_iterating(console: ControlClient, job: str) -> None:
     while True:
         view = console.ask("job", id=job)
         if view["status"] != "running":
@@ -169,7 +169,7 @@ def _until_iterating(console: ConsoleClient, job: str) -> None:
         time.sleep(0.05)
 
 
-def _times(console: ConsoleClient, model: str, names: list[str], lookups: int) -> list[float]:
+def _times(console: ControlClient, model: str, names: list[str], lookups: int) -> list[float]:
     chance, found = Random(7), []
     for _ in range(lookups):
         name = names[chance.randrange(len(names))]

@@ -44,7 +44,7 @@ class Job:
     l1: float = 0.0
 
     def family(self, labels: Vector) -> Family:
-        """As `services.job_file` declares it."""
+        """As `services.daemon.job_file` declares it."""
         if self.task not in ("gamma", "tweedie"):
             return Family(task=self.task, label_bound=self.label_bound)
         unit, curvature = declared_units(self.task, self.power, Targets(labels))

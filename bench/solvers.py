@@ -2,10 +2,10 @@
 
     python -m bench.solvers DATA_DIRECTORY [NAME ...]
 
-prints, for every data set, the ciphertexts of link terms per row, and the products per row (`services.product_count`),
-that a job has spent when its model first is within 1 % of the centralised optimum: by its scores (root mean square
-distance over the spread of the optimum's scores) and by its coefficients (relative distance). Without release noise,
-whose share in the distance depends on the number of rows alone.
+prints, for every data set, the ciphertexts of link terms per row, and the products per row
+(`services.results.product_count`), that a job has spent when its model first is within 1 % of the centralised optimum:
+by its scores (root mean square distance over the spread of the optimum's scores) and by its coefficients (relative
+distance). Without release noise, whose share in the distance depends on the number of rows alone.
 """
 
 import sys

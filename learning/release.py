@@ -83,7 +83,7 @@ def inference_entries(receiver_columns: int, sender_columns: int) -> int:
     """Numbers that the inference stage of a job tells a receiver: its block of every turn, and the sender's summary.
 
     One turn at the target parameters and one for each column of both; the Gram matrix of the sender's block, its
-    gradient, and two numbers more (`learning.curvature.Summary`).
+    gradient, and two numbers more (`learning.inference.curvature.Summary`).
     """
     turns = 1 + receiver_columns + sender_columns
     return turns * receiver_columns + sender_columns * (sender_columns + 1) // 2 + sender_columns + 2

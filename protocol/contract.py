@@ -67,8 +67,8 @@ FAMILY_FIELDS: Final = (
     "warm_start",
     "classes",
 )
-"""Fields that tasks are told where they are not at their default: the generalised linear model (`learning.family`), its
-penalty, and the model to start from."""
+"""Fields that tasks are told where they are not at their default: the generalised linear model
+(`learning.links.family`), its penalty, and the model to start from."""
 
 LATER_FIELDS: Final[frozenset[str]] = frozenset(
     {

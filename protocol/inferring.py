@@ -3,8 +3,8 @@
 A job whose contract says `inference` goes on after training. Its turns are iterations of the same messages at the
 target parameters: in turn 0 the residuals themselves, then, for each direction of the business's weights and of the
 provider's, residuals in whose place stands the curvature times the row's score along the direction
-(`learning.curvature_terms`). No step follows a turn. At the end the parties exchange what each knows of its own
-block (`curvature.block`), and each finds errors of its own coefficients alone (docs/inference.md).
+(`learning.inference.curvature_terms`). No step follows a turn. At the end the parties exchange what each knows of its
+own block (`curvature.block`), and each finds errors of its own coefficients alone (docs/inference.md).
 """
 
 import hashlib

@@ -100,7 +100,7 @@ def sample_arguments(state: JobState) -> dict[str, object]:
 
 
 def tolerance_arguments(state: JobState) -> dict[str, object]:
-    """What the planning of link terms is told where the loop is another than `learning.loop`."""
+    """What the planning of link terms is told where the loop is another than `learning.solvers.loop`."""
     plan = plan_of(state)
     if (plan.solver, plan.sample_set, plan.penalties, plan.classes) == ("lbfgs", "full", (), 0):
         return {}

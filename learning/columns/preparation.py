@@ -4,7 +4,7 @@ A *preparation* lists every feature column of a data set with its steps. It is *
 known: declared, or learned from all rows of the data set, because they decide the number of columns, which is
 agreed before alignment. It is *fitted* on the aligned rows of a job: what steps learn from the numbers (medians,
 quantiles, means) must not tell of rows that are not in the job. The fitted form is part of the model and is applied
-again at scoring. `learning.preparing` does the work; docs/preparation.md has the reasons.
+again at scoring. `learning.columns.preparing` does the work; docs/preparation.md has the reasons.
 
 A prepared column is named after its source: "income", "income=(missing)", "sex=female", "sex=(other)". Sources,
 categories and statistics are private: error texts name columns and steps, never a category or a value.
@@ -174,7 +174,7 @@ class Preparation(msgspec.Struct, frozen=True):
 
 
 class FittedPreparation(msgspec.Struct, frozen=True):
-    """A preparation as part of a model. `apply` it with `learning.preparing.apply`."""
+    """A preparation as part of a model. `apply` it with `learning.columns.preparing.apply`."""
 
     columns: tuple[FittedColumn, ...]
     version: Literal[1] = 1

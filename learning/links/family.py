@@ -17,7 +17,7 @@ import msgspec
 
 TASKS: Final = ("logistic", "linear", "poisson", "gamma", "tweedie")
 MULTICLASS: Final = "multiclass"
-"""What a job file calls a logistic model of several classes, one against the rest (`learning.classes`)."""
+"""What a job file calls a logistic model of several classes, one against the rest (`learning.solvers.classes`)."""
 
 LOG_LINKS: Final = ("poisson", "gamma", "tweedie")
 VALUE_BITS: Final = 15

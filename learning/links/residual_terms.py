@@ -5,7 +5,7 @@ u are the business's (from its score z_B, label y and weight), v and the addend 
 
 - logistic: `r = logistic(z) - y`, 2K terms. u_i = coefficients of cos 1, sin 1, cos 2, ... in 2^-f_u,
   v = `round(32767 cos) + 32767` and so on; A has 32767 sum_k u_ik subtracted, so that v is never negative.
-- log links: `learning.log_links`.
+- log links: `learning.links.log_links`.
 - linear: `r = z - y`, no term. A = z_B - y, the addend is s. With row weights w the provider's score needs a
   term: u = w b, v = `round(32767 s / b) + 32767`, A = w (z_B - y) less the offset.
 

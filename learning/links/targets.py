@@ -76,7 +76,7 @@ def targets_of(data: bytes, family: Family) -> Targets:
 def start_score(family: Family, targets: Targets) -> float:
     """The score that every row begins with: 0 unless the family starts at the mean label, as exposures have it.
 
-    A log link starts where its residuals sum to zero. Labels and weights by learning.targets: of training rows.
+    A log link starts where its residuals sum to zero. Labels and weights by learning.links.targets: of training rows.
     """
     if not family.starts_at_mean:
         return 0.0

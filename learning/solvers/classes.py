@@ -1,8 +1,8 @@
 """Several classes, one against the rest: a loop and a local history for each, side by side in one job.
 
 All classes share rows, features and messages; an iteration is about those whose loop has not ended. What a party says
-of an iteration is one row: for each class that goes on, in their order, the scalars of `learning.history` and then
-its largest entry, so that what the parties' rows add up to is the Gram rows and the sum of the largest entries. A
+of an iteration is one row: for each class that goes on, in their order, the scalars of `learning.solvers.history` and
+then its largest entry, so that what the parties' rows add up to is the Gram rows and the sum of the largest entries. A
 step's combination is one class's after the other, of all classes.
 """
 
@@ -48,7 +48,7 @@ def begin(tolerance: float, count: int) -> Classes:
 
 
 def advance(state: Classes, row: Sequence[float], *, last: bool = False) -> tuple[Classes, Step]:
-    """Take in an iteration. Raises LoopError, as `learning.loop.advance` does."""
+    """Take in an iteration. Raises LoopError, as `learning.solvers.loop.advance` does."""
     if len(row) != state.products:
         raise LoopError(f"{len(row)} products of {len(state.active)} classes: {state.products} are expected")
     loops, ends, at, taken = list(state.loops), list(state.ends), 0, []

@@ -45,10 +45,10 @@ class LocalHistory:
     `scales`, `centres` (d,); `factor` L (d, d); `noise` (d,): deviation of each whitened entry under release
     noise 1; `whitened` L^-1 g and `preconditioned` P g (m, d); `weights` (d,), of centred columns and, for a
     linear model, in units of `label_unit`. `residual_unit`: what a residual of 1 stands for; `base`: a score that
-    every row has before any weight (both `learning.family.Family`). With `l1` the loop is that of
-    `learning.proximal_loop`: `pull` (d,) is C^-1 s for a subgradient s of the penalty at the weights, `places` (m, d)
-    are the weights where gradients were taken, and `whitened` has L^-1 (g + s). `origin` (d,): the weights that the
-    loop starts with; None: zeros.
+    every row has before any weight (both `learning.links.family.Family`). With `l1` the loop is that of
+    `learning.solvers.proximal_loop`: `pull` (d,) is C^-1 s for a subgradient s of the penalty at the weights, `places`
+    (m, d) are the weights where gradients were taken, and `whitened` has L^-1 (g + s). `origin` (d,): the weights that
+    the loop starts with; None: zeros.
     """
 
     intercept: bool

@@ -1,6 +1,6 @@
 """The loops that a contract can ask for, behind one face: what the next iteration is over, and what follows from it.
 
-All of them are what both parties compute alike from scalars that both have sent (`learning.loop`).
+All of them are what both parties compute alike from scalars that both have sent (`learning.solvers.loop`).
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `rows`: training rows of each block of the sample sets; `codes`: features of all parties; `seed`: of a random draw.
     `penalties`: of a cross-validation, whose folds `rows` are; `iterations`: gradients over all rows at most in it.
-    `proximal`: there is a penalty that has no derivative (`learning.proximal_loop`). `first`: see `loop.begin`.
-    `classes`: see `learning.classes`; 0 for a model of one score.
+    `proximal`: there is a penalty that has no derivative (`learning.solvers.proximal_loop`). `first`: see `loop.begin`.
+    `classes`: see `learning.solvers.classes`; 0 for a model of one score.
     """
 
     solver: Solver = "lbfgs"
@@ -47,9 +47,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     `first` to `last` (exclusive): the blocks of training rows, after the last one the first again. `codes`: the
     features that are updated, none for all of them. `against`: see `history.append_gradient`. `products`: how many
-    scalars each party sends. In a cross-validation (`learning.validated`): what kind of turn it is, at which penalty,
-    and the combinations of former gradients that a fit's is multiplied with instead. `classes`: those that go on, none
-    for a model of one score.
+    scalars each party sends. In a cross-validation (`learning.solvers.validated`): what kind of turn it is, at which
+    penalty, and the combinations of former gradients that a fit's is multiplied with instead. `classes`: those that go
+    on, none for a model of one score.
     """
 
     first: int

@@ -44,8 +44,8 @@ SPREAD_MAX: Final = 64.0
 def advance(state: LoopState, row: Sequence[float], largest: float, *, last: bool = False) -> tuple[LoopState, Step]:
     """Take in iteration m and derive the next step: its combination is the mixture, and last the step length t.
 
-    Arguments and errors as of `learning.loop.advance`; the products are those of h. `points` of the state holds the
-    combinations so far, `steps` the lengths of h.
+    Arguments and errors as of `learning.solvers.loop.advance`; the products are those of h. `points` of the state
+    holds the combinations so far, `steps` the lengths of h.
     """
     m = len(state.gram) + 1
     if len(row) != m + 1 or not all(math.isfinite(value) for value in row) or row[m - 1] < 0 or row[m] < 0:

@@ -19,7 +19,7 @@ from services.audit.report_page import page
 from services.audit.reporting import Report, report
 from services.audit.verifying import Verification, verify
 from services.cli.failures import BAD_INPUT, DONE, FAILED, complain, exits
-from services.daemon.control import ConsoleClient, ConsoleUnreachable
+from services.daemon.control import ControlClient, ControlUnreachable
 from services.engine.purging import Purged
 from services.party.configuration import load_party
 from services.party.plain_text import plain
@@ -219,9 +219,9 @@ def purge(
     """Erase what is kept of a job that has ended: bodies, blobs, snapshot, events and secret. It cannot be undone."""
     loaded = load_party(party)
     try:
-        with ConsoleClient(loaded.data_directory) as client:
+        with ControlClient(loaded.data_directory) as client:
             done = Purged(**client.ask("purge", id=name))
-    except ConsoleUnreachable:
+    except ControlUnreachable:
         done = purge_stopped(loaded, name)
     for sentence in done.sentences():
         out.print(plain(sentence))

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView, ago, told
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.job_file import load_job
 from services.daemon.local import wait_for
 from services.daemon.party_process import run_party
@@ -28,8 +28,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead
 PARTY = Path("party.toml")
 
 
-def _client(party: Path) -> ConsoleClient:
-    return ConsoleClient(load_party(party).data_directory)
+def _client(party: Path) -> ControlClient:
+    return ControlClient(load_party(party).data_directory)
 
 
 def serve(

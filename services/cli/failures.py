@@ -15,7 +15,7 @@ from kernel.library import KernelError
 from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.audit.export_file import ExportError
-from services.daemon.control import ConsoleError, ConsoleUnreachable
+from services.daemon.control import ControlError, ControlUnreachable
 from services.daemon.local import LocalError
 from services.engine.records import AuditError
 from services.models.formats import FormatUnavailable
@@ -47,15 +47,15 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 def exit_code_of(error: Exception) -> int | None:
     """The exit code of an error that people can act on; None for a fault of this program."""
     match error:
-        case ConsoleUnreachable() | TopologyError() | PrivateBrokerError():
+        case ControlUnreachable() | TopologyError() | PrivateBrokerError():
             return UNREACHABLE
-        case ConsoleError() if error.code == "unreachable":
+        case ControlError() if error.code == "unreachable":
             return UNREACHABLE
         case LocalError() if error.code == "bad_input":
             return BAD_INPUT
         case LocalError():
             return FAILED
-        case ConfigError() | TableError() | IdentityError() | AddressError() | ConsoleError():
+        case ConfigError() | TableError() | IdentityError() | AddressError() | ControlError():
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import wait_for
 from services.party.configuration import ConfigError, load_party
 from services.party.plain_text import plain
@@ -47,7 +47,7 @@ def predict(
     """
     if out_file is not None:
         _check_out(out_file)
-    with ConsoleClient(load_party(party).data_directory) as client:
+    with ControlClient(load_party(party).data_directory) as client:
         if identifier:
             return _look_up(client, model, identifier, as_json=as_json)
         job = client.ask(
@@ -77,7 +77,7 @@ def predict(
     return DONE
 
 
-def _look_up(client: ConsoleClient, model: str, identifier: str, *, as_json: bool) -> int:
+def _look_up(client: ControlClient, model: str, identifier: str, *, as_json: bool) -> int:
     found = client.ask("lookup", model=model, id=identifier)
     print(json.dumps(found) if as_json else f"score {found['score']:.3f}, prediction {found['prediction']:.6g}")  # noqa: T201
     return DONE

@@ -11,7 +11,7 @@ from learning.columns.preparation import Step
 from services.cli.progress import ProgressView
 from services.client.frames import polars_frame, written
 from services.client.results import Scores, TrainedModel, read_model, read_scores
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import wait_for
 from services.party.configuration import load_party
 
@@ -67,7 +67,7 @@ class Training:
         A KeyboardInterrupt (Ctrl-C, the stop button) cancels the job and is raised again, or with "detach" leaves the
         job to itself: then it is a `Detached`, which names the job.
 
-        Raises JobEnded when it does not end well, ConsoleUnreachable when the daemon goes away.
+        Raises JobEnded when it does not end well, ControlUnreachable when the daemon goes away.
         """
         view = self.client.await_end(self.job, progress=progress, on_interrupt=on_interrupt)
         return read_model(view, self.client.data_directory)
@@ -92,8 +92,8 @@ class BusinessClient:
         return f"BusinessClient({str(self.data_directory)!r})"
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        """The daemon's answer to a verb of its console. Raises ConsoleError, ConsoleUnreachable."""
-        with ConsoleClient(self.data_directory) as console:
+        """The daemon's answer to a verb of its console. Raises ControlError, ControlUnreachable."""
+        with ControlClient(self.data_directory) as console:
             return console.ask(verb, **arguments)
 
     def jobs(self) -> list[dict[str, Any]]:
@@ -142,8 +142,8 @@ class BusinessClient:
             job: any other key of job.toml: l2, max_iterations, tolerance, marks, weight, validation, ...
 
         Raises:
-            ConsoleError: the daemon refuses the job; the text says why and what to do.
-            ConsoleUnreachable: no daemon runs.
+            ControlError: the daemon refuses the job; the text says why and what to do.
+            ControlUnreachable: no daemon runs.
             FrameError: the frame cannot be used.
 
         """
@@ -185,7 +185,7 @@ class BusinessClient:
 
         Every call is a scoring job: it is aligned by identifiers, and its rows count against the partner's quota.
 
-        Raises JobEnded, ConsoleError, ConsoleUnreachable, FrameError.
+        Raises JobEnded, ControlError, ControlUnreachable, FrameError.
         """
         wanted = {
             "model": model if isinstance(model, str) else model.model,
@@ -202,7 +202,7 @@ class BusinessClient:
     def await_end(self, job: str, *, progress: Progress = True, on_interrupt: Interrupt = "cancel") -> dict[str, Any]:
         """Wait until a job has ended well; its last view. For errors and interrupts see `Training.wait`."""
         try:
-            with _shown(progress) as watch, ConsoleClient(self.data_directory) as console:
+            with _shown(progress) as watch, ControlClient(self.data_directory) as console:
                 view = wait_for(console, job, watch)
         except KeyboardInterrupt:
             if on_interrupt == "detach":

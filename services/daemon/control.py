@@ -1,4 +1,4 @@
-"""The console: a Unix socket of mode 0600 in the data directory, for the commands of the daemon's own operator.
+"""The control socket: a Unix socket of mode 0600 in the data directory, for the commands of the daemon's own operator.
 
 One JSON object a line in, one a line out: `{"verb": ..., arguments}` -> `{"ok": ...}` or
 `{"error": {"code", "message"}}`. Nothing else of a daemon listens.
@@ -20,7 +20,7 @@ import structlog
 
 from services.store.journal import JournalUnavailable
 
-log = structlog.get_logger("console")
+log = structlog.get_logger("control")
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 2**24
@@ -29,7 +29,7 @@ SOCKET_PATH_BYTES_MAX = 100
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
-class ConsoleError(Exception):
+class ControlError(Exception):
     """What the daemon answered instead of a result; `code` says of which kind."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -37,12 +37,12 @@ class ConsoleError(Exception):
         self.code = code
 
 
-class ConsoleUnreachable(ConsoleError):
+class ControlUnreachable(ControlError):
     """No daemon listens in this data directory."""
 
 
 def socket_path(data_directory: Path) -> Path:
-    """Where the console is; a long data directory gets a short link to it in the temporary directory."""
+    """Where the control socket is; a long data directory gets a short link to it in the temporary directory."""
     path = data_directory.resolve() / SOCKET_NAME
     if len(str(path).encode()) <= SOCKET_PATH_BYTES_MAX:
         return path
@@ -53,18 +53,18 @@ def short_link(target: Path) -> Path:
     """A short name for a directory, the same in every process, made when it is missing.
 
     The temporary directory is everybody's: a link that another user put there would hand this user's jobs to
-    that user's program. Raises ConsoleError for one that is not ours.
+    that user's program. Raises ControlError for one that is not ours.
     """
     link = Path(tempfile.gettempdir()) / f"warren-{hashlib.sha256(bytes(target)).hexdigest()[:12]}"
     try:
         link.symlink_to(target)
     except FileExistsError:
         if not link.is_symlink() or link.lstat().st_uid != os.getuid() or link.readlink() != target:
-            raise ConsoleError("console_link", f"{link} is not your link to {target}: remove it") from None
+            raise ControlError("control_link", f"{link} is not your link to {target}: remove it") from None
     return link
 
 
-class Console:
+class ControlSocket:
     """The daemon's side: answers verbs until cancelled."""
 
     def __init__(self, data_directory: Path, verbs: dict[str, Verb]) -> None:
@@ -100,7 +100,7 @@ class Console:
                 writer.write(json.dumps(answer, default=_plain).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
-            log.debug("a console connection ended early")
+            log.debug("a control connection ended early")
         finally:
             self._open.discard(writer)
             writer.close()
@@ -110,16 +110,16 @@ class Console:
             request = json.loads(line)
             verb = self._verbs[request.pop("verb")]
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            return {"error": {"code": "bad_request", "message": "the console does not know this command"}}
+            return {"error": {"code": "bad_request", "message": "the control socket does not know this command"}}
         try:
             return {"ok": await verb(request)}
-        except ConsoleError as error:
+        except ControlError as error:
             return {"error": {"code": error.code, "message": str(error)}}
         except JournalUnavailable as error:
             text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
             return {"error": {"code": "journal_unavailable", "message": text}}
         except Exception as error:
-            log.exception("a console command failed")
+            log.exception("a control command failed")
             return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
 
 
@@ -129,11 +129,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-class ConsoleClient:
+class ControlClient:
     """The command line's side: one connection, one request at a time."""
 
     def __init__(self, data_directory: Path) -> None:
-        """Connect. Raises ConsoleUnreachable."""
+        """Connect. Raises ControlUnreachable."""
         self.data_directory = data_directory
         self._path = socket_path(data_directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -141,13 +141,13 @@ class ConsoleClient:
             self._socket.connect(str(self._path))
         except OSError:
             self._socket.close()
-            raise ConsoleUnreachable(
+            raise ControlUnreachable(
                 "unreachable", f"no daemon runs on {data_directory}: start it with `warren serve party.toml`"
             ) from None
         self._file = self._socket.makefile("rwb")
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        """The daemon's answer. Raises ConsoleError with the daemon's code and text."""
+        """The daemon's answer. Raises ControlError with the daemon's code and text."""
         try:
             self._file.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             self._file.flush()
@@ -155,10 +155,10 @@ class ConsoleClient:
         except OSError:
             line = b""
         if not line:
-            raise ConsoleUnreachable("unreachable", "the daemon went away while it was asked")
+            raise ControlUnreachable("unreachable", "the daemon went away while it was asked")
         answer = json.loads(line)
         if "error" in answer:
-            raise ConsoleError(answer["error"]["code"], answer["error"]["message"])
+            raise ControlError(answer["error"]["code"], answer["error"]["message"])
         return answer["ok"]
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class ConsoleClient:
             self._file.close()
         self._socket.close()
 
-    def __enter__(self) -> "ConsoleClient":
+    def __enter__(self) -> "ControlClient":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -52,7 +52,7 @@ class DaemonConfig:
         accept_restored: start on a journal that does not fit its data directory, and freeze the jobs that run.
         timing: see `Timing`.
         surroundings: time, chance, threads and processes.
-        crash: see `services.crash`.
+        crash: see `services.store.crash`.
 
     """
 

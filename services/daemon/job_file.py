@@ -47,7 +47,7 @@ from services.tables.row_columns import ClassWeight, RowColumns, class_weights
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 
 LOG_VALUE_BITS: Final = 24
-"""Bits of a provider's values for Gamma and Tweedie: good for scores up to 6 / |a| (`learning.family`)."""
+"""Bits of a provider's values for Gamma and Tweedie: good for scores up to 6 / |a| (`learning.links.family`)."""
 
 BATCHES: Final[dict[SampleSet, int]] = {"full": 1, "growing": 4, "fraction": 2}
 """Batches, or stages, where the job names none (docs/performance.md, solvers)."""

@@ -24,10 +24,10 @@ import structlog
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from learning.columns.preparation import Step
 from messages.identity import Identity
-from services.daemon.console_verbs import read_results
-from services.daemon.control import ConsoleClient, ConsoleError, ConsoleUnreachable
+from services.daemon.control import ControlClient, ControlError, ControlUnreachable
 from services.daemon.job_file import with_class_weights
 from services.daemon.party_process import run_party
+from services.daemon.verbs import read_results
 from services.party.configuration import Party, load_party, read_toml, steps_from, write_private
 from services.party.logs import LogBook, remembering, write_into
 from services.tables.row_columns import NOTHING_BESIDE, ClassWeight, RowColumns
@@ -264,10 +264,10 @@ def _settle(end: "Future[None]", error: BaseException | None) -> None:
 
 @contextmanager
 def _or_why(*data_directories: Path) -> Iterator[None]:
-    """In place of `ConsoleUnreachable`, raise what ended the daemon, if it ran in this process."""
+    """In place of `ControlUnreachable`, raise what ended the daemon, if it ran in this process."""
     try:
         yield
-    except ConsoleUnreachable:
+    except ControlUnreachable:
         for directory in data_directories:
             _raise_end(directory, END_TIMEOUT_S)  # its console went first: the daemon is about to end
         raise
@@ -311,26 +311,26 @@ def processes(parties: Sequence[Path]) -> Iterator[list["subprocess.Popen[bytes]
                     process.wait()
 
 
-def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ConsoleClient:
+def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ControlClient:
     """A console that is there now or within `timeout_s`.
 
-    Raises ConsoleUnreachable, or what ended the daemon if it ran in this process.
+    Raises ControlUnreachable, or what ended the daemon if it ran in this process.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return ConsoleClient(party.data_directory)
-        except ConsoleUnreachable:
+            return ControlClient(party.data_directory)
+        except ControlUnreachable:
             _raise_end(party.data_directory, 0)
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
 
 
-def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None, *, until_stage: str = "") -> dict[str, Any]:
+def wait_for(client: ControlClient, job: str, watch: Watch | None = None, *, until_stage: str = "") -> dict[str, Any]:
     """Poll a job until it has ended, or has come to a stage. Returns its last view.
 
-    Raises ConsoleUnreachable when the daemon goes away, or what ended it if it ran in this process.
+    Raises ControlUnreachable when the daemon goes away, or what ended it if it ran in this process.
     """
     while True:
         with _or_why(client.data_directory):
@@ -347,7 +347,7 @@ def wait_for(client: ConsoleClient, job: str, watch: Watch | None = None, *, unt
 def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = None) -> LocalResult:
     """Submit a job at the business, the first of the parties, and collect what all of them know.
 
-    Raises LocalError; ConsoleUnreachable or what ended a daemon, as `wait_for` does.
+    Raises LocalError; ControlUnreachable or what ended a daemon, as `wait_for` does.
     """
     loaded = [load_party(path) for path in parties]
     with ExitStack() as stack:
@@ -356,7 +356,7 @@ def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = 
         at_business, at_providers = clients[0], clients[1:]
         try:
             name = at_business.ask("submit", job=job)["job"]
-        except ConsoleError as error:
+        except ControlError as error:
             raise LocalError(error.code, str(error)) from None
         began: list[dict[str, Any]] = []
 
@@ -411,11 +411,11 @@ def _cpu_seconds(status: list[dict[str, Any]]) -> float:
     return float(total)
 
 
-def _failure(view: dict[str, Any], at_providers: Sequence[ConsoleClient], name: str) -> LocalError:
+def _failure(view: dict[str, Any], at_providers: Sequence[ControlClient], name: str) -> LocalError:
     """The reason at the party that has it: the others only know a code."""
     reasons = [view["reason"]]
     for client in at_providers:
-        with suppress(ConsoleError):
+        with suppress(ControlError):
             reasons.append(client.ask("job", id=name).get("reason", ""))
     reasons = [text for text in reasons if text]
     return LocalError(view["reason_code"] or view["outcome"], "; ".join(dict.fromkeys(reasons)) or view["outcome"])

@@ -1,14 +1,14 @@
-"""A running party: daemon, console and results, together for as long as the daemon runs."""
+"""A running party: daemon, control socket and results, together for as long as the daemon runs."""
 
 import asyncio
 import sys
 from typing import Final
 
 from broker.transport import Transport
-from services.daemon.console_verbs import Verbs
-from services.daemon.control import Console
+from services.daemon.control import ControlSocket
 from services.daemon.daemon import Daemon
 from services.daemon.serve import keep_results, make_daemon
+from services.daemon.verbs import Verbs
 from services.party.configuration import Party
 from services.party.logs import LogBook
 
@@ -31,17 +31,17 @@ async def run_party(
 
 
 async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
-    """Run a daemon with its console beside it."""
+    """Run a daemon with its control socket beside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    console = Console(party.data_directory, Verbs(party, daemon, book).table())
+    control = ControlSocket(party.data_directory, Verbs(party, daemon, book).table())
 
-    async def serve_console() -> None:
+    async def serve_control() -> None:
         await daemon.started()  # nobody may ask a daemon that has not recovered yet
-        await console.run()
+        await control.run()
 
     async with asyncio.TaskGroup() as group:
         beside = [
-            group.create_task(serve_console()),
+            group.create_task(serve_control()),
             group.create_task(keep_results(party, daemon)),
         ]
         try:

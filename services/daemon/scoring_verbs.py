@@ -1,12 +1,12 @@
-"""The console's verbs behind `warren predict`."""
+"""The control socket's verbs behind `warren predict`."""
 
 import asyncio
 from typing import Any, Final
 
 from protocol.contract import job_id
 from protocol.state import SCORING_BUSINESS
-from services.daemon.console_arguments import number_of, text_of
-from services.daemon.control import ConsoleError, Verb
+from services.daemon.arguments import number_of, text_of
+from services.daemon.control import ControlError, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.job_file import EXPIRES_IN_HOURS_MAX
 from services.daemon.lookups import LookupRefused
@@ -35,7 +35,7 @@ class ScoringVerbs:
         """Start a scoring job: of all rows of a file, or one that answers lookups."""
         mode = text_of(request, "mode", "batch")
         if mode not in ("batch", "lookup"):
-            raise ConsoleError("bad_request", "argument mode: batch or lookup")
+            raise ControlError("bad_request", "argument mode: batch or lookup")
         asked = Asked(
             model=text_of(request, "model"),
             source=text_of(request, "business", ""),
@@ -49,7 +49,7 @@ class ScoringVerbs:
         try:
             prepared = await asyncio.to_thread(prepare, self._party, asked)
         except (ConfigError, TableError, ModelUnknown, ModelRetired, ModelDamaged, SeveralClasses) as error:
-            raise ConsoleError("bad_input", str(error)) from None
+            raise ControlError("bad_input", str(error)) from None
         job = job_id(prepared.contract)
         await self._daemon.submit(
             job,
@@ -67,9 +67,9 @@ class ScoringVerbs:
         try:
             found = await self._daemon.lookups.score(text_of(request, "model"), text_of(request, "id"), timeout_s)
         except LookupRefused as error:
-            raise ConsoleError(error.code, str(error)) from None
+            raise ControlError(error.code, str(error)) from None
         except TimeoutError:
             state = self._daemon.transport_state
             why = "its daemon does not answer" if state.up else state.detail
-            raise ConsoleError("unreachable", f"no answer within {timeout_s:g} s: {why}") from None
+            raise ControlError("unreachable", f"no answer within {timeout_s:g} s: {why}") from None
         return {"job": found.job, "score": found.score, "prediction": found.prediction}

@@ -1,4 +1,4 @@
-"""`warren serve`: one party's daemon with its console, built from party.toml."""
+"""`warren serve`: one party's daemon with its control socket, built from party.toml."""
 
 import asyncio
 import functools

@@ -26,7 +26,7 @@ _REASON_MAX: Final = 2000
 
 
 class Endings:
-    """The part of `services.stepping.Stepper` that ends jobs; arguments as there."""
+    """The part of `services.engine.stepping.Stepper` that ends jobs; arguments as there."""
 
     def __init__(
         self, outbox: Outbox, blobs: BlobStore, clock: Callable[[], float], entropy: Callable[[int], bytes]

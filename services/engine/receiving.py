@@ -143,7 +143,7 @@ class Receiving:
         refusal = ""
         match message:
             case schemas.ScoreAsk() | schemas.ScoreAnswer():
-                # Those that can be taken never come here: see `services.lookups`.
+                # Those that can be taken never come here: see `services.daemon.lookups`.
                 return "lookup_unwanted"
             case schemas.JobFrozen():
                 self._stepper.desert(connection, record, line, message.reason_code, notices)

@@ -22,7 +22,7 @@ Entropy = Callable[[int], bytes]
 
 
 class OpenJournal(Protocol):
-    """Makes a journal: see `services.transactions.Transactions` for the arguments."""
+    """Makes a journal: see `services.store.transactions.Transactions` for the arguments."""
 
     def __call__(
         self,

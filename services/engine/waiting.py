@@ -82,7 +82,7 @@ def note_sign(connection: Connection, partner: str, at: float) -> None:
 
 
 def facts(connection: Connection, job: str = "") -> list[Facts]:
-    """Of a job, or of all, in the order of `services.jobs.views`."""
+    """Of a job, or of all, in the order of `services.engine.jobs.views`."""
     mine = (jobs.c.job == job) if job else (jobs.c.job != "")
     rows = connection.execute(
         select(

@@ -42,7 +42,7 @@ class ClassFigures:
 class Finished:
     """The figures of a job. `accuracy`: share of the weight whose class has the largest score.
 
-    `log_loss`, `macro_auc`, `confusion`: see `learning.multiclass`.
+    `log_loss`, `macro_auc`, `confusion`: see `learning.evaluation.multiclass`.
     """
 
     rows: int

@@ -40,7 +40,7 @@ def products_per_row(
         rows: aligned rows.
         columns: those of the business, its intercept included, and those of the provider.
         key_bits: bits of each party's modulus.
-        residual_bound: as `learning.family.Family` has it.
+        residual_bound: as `learning.links.family.Family` has it.
         back_end: whose algorithms are counted.
 
     Left out: checks of ciphertexts, additions of plain numbers, joining by the Chinese

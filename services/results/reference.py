@@ -84,7 +84,7 @@ def fit(
     offset: Vector | None = None,
     l1: float = 0.0,
 ) -> Reference:
-    """Damped Newton on columns `values` (n, d) and `label` (n,): any task of `learning.family`.
+    """Damped Newton on columns `values` (n, d) and `label` (n,): any task of `learning.links.family`.
 
     `power` is that of a Tweedie model, `weight` and `offset` (n,) those of rows.
     A constant column gets the coefficient 0.

@@ -5,7 +5,7 @@ refers to it. Bytes are appended while a unit of work runs, made durable by `syn
 names them, and forgotten when their last reference goes: a segment that nothing refers to is deleted after
 the commit (`sweep`). What a crash or a rollback leaves at a segment's end is never named and goes with it.
 Everything here but `locate` runs on the journal's writer thread; the data directory's lock makes it the only
-owner. Reading is in `services.segments`, which worker processes import without the journal.
+owner. Reading is in `services.store.segments`, which worker processes import without the journal.
 """
 
 import hashlib

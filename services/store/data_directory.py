@@ -39,7 +39,7 @@ class DataDirectory:
 
     @property
     def mark(self) -> Path:
-        """What the journal has to fit: see `services.journal_mark`."""
+        """What the journal has to fit: see `services.store.journal_mark`."""
         return self.root / "journal.mark"
 
     @property

@@ -1,7 +1,7 @@
 """The journal: one writer thread, group commit, and reads that never wait for it.
 
 The writer takes what is waiting (at most `TRANSACTION_ITEMS_MAX` units or `TRANSACTION_SECONDS_MAX`) into one
-transaction (`services.transactions`). A unit's result is handed back after COMMIT only.
+transaction (`services.store.transactions`). A unit's result is handed back after COMMIT only.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ class ThreadedJournal:
         self._transactions.prepare()
         self._closed = False
         for target, name in ((self._write_all, "journal writer"), (self._read_all, "journal reader")):
-            # The threads log for the daemon that opened the journal: see `services.logs.write_into`.
+            # The threads log for the daemon that opened the journal: see `services.party.logs.write_into`.
             run = contextvars.copy_context().run
             thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
             thread.start()

@@ -7,7 +7,7 @@ commits it; the mark confirms it. Between the two, either generation is the righ
 
 Commits in between cost nothing here, so what this cannot see is a copy made since the last start, and a mark that was
 restored together with its journal. Both lack messages that the partner has receipted, or receipts that it was given:
-its answer to the question that every start asks says so, and the job is frozen (`services.receiving`).
+its answer to the question that every start asks says so, and the job is frozen (`services.engine.receiving`).
 """
 
 import errno

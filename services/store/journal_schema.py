@@ -85,7 +85,7 @@ events = Table(
     Column("head", LargeBinary, nullable=False),
     Column("at", Float, nullable=False),
 )
-"""The hash chains: see `services.chain`. `event` is private and may be empty."""
+"""The hash chains: see `services.store.chain`. `event` is private and may be empty."""
 
 contracts = Table(
     "contracts",

@@ -85,7 +85,7 @@ def categories_of(file: TableFile, name: str) -> tuple[Vector, tuple[str, ...]]:
     """A column as places in its distinct texts, which are sorted; NaN for an empty or missing cell. Raises TableError.
 
     Text is compared without the blanks around it; every word is a category. Numbers are written as
-    `learning.preparation.category_text` writes them.
+    `learning.columns.preparation.category_text` writes them.
     """
     series = file.frame[name]
     if series.dtype in _TEXT:

@@ -45,7 +45,7 @@ class Table:
         label: shape (rows,), float64, None without a label column.
         preparation: what is to be done with the columns before training, settled; None: nothing.
         classes: what labels are places in, for a model of several classes.
-        weight, offset: shape (rows,), what `services.row_columns` says; None where there is none.
+        weight, offset: shape (rows,), what `services.tables.row_columns` says; None where there is none.
         categories: with a preparation for each column the texts that `values` are places in, None for numbers.
 
     """

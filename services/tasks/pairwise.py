@@ -1,4 +1,4 @@
-"""Masks that two parties share and that cancel in a sum over all parties (`learning.masked`).
+"""Masks that two parties share and that cancel in a sum over all parties (`learning.arithmetic.masked`).
 
 Each party has an X25519 key of the job alone, expanded from its job secret; the public halves travel in `mask.key`.
 Both ends of a pair derive the same seed, bound to the job and to both names, and from it a fresh stream for every

@@ -12,9 +12,9 @@ import aio_pika
 import psutil
 
 from broker.topology import EXCHANGE
-from services.daemon.console_verbs import read_results
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, processes, wait_for
+from services.daemon.verbs import read_results
 from services.party.configuration import Party, load_party
 from tests.parties import NOWHERE, example_tables, make_parties, until
 from tests.rabbitmq import running_broker
@@ -46,7 +46,7 @@ async def until_async(condition: Callable[[], Awaitable[Any]], what: str, timeou
 
 
 class Stage:
-    """Two party directories. The daemons are the caller's: `services.local.embedded` or `processes`."""
+    """Two party directories. The daemons are the caller's: `services.daemon.local.embedded` or `processes`."""
 
     def __init__(self, directory: Path, names: Sequence[str], *, amqp: bool) -> None:
         self.names = dict(zip((BUSINESS, PROVIDER), names, strict=True))
@@ -61,7 +61,7 @@ class Stage:
     def party(self, role: str) -> Party:
         return load_party(self.paths[role])
 
-    def console(self, role: str) -> ConsoleClient:
+    def console(self, role: str) -> ControlClient:
         return connect(self.party(role))
 
     def ask(self, role: str, verb: str, **fields: Any) -> Any:

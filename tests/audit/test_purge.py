@@ -10,7 +10,7 @@ from services.audit.exporting import reading
 from services.audit.purging import purge_stopped
 from services.audit.reconciling import reconcile
 from services.audit.verifying import verify
-from services.daemon.control import ConsoleError
+from services.daemon.control import ControlError
 from services.daemon.local import BUSINESS, PROVIDER, connect, embedded, wait_for
 from services.engine.records import AuditError
 from services.models.store import ModelStore
@@ -90,7 +90,7 @@ def test_a_running_daemon_purges_a_job_and_goes_on(copied: Callable[[], Recorded
         assert done["blobs"] > 100
         assert not secret.exists()
         assert console.ask("job", id=place.job)["outcome"] == "done"
-        with pytest.raises(ConsoleError, match="there is no job"):
+        with pytest.raises(ControlError, match="there is no job"):
             console.ask("purge", id="job-7")
     assert not list((party.data_directory / "blobs").glob("*/*"))
     assert place.export(BUSINESS, PARTNER, tmp_path / "after").exists()
@@ -103,7 +103,7 @@ def test_a_job_that_runs_is_not_purged(tmp_path: Path) -> None:
         refused = False
         try:
             console.ask("purge", id=job)
-        except ConsoleError as error:
+        except ControlError as error:
             refused = "still runs" in str(error) and "warren cancel" in str(error)
         assert refused
         assert wait_for(console, job)["outcome"] == "done"

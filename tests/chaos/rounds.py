@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.private import PrivateBrokerError
-from services.daemon.control import ConsoleError
+from services.daemon.control import ControlError
 from services.daemon.local import NAMES, read_results
 from services.store import chain
 from tests.chaos.disk import Disks
@@ -133,7 +133,7 @@ class Storm:
         model = self._town.job
         try:
             quiet, stormy = quiet_and_stormy(self._town, model, self._chance)
-        except (AssertionError, ConsoleError, TimeoutError, PrivateBrokerError) as error:
+        except (AssertionError, ControlError, TimeoutError, PrivateBrokerError) as error:
             self._lose(self._town.job, f"{type(error).__name__}: {error}")
             return
         self.results.jobs += 2
@@ -159,7 +159,7 @@ class Storm:
                     incidents.append(incident)
                     met += [cell] if incident.stage == stage else []
             outcome = self._outcome(job)
-        except (AssertionError, ConsoleError, TimeoutError, PrivateBrokerError) as error:
+        except (AssertionError, ControlError, TimeoutError, PrivateBrokerError) as error:
             outcome = self._lose(job, f"{type(error).__name__}: {error}")
         for incident in incidents:
             incident.outcome = outcome
@@ -251,6 +251,6 @@ class Storm:
                 view = console.ask("job", id=job)
             return view["outcome"] != "done" or bool(view["results"])
 
-        with suppress(ConsoleError):
+        with suppress(ControlError):
             within(10.0, written)
         return view

@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from learning.columns.preparation import Impute, OneHot
 from services.client import BusinessClient, Detached, JobEnded, JointEstimator, TrainedModel, rehearsal
-from services.daemon.control import ConsoleError, ConsoleUnreachable
+from services.daemon.control import ControlError, ControlUnreachable
 from services.models.export import part_of
 from services.models.store import ModelStore
 from services.party.configuration import ConfigError
@@ -304,7 +304,7 @@ def test_progress_is_shown_as_on_the_command_line(client: BusinessClient, capfd:
     ],
 )
 def test_what_the_daemon_refuses_says_why(client: BusinessClient, asked: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConsoleError, match=named):
+    with pytest.raises(ControlError, match=named):
         client.submit(tables()[0], **{**JOB, **asked})
 
 
@@ -322,12 +322,12 @@ def test_frames_do_not_stay_in_the_data_directory(client: BusinessClient, model:
 def test_a_data_set_may_not_come_in_the_name_of_one_of_party_toml(client: BusinessClient) -> None:
     given = {"name": "labels", "source": "x.csv", "id": "id"}
     job = {"task": "logistic", "partners": client.provider, "dataset": "labels"}
-    with pytest.raises(ConsoleError, match=r"no data set of party\.toml has"):
+    with pytest.raises(ControlError, match=r"no data set of party\.toml has"):
         client.ask("submit", job=job, table=given)
 
 
 def test_a_client_without_a_daemon_says_what_to_start(tmp_path: Path) -> None:
-    with pytest.raises(ConsoleUnreachable, match="warren serve"):
+    with pytest.raises(ControlUnreachable, match="warren serve"):
         BusinessClient(tmp_path).fit(dataset="labels")
     with pytest.raises(ConfigError, match="no such file"):
         BusinessClient(tmp_path / "party.toml")

@@ -15,7 +15,7 @@ import psutil
 
 from broker.private import PROGRAMS, PrivateBroker
 from protocol.state import JobState, Phase, decode_state
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, read_results, serve, wait_for
 from services.party.configuration import Party, load_party
 from tests.endurance.uplink import Uplink
@@ -71,7 +71,7 @@ class Town:
         with (self.paths[role].parent / "log").open("ab") as output:
             self.processes[role] = serve(self.paths[role], output)
 
-    def console(self, role: str) -> ConsoleClient:
+    def console(self, role: str) -> ControlClient:
         """A party's console, as soon as it is there."""
         return connect(self.parties[role])
 

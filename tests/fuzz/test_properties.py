@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from messages.envelope import Header
 from tests.fuzz.identities import PARTNER, identity
 from tests.fuzz.samples import contract, envelope, job_of, sample_messages
-from tests.fuzz.targets import configuration, console, receiving, stored, tables
+from tests.fuzz.targets import configuration, control, receiving, stored, tables
 from tests.fuzz.targets import contract as contracts
 from tests.fuzz.targets import identity as identities
 
@@ -53,26 +53,26 @@ def test_a_contract_with_text_that_is_no_utf8_is_refused_with_a_code(raw: bytes)
 
 @SLOW
 @given(
-    st.sampled_from(console.VERBS) | JSON,
+    st.sampled_from(control.VERBS) | JSON,
     st.dictionaries(st.sampled_from(["id", "job", "where", "reason", "limit"]) | ANY_TEXT, JSON, max_size=4),
 )
 @example("cancel", {"id": {}})
-@example("cancel", {"id": console.JOB, "reason": "\ud800" * 3})
+@example("cancel", {"id": control.JOB, "reason": "\ud800" * 3})
 @example("job", {"id": "\ud800"})
 @example("parked", {"limit": 2**70})
 @example("parked", {"limit": float("nan")})
 def test_every_line_to_the_control_socket_is_answered_with_a_result_or_a_code(verb: Any, arguments: Any) -> None:
-    console.fuzz_one(json.dumps({**arguments, "verb": verb}).encode() + b"\n")
+    control.fuzz_one(json.dumps({**arguments, "verb": verb}).encode() + b"\n")
 
 
 @SLOW
-@given(st.dictionaries(st.sampled_from([*console.ASKED, "l2", "marks", "key_bits", "expires_in_hours"]), JSON))
+@given(st.dictionaries(st.sampled_from([*control.ASKED, "l2", "marks", "key_bits", "expires_in_hours"]), JSON))
 def test_every_job_asked_of_the_control_socket_is_refused_by_its_key(job: Any) -> None:
-    console.fuzz_one(json.dumps({"verb": "submit", "job": {**console.ASKED, **job}}).encode() + b"\n")
+    control.fuzz_one(json.dumps({"verb": "submit", "job": {**control.ASKED, **job}}).encode() + b"\n")
 
 
 def test_brackets_without_end_do_not_cut_the_line_to_the_control_socket() -> None:
-    console.fuzz_one(b"[" * 100_000 + b'\n{"verb": "jobs"}\n')
+    control.fuzz_one(b"[" * 100_000 + b'\n{"verb": "jobs"}\n')
 
 
 TOML = st.recursive(

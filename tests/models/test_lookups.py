@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from services.daemon.control import ConsoleClient, ConsoleError
+from services.daemon.control import ControlClient, ControlError
 from services.daemon.local import wait_for
 from services.models.store import ModelStore
 from tests.audit.recorded import BUSINESS, PROVIDER, Recorded
@@ -13,7 +13,7 @@ from tests.models.test_scoring import daemons, expected_of, policy, with_strange
 from tests.parties import until
 
 
-def open_lookups(business: ConsoleClient, model: str, file: Path) -> str:
+def open_lookups(business: ControlClient, model: str, file: Path) -> str:
     """A job that answers lookups, at the stage where it does."""
     job: str = business.ask("predict", model=model, business=str(file), mode="lookup")["job"]
     view = wait_for(business, job, until_stage="serve")
@@ -21,7 +21,7 @@ def open_lookups(business: ConsoleClient, model: str, file: Path) -> str:
     return job
 
 
-def commits(console: ConsoleClient) -> float:
+def commits(console: ControlClient) -> float:
     return float(console.ask("status")["journal"]["entries"])
 
 
@@ -50,7 +50,7 @@ def test_a_row_that_was_not_aligned_is_not_asked_for(model: Recorded, tmp_path: 
         job = open_lookups(business, model.job, file)
         sent = business.ask("job", id=job)["statistics"]["messages_received"]
         for name in ("stranger-3", "customer-999999-qz", " "):
-            with pytest.raises(ConsoleError, match="not among the rows") as refused:
+            with pytest.raises(ControlError, match="not among the rows") as refused:
                 business.ask("lookup", model=model.job, id=name)
             assert refused.value.code == "row_unknown"
         assert business.ask("job", id=job)["statistics"]["messages_received"] == sent
@@ -63,18 +63,18 @@ def test_nothing_is_looked_up_without_a_job_after_its_end_or_with_a_retired_mode
     _, expected = expected_of(model, file)
     name = next(iter(expected))
     with daemons(model) as (business, provider):
-        with pytest.raises(ConsoleError, match="no job answers lookups"):
+        with pytest.raises(ControlError, match="no job answers lookups"):
             business.ask("lookup", model=model.job, id=name)
         first = open_lookups(business, model.job, file)
         business.ask("lookup", model=model.job, id=name)
         business.ask("cancel", id=first)
-        with pytest.raises(ConsoleError, match="no job answers lookups"):
+        with pytest.raises(ControlError, match="no job answers lookups"):
             business.ask("lookup", model=model.job, id=name)
         assert wait_for(provider, first)["outcome"] == "cancelled"
         open_lookups(business, model.job, file)
         business.ask("lookup", model=model.job, id=name)
         ModelStore(model.party(PROVIDER).data_directory).retire(model.job, "")
-        with pytest.raises(ConsoleError, match="model_retired"):
+        with pytest.raises(ControlError, match="model_retired"):
             business.ask("lookup", model=model.job, id=name)
 
 
@@ -106,5 +106,5 @@ def test_an_identifier_that_looks_like_a_number_keeps_its_zeros(model: Recorded,
     with daemons(model) as (business, _):
         open_lookups(business, model.job, paths[BUSINESS])
         assert business.ask("lookup", model=model.job, id="007")["score"]
-        with pytest.raises(ConsoleError):
+        with pytest.raises(ControlError):
             business.ask("lookup", model=model.job, id="7")

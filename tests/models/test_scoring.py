@@ -20,7 +20,7 @@ from services.audit.reporting import report
 from services.audit.verifying import messages_of, verify
 from services.cli import app
 from services.cli.failures import DECLINED, DONE, guarded
-from services.daemon.control import ConsoleClient, ConsoleError
+from services.daemon.control import ControlClient, ControlError
 from services.daemon.local import NAMES, connect, embedded, wait_for
 from services.models.store import ModelStore
 from services.party.configuration import load_party
@@ -29,7 +29,7 @@ from tests.audit.recorded import BUSINESS, COLUMNS, PROVIDER, Recorded
 
 
 @contextmanager
-def daemons(recorded: Recorded) -> Iterator[tuple[ConsoleClient, ConsoleClient]]:
+def daemons(recorded: Recorded) -> Iterator[tuple[ControlClient, ControlClient]]:
     """Both daemons of a recorded job, running again; their consoles."""
     paths = (recorded.paths[BUSINESS], recorded.paths[PROVIDER])
     with (
@@ -133,12 +133,12 @@ def test_a_retired_model_refuses_at_either_party(model: Recorded) -> None:
         view = wait_for(business, business.ask("predict", model=model.job)["job"])
         assert (view["outcome"], view["reason_code"]) == ("declined", "model_retired")
         stores[BUSINESS].retire(model.job, "")
-        with pytest.raises(ConsoleError, match="retired here"):
+        with pytest.raises(ControlError, match="retired here"):
             business.ask("predict", model=model.job)
 
 
 def test_a_model_scores_for_its_business_only(model: Recorded) -> None:
-    with daemons(model) as (_, provider), pytest.raises(ConsoleError, match="its business asks for scores"):
+    with daemons(model) as (_, provider), pytest.raises(ControlError, match="its business asks for scores"):
         provider.ask("predict", model=model.job)
 
 

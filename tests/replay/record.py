@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.audit.exporting import reading
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import connect, embedded, wait_for
 from services.engine import jobs
 from services.party.configuration import load_party
@@ -25,7 +25,7 @@ LOGS: Final = Path(__file__).parent / "logs"
 SUMS: Final = Path(__file__).parent / "SHA256SUMS"
 
 
-def cancel(console: ConsoleClient, job: str) -> None:
+def cancel(console: ControlClient, job: str) -> None:
     """The operator of the business ends the job when training has begun."""
 
     def training() -> bool:

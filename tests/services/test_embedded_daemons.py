@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from broker.embedded import EmbeddedBroker
-from services.daemon.control import Console, ConsoleClient, ConsoleUnreachable
+from services.daemon.control import ControlClient, ControlSocket, ControlUnreachable
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, run_job, wait_for
 from services.party.configuration import load_party
 from services.party.logs import LogBook, remembering, write_into
@@ -92,14 +92,14 @@ def test_a_daemon_that_stops_hangs_up_on_open_consoles(tmp_path: Path) -> None:
         async def answer(_: object) -> str:
             return "here"
 
-        console = asyncio.create_task(Console(tmp_path, {"where": answer}).run())
+        console = asyncio.create_task(ControlSocket(tmp_path, {"where": answer}).run())
         while not (tmp_path / "control.sock").exists():
             await asyncio.sleep(0)
-        client = await asyncio.to_thread(ConsoleClient, tmp_path)
+        client = await asyncio.to_thread(ControlClient, tmp_path)
         assert await asyncio.to_thread(client.ask, "where") == "here"
         console.cancel()
         await asyncio.wait([console])
-        with pytest.raises(ConsoleUnreachable, match="went away"):
+        with pytest.raises(ControlUnreachable, match="went away"):
             await asyncio.to_thread(client.ask, "where")
         client.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.daemon.control import ConsoleClient
+from services.daemon.control import ControlClient
 from services.daemon.local import NAMES, PROVIDER, connect, embedded, wait_for
 from services.engine.disk import LINGER_S, DiskWatch
 from services.party.configuration import load_party
@@ -60,7 +60,7 @@ def test_results_without_room_are_written_once_there_is_and_the_daemon_says_so(t
         assert b"coefficients" in (results / job / "parameters.json").read_bytes()
 
 
-def over(console: ConsoleClient, job: str) -> dict[str, object] | None:
+def over(console: ControlClient, job: str) -> dict[str, object] | None:
     view = console.ask("job", id=job)
     return view if view["status"] != "running" else None
 

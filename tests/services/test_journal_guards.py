@@ -69,7 +69,7 @@ def test_a_link_to_a_journal_is_the_same_journal(tmp_path):
 
 def test_a_process_that_is_killed_lets_its_journal_go(tmp_path):
     program = (
-        "import sys, pathlib; from services.journal import ThreadedJournal, sqlite_url\n"
+        "import sys, pathlib; from services.store.journal import ThreadedJournal, sqlite_url\n"
         "ThreadedJournal(sqlite_url(pathlib.Path(sys.argv[1])), 'shop').open(); print('open', flush=True); input()"
     )
     path = tmp_path / "journal.sqlite"

@@ -9,9 +9,9 @@ from broker.embedded import EmbeddedBroker
 from broker.topology import Limits
 from protocol.state import Phase
 from services.cli.progress import ago, told
-from services.daemon.console_verbs import Verbs
 from services.daemon.daemon import Daemon
 from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.verbs import Verbs
 from services.engine.surroundings import Surroundings
 from services.engine.waiting import Waiting, Why
 from services.party.logs import LogBook

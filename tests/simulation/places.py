@@ -34,7 +34,7 @@ _DIALECTS: dict[str, Dialect] = {}
 
 
 class InlineJournal:
-    """`services.journal.ThreadedJournal` without its threads; `watch` sees the database after every commit."""
+    """`services.store.journal.ThreadedJournal` without its threads; `watch` sees the database after every commit."""
 
     def __init__(
         self,

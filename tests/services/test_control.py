@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.daemon.control import ConsoleClient, ConsoleError, ConsoleUnreachable, socket_path
+from services.daemon.control import ControlClient, ControlError, ControlUnreachable, socket_path
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
 from services.party.configuration import load_party
 from tests.services.test_local import JOB, parties
@@ -18,7 +18,7 @@ PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}
 
 
 @pytest.fixture(scope="module")
-def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ConsoleClient]]:
+def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ControlClient]]:
     """Consoles of two running parties."""
     paths = parties(tmp_path_factory.mktemp("consoles") / "parties")
     with embedded(paths):
@@ -28,27 +28,27 @@ def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Con
             client.close()
 
 
-def test_check_says_whether_the_partner_would_accept_and_what_it_costs(consoles: dict[str, ConsoleClient]) -> None:
+def test_check_says_whether_the_partner_would_accept_and_what_it_costs(consoles: dict[str, ControlClient]) -> None:
     answer = consoles[BUSINESS].ask("check", job=PROPOSAL)
     assert answer["partner"]["acceptable"]
     assert (answer["partner"]["rows"], answer["partner"]["columns"]) == (200, 20)
     assert all(value > 0 for value in answer["estimate"].values())
 
 
-def test_check_gives_the_partner_s_reason_for_declining(consoles: dict[str, ConsoleClient]) -> None:
+def test_check_gives_the_partner_s_reason_for_declining(consoles: dict[str, ControlClient]) -> None:
     answer = consoles[BUSINESS].ask("check", job={**PROPOSAL, "partner": f"{NAMES[PROVIDER]}/secrets"})
     assert not answer["partner"]["acceptable"]
     assert answer["partner"]["reason_code"] == "dataset_unknown"
 
 
-def test_a_declined_job_ends_with_the_reason_at_both(consoles: dict[str, ConsoleClient]) -> None:
+def test_a_declined_job_ends_with_the_reason_at_both(consoles: dict[str, ControlClient]) -> None:
     job = consoles[BUSINESS].ask("submit", job={**PROPOSAL, "partner": f"{NAMES[PROVIDER]}/secrets"})["job"]
     for client in consoles.values():
         view = wait_for(client, job)
         assert (view["outcome"], view["reason_code"]) == ("declined", "dataset_unknown")
 
 
-def test_a_cancelled_job_ends_at_both(consoles: dict[str, ConsoleClient]) -> None:
+def test_a_cancelled_job_ends_at_both(consoles: dict[str, ControlClient]) -> None:
     job = consoles[BUSINESS].ask("submit", job=PROPOSAL)["job"]
     consoles[BUSINESS].ask("cancel", id=job, reason="a mistake")
     view = wait_for(consoles[BUSINESS], job)
@@ -59,8 +59,8 @@ def test_a_cancelled_job_ends_at_both(consoles: dict[str, ConsoleClient]) -> Non
 
 
 @pytest.mark.parametrize("verb", ["job", "cancel"])
-def test_an_unknown_job_is_said_to_be_unknown(consoles: dict[str, ConsoleClient], verb: str) -> None:
-    with pytest.raises(ConsoleError, match="there is no job") as caught:
+def test_an_unknown_job_is_said_to_be_unknown(consoles: dict[str, ControlClient], verb: str) -> None:
+    with pytest.raises(ControlError, match="there is no job") as caught:
         consoles[BUSINESS].ask(verb, id="nothing")
     assert caught.value.code == "unknown_job"
 
@@ -76,20 +76,20 @@ def test_an_unknown_job_is_said_to_be_unknown(consoles: dict[str, ConsoleClient]
     ],
 )
 def test_a_job_that_cannot_be_is_refused_at_home(
-    consoles: dict[str, ConsoleClient], change: dict[str, object], named: str
+    consoles: dict[str, ControlClient], change: dict[str, object], named: str
 ) -> None:
-    with pytest.raises(ConsoleError, match=named) as caught:
+    with pytest.raises(ControlError, match=named) as caught:
         consoles[BUSINESS].ask("submit", job={**PROPOSAL, **change})
     assert caught.value.code == "bad_input"
 
 
-def test_an_unknown_command_is_refused_and_the_console_goes_on(consoles: dict[str, ConsoleClient]) -> None:
-    with pytest.raises(ConsoleError):
+def test_an_unknown_command_is_refused_and_the_console_goes_on(consoles: dict[str, ControlClient]) -> None:
+    with pytest.raises(ControlError):
         consoles[BUSINESS].ask("nonsense")
     assert consoles[BUSINESS].ask("status")["transport"]["up"]
 
 
-def test_only_its_owner_can_talk_to_a_daemon(consoles: dict[str, ConsoleClient]) -> None:
+def test_only_its_owner_can_talk_to_a_daemon(consoles: dict[str, ControlClient]) -> None:
     path = Path(consoles[BUSINESS]._path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.stat().st_uid == os.getuid()
@@ -99,8 +99,8 @@ def test_a_data_directory_with_a_long_path_still_has_a_console(tmp_path: Path) -
     deep = tmp_path / ("d" * 90) / ("e" * 90)
     deep.mkdir(parents=True)
     assert len(str(socket_path(deep)).encode()) < 108
-    with pytest.raises(ConsoleUnreachable, match="warren serve"):
-        ConsoleClient(deep)
+    with pytest.raises(ControlUnreachable, match="warren serve"):
+        ControlClient(deep)
 
 
 @pytest.fixture
@@ -124,12 +124,12 @@ def test_a_link_that_leads_elsewhere_is_refused(far: Path, tmp_path: Path) -> No
     link = socket_path(far).parent
     link.unlink()
     link.symlink_to(tmp_path)
-    with pytest.raises(ConsoleError, match="is not your link"):
+    with pytest.raises(ControlError, match="is not your link"):
         socket_path(far)
 
 
 def test_a_link_of_another_user_is_refused(far: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     socket_path(far)
     monkeypatch.setattr(os, "getuid", lambda: 424_242)
-    with pytest.raises(ConsoleError, match="is not your link"):
+    with pytest.raises(ControlError, match="is not your link"):
         socket_path(far)

@@ -1,4 +1,4 @@
-"""What the console can do: the verbs behind `warren submit`, `check`, `jobs`, `job`, `cancel`, `logs`, `parked`."""
+"""What the control socket can do: the verbs behind `warren submit`, `check`, `jobs`, `job`, `cancel` and so on."""
 
 import asyncio
 import dataclasses
@@ -18,8 +18,8 @@ from protocol.contract import ContractError, encode_contract, job_id
 from protocol.state import BUSINESS
 from services import __version__
 from services.audit.purging import truncate_log, with_results
-from services.daemon.console_arguments import job_of, number_of, text_of
-from services.daemon.control import ConsoleError, Verb
+from services.daemon.arguments import job_of, number_of, text_of
+from services.daemon.control import ControlError, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.desk import PartnerUnknown
 from services.daemon.estimate import estimate
@@ -99,7 +99,7 @@ class Verbs:
             )
             start = start_of(self._party.data_directory, contract, BUSINESS, table.prepared_columns)
         except (ConfigError, TableError, ContractError, WarmStartRefused) as error:
-            raise ConsoleError("bad_input", str(error)) from None
+            raise ControlError("bad_input", str(error)) from None
         return Prepared(encode_contract(contract), table, partners, salt, job, start)
 
     async def submit(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -135,12 +135,12 @@ class Verbs:
             return await self._daemon.probe(partner, schemas.PeerProbe(contract=contract), timeout_s=timeout_s)
         except TimeoutError:
             state = self._daemon.transport_state
-            raise ConsoleError(
+            raise ControlError(
                 "unreachable",
                 f"{partner} does not answer ({'its daemon is not running' if state.up else state.detail})",
             ) from None
         except PartnerUnknown as error:
-            raise ConsoleError("bad_input", str(error)) from None
+            raise ControlError("bad_input", str(error)) from None
 
     async def jobs(self, request: dict[str, Any]) -> list[dict[str, object]]:
         """All jobs of this party."""
@@ -154,7 +154,7 @@ class Verbs:
         try:
             view = await self._daemon.job(job_of(request))
         except JobUnknown as error:
-            raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
+            raise ControlError("unknown_job", f"{error}; `warren jobs` lists them") from None
         results = self._party.data_directory / "results" / view.job
         state = self._daemon.transport_state
         waits = msgspec.to_builtins(await self._daemon.waits(view.job))
@@ -175,9 +175,9 @@ class Verbs:
         try:
             await self._daemon.cancel(job, text_of(request, "reason", "") or "no reason given")
         except JobUnknown as error:
-            raise ConsoleError("unknown_job", f"{error}; `warren jobs` lists them") from None
+            raise ControlError("unknown_job", f"{error}; `warren jobs` lists them") from None
         except JobOver as error:
-            raise ConsoleError("job_over", f"{error}; nothing was cancelled") from None
+            raise ControlError("job_over", f"{error}; nothing was cancelled") from None
         waits = await self._daemon.waits(job)
         told = waits.get(job)
         return {"job": job, "waiting": msgspec.to_builtins(told) if told else None}
@@ -187,7 +187,7 @@ class Verbs:
         try:
             done = with_results(self._party, await self._daemon.purge(job_of(request)))
         except AuditError as error:
-            raise ConsoleError("bad_input", str(error)) from None
+            raise ControlError("bad_input", str(error)) from None
         if not self._party.file.journal:
             await asyncio.to_thread(truncate_log, self._party.data_directory / JOURNAL)
         return dataclasses.asdict(done)

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from protocol.machines import ROLES
-from services.daemon.console_verbs import Verbs
-from services.daemon.control import Console, socket_path
+from services.daemon.control import ControlSocket, socket_path
 from services.daemon.daemon import Daemon, DaemonConfig
 from services.daemon.serve import expiry_of
+from services.daemon.verbs import Verbs
 from services.party.configuration import load_party
 from services.party.logs import LogBook
 from tests.fuzz.identities import ME, PARTNER, identity
@@ -31,7 +31,7 @@ from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 from tests.fuzz.samples import contract, job_of
 from tests.fuzz.values import NUMBERS, TEXTS, any_value, changed_map
 
-MODULES: Final = ("services/daemon/control.py", "services/daemon/console_verbs.py")
+MODULES: Final = ("services/daemon/control.py", "services/daemon/verbs.py")
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 8192
 
@@ -52,10 +52,10 @@ label = "y"
 
 
 class Running:
-    """A daemon and its console on a thread of their own; both end with the process."""
+    """a daemon and its control socket on a thread of their own; both end with the process."""
 
     def __init__(self) -> None:
-        self._folder = temporary_folder("fuzz-console-")
+        self._folder = temporary_folder("fuzz-control-")
         folder = Path(self._folder.name)
         (folder / "identity").mkdir()
         (folder / "peers").mkdir()
@@ -80,13 +80,13 @@ class Running:
             expiry_of=expiry_of,
         )
         daemon = Daemon(config, EmbeddedTransport(EmbeddedBroker((ME, PARTNER)), ME, [PARTNER]))
-        console = Console(self.party.data_directory, Verbs(self.party, daemon, LogBook()).table())
+        control = ControlSocket(self.party.data_directory, Verbs(self.party, daemon, LogBook()).table())
         async with asyncio.TaskGroup() as group:
             group.create_task(daemon.run())
             await daemon.started()
             facts = msgspec.msgpack.encode({"salt": bytes(32)})
             await daemon.submit(JOB, PARTNER, contract=CONTRACT, blobs=((b"snapshot", 80),), facts=facts)
-            group.create_task(console.run())
+            group.create_task(control.run())
             while not self.path.exists():
                 await asyncio.sleep(0)
             self._ready.set()
