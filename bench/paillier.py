@@ -27,7 +27,8 @@ from bench.paillier_peers import (
 )
 from bench.rounds import Column, Operation, Report, Row, Timed, machine, one_core, race, version_of, versions
 from bench.tables import to_markdown
-from paillier.backend import Backend, BackendError, Guest, Owner, select
+from paillier.backend import Backend, BackendError, Guest, Owner
+from paillier.choice import select
 from paillier.keys import KEY_BITS_MIN, PrivateKey, PublicKey, generate
 from paillier.proof import prove, verify
 from paillier.randomness import Randomness

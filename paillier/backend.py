@@ -1,4 +1,4 @@
-"""What a back end can do, and which one is taken.
+"""What a back end can do.
 
 All operations work on whole vectors. An `Owner` has the private key, a `Guest` only the public one; each
 builds its tables at the first operation that needs them (encrypt, rerandomise), from the stream it was given,
@@ -110,22 +110,3 @@ class Backend(Protocol):
 
     def guest(self, public: PublicKey, stream: RandomStream | None) -> Guest:
         """`stream` makes the secret tables of re-randomisation; None: no encrypt and no rerandomise."""
-
-
-def select(name: str = "auto", threads: int = 1) -> Backend:
-    """The back end of this name, or the fastest there is: "compiled" where the kernel was built, else "gmpy2".
-
-    `threads` share a batch of the compiled one. Raises BackendError for a name that is unknown or not there.
-    """
-    from kernel import library
-    from paillier.compiled_backend import CompiledBackend
-    from paillier.gmpy2_backend import Gmpy2Backend
-
-    kernel = None if name == Gmpy2Backend.name else library.load()
-    if name not in {"auto", Gmpy2Backend.name, CompiledBackend.name}:
-        raise BackendError(f"no back end {name!r}: auto, {CompiledBackend.name} or {Gmpy2Backend.name}")
-    if kernel is not None:
-        return CompiledBackend(kernel, threads)
-    if name == CompiledBackend.name:
-        raise BackendError(f"no compiled back end: {library.reason()}")
-    return Gmpy2Backend()

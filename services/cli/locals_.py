@@ -17,7 +17,7 @@ from rich.console import Console
 from broker.private import PrivateBroker
 from learning.links.family import MULTICLASS, TASKS
 from learning.solvers.loop import DEFAULT_TOLERANCE
-from paillier import backend as backends
+from paillier import choice
 from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
 from services import __version__
 from services.cli.failures import DONE, FAILED
@@ -263,7 +263,7 @@ def finished_of(tables: LocalTables, job: dict[str, Any], result: LocalResult, b
         bytes_provider_to_business=sum(sent for role, sent in result.bytes_sent.items() if role != BUSINESS),
         key_bits=job.get("key_bits", 2048),
         tolerance=job.get("tolerance", DEFAULT_TOLERANCE),
-        backend=backends.select().name,
+        backend=choice.select().name,
         transport="embedded" if broker == "embedded" else "amqp",
         inference=result.inference,
         scored=result.scored,

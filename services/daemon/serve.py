@@ -13,7 +13,7 @@ import structlog
 from broker.amqp import AmqpTransport
 from broker.transport import Transport
 from messages import schemas
-from paillier import backend as backends
+from paillier import choice
 from protocol.closing import result_names
 from protocol.contract import ContractError, read_contract
 from protocol.machines import ROLES, ROLES_BY_VERSION, answering_role
@@ -95,7 +95,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
             party.settings,
             me=party.file.name,
             version=__version__,
-            backend=backends.select().name,
+            backend=choice.select().name,
             data=party.data_directory,
         )
         return await asyncio.to_thread(ask)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from alignment import lanes
 from kernel import library
-from paillier import backend as backends
+from paillier import choice
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BackEnd:
 def back_ends() -> tuple[BackEnd, BackEnd]:
     """Those of Paillier and of the alignment. Raises kernel.library.KernelError for a choice that cannot be had."""
     kernel, why, advice = library.load(), library.reason(), _advice()
-    paillier = backends.select().name
+    paillier = choice.select().name
     if kernel is None:
         return BackEnd("paillier", paillier, why, advice), BackEnd("alignment", "cryptography", why, advice)
     compiled = f"compiled ({kernel.path})"

@@ -4,8 +4,8 @@ import hashlib
 from typing import Any
 
 from learning.links.family import family_of
-from paillier import backend as backends
-from paillier import keys
+from paillier import choice, keys
+from paillier.backend import Backend, Guest, Owner
 from paillier.budget import BitBudget, bit_budget
 from paillier.randomness import Randomness, RandomStream
 from services.tasks.compute import TaskContext
@@ -62,25 +62,25 @@ def private_key(context: TaskContext, bits: int, *, insecure: bool) -> keys.Priv
     return key
 
 
-def _back_end(context: TaskContext) -> backends.Backend:
-    return backends.select(threads=int(context.settings.get("threads", 1)))
+def _back_end(context: TaskContext) -> Backend:
+    return choice.select(threads=int(context.settings.get("threads", 1)))
 
 
-def owner(context: TaskContext, facts: Facts) -> backends.Owner:
+def owner(context: TaskContext, facts: Facts) -> Owner:
     """Encryption and decryption under the own key."""
     if "owner" not in context.cache:
         private = private_key(context, facts["key_bits"], insecure=facts["insecure"])
         context.cache["owner"] = _back_end(context).owner(private, stream(context, "owner-table"))
-    found: backends.Owner = context.cache["owner"]
+    found: Owner = context.cache["owner"]
     return found
 
 
-def guest(context: TaskContext, facts: Facts) -> backends.Guest:
+def guest(context: TaskContext, facts: Facts) -> Guest:
     """Operations on the ciphertexts of the partner whose modulus the facts hold."""
     modulus: bytes = facts["partner_modulus"]
     name = f"guest {modulus.hex()}"
     if name not in context.cache:
         public = keys.PublicKey(int.from_bytes(modulus, "little"))
         context.cache[name] = _back_end(context).guest(public, stream(context, "guest-table", modulus))
-    found: backends.Guest = context.cache[name]
+    found: Guest = context.cache[name]
     return found

@@ -8,7 +8,7 @@ from bench.kernels import kernel_state
 from bench.paillier import RANDOMNESS, measure, operations, own_calls
 from bench.paillier_peers import HEU_SCHEMAS, Sizes, draws, phe_calls
 from bench.tables import to_markdown
-from paillier.backend import select
+from paillier.choice import select
 from paillier.keys import InvalidKeyError, generate
 
 SIZES = Sizes(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import library
-from paillier.backend import BackendError, select
+from paillier.backend import BackendError
+from paillier.choice import select
 from paillier.keys import PrivateKey, generate
 from paillier.primes import draw_prime
 from paillier.products import straus_cost, straus_plan

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel import library
-from paillier.backend import BackendError, select
+from paillier.backend import BackendError
+from paillier.choice import select
 from paillier.keys import PrivateKey, PublicKey, generate
 from paillier.primes import draw_prime
 from paillier.randomness import Randomness

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel import library
-from paillier.backend import select
+from paillier.choice import select
 from paillier.folding import fold_of
 from paillier.keys import PublicKey
 from paillier.vector import CipherVector

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from alignment import lanes
 from kernel import library
-from paillier.backend import select
+from paillier.choice import select
 from services.cli import app, locals_
 from services.cli.failures import BAD_INPUT, guarded
 from services.daemon.local import BUSINESS, LocalTables, make_party
