@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
-from services.cli.progress import ProgressView, ago, told
+from services.cli.progress import ProgressView
 from services.daemon.control import ControlClient
 from services.daemon.job_file import load_job
 from services.daemon.local import wait_for
 from services.daemon.party_process import run_party
+from services.daemon.standing import ago, told
 from services.party.configuration import load_party
 from services.party.logs import LogBook, configure
 from services.party.plain_text import plain

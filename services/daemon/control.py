@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,8 @@ class ControlSocket:
         self._open.add(writer)
         try:
             while line := await reader.readline():
-                answer = await self._answer(line)
-                writer.write(json.dumps(answer, default=_plain).encode() + b"\n")
+                found = await self._answer(line)
+                writer.write(json.dumps(found, default=plain_value).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             log.debug("a control connection ended early")
@@ -108,22 +108,30 @@ class ControlSocket:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            verb = self._verbs[request.pop("verb")]
+            name = request.pop("verb")
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            return {"error": {"code": "bad_request", "message": "the control socket does not know this command"}}
-        try:
-            return {"ok": await verb(request)}
-        except ControlError as error:
-            return {"error": {"code": error.code, "message": str(error)}}
-        except JournalUnavailable as error:
-            text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
-            return {"error": {"code": "journal_unavailable", "message": text}}
-        except Exception as error:
-            log.exception("a control command failed")
-            return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
+            name, request = "", {}
+        return await answer(self._verbs, name, request)
 
 
-def _plain(value: Any) -> Any:
+async def answer(verbs: Mapping[str, Verb], name: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """What a verb answers: `{"ok": ...}`, or `{"error": {"code", "message"}}`. Does not raise."""
+    if not isinstance(name, str) or name not in verbs:
+        return {"error": {"code": "bad_request", "message": "the control socket does not know this command"}}
+    try:
+        return {"ok": await verbs[name](request)}
+    except ControlError as error:
+        return {"error": {"code": error.code, "message": str(error)}}
+    except JournalUnavailable as error:
+        text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
+        return {"error": {"code": "journal_unavailable", "message": text}}
+    except Exception as error:
+        log.exception("a control command failed")
+        return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
+
+
+def plain_value(value: Any) -> Any:
+    """What JSON has no form for: bytes as base64, everything else as its text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value)

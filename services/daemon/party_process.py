@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from broker.transport import Transport
-from services.daemon.control import ControlSocket
+from services.daemon.control import ControlSocket, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.serve import keep_results, make_daemon
 from services.daemon.verbs import Verbs
@@ -17,6 +19,20 @@ SWITCH_INTERVAL_S: Final = 0.0005
 journal's thread cost its task 10 ms, because it asks for the interpreter a few times."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that has recovered and runs, for what is served beside it."""
+
+    party: Party
+    daemon: Daemon
+    book: LogBook
+    verbs: Mapping[str, Verb]
+
+
+Beside = Callable[[Running], Coroutine[Any, Any, None]]
+"""Served from the daemon's start to its end, then cancelled. What it raises ends the daemon."""
+
+
 async def run_party(
     party: Party,
     book: LogBook,
@@ -24,28 +40,43 @@ async def run_party(
     *,
     handle_signals: bool = False,
     accept_restored: bool = False,
+    beside: Sequence[Beside] = (),
 ) -> None:
     """Run until the daemon is stopped. Raises what the daemon's `run` raises. `accept_restored`: see DaemonConfig."""
     daemon = make_daemon(party, transport, accept_restored=accept_restored)
-    await run_beside(party, daemon, book, handle_signals=handle_signals)
+    await run_beside(party, daemon, book, handle_signals=handle_signals, beside=beside)
 
 
-async def run_beside(party: Party, daemon: Daemon, book: LogBook, *, handle_signals: bool = False) -> None:
-    """Run a daemon with its control socket beside it."""
+async def run_beside(
+    party: Party,
+    daemon: Daemon,
+    book: LogBook,
+    *,
+    handle_signals: bool = False,
+    beside: Sequence[Beside] = (),
+) -> None:
+    """Run a daemon with its control socket, and what else is served, beside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    control = ControlSocket(party.data_directory, Verbs(party, daemon, book).table())
+    verbs = Verbs(party, daemon, book).table()
+    control = ControlSocket(party.data_directory, verbs)
+    running = Running(party, daemon, book, verbs)
 
     async def serve_control() -> None:
         await daemon.started()  # nobody may ask a daemon that has not recovered yet
         await control.run()
 
+    async def serve_beside(part: Beside) -> None:
+        await daemon.started()
+        await part(running)
+
     async with asyncio.TaskGroup() as group:
-        beside = [
+        tasks = [
             group.create_task(serve_control()),
             group.create_task(keep_results(party, daemon)),
+            *(group.create_task(serve_beside(part)) for part in beside),
         ]
         try:
             await daemon.run(handle_signals=handle_signals)
         finally:
-            for task in beside:
+            for task in tasks:
                 task.cancel()

@@ -10,6 +10,8 @@ policy = "policy.toml"                   # optional; see protocol.policy
 workers = 1
 threads = 0                              # of each worker, for the compiled back end; 0: one per core
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
+console = "127.0.0.1:8700"               # optional: where the web console listens; see docs/console.md
+console_hosts = []                       # further names by which browsers may call it, with port
 
 [[dataset]]
 name = "loans"
@@ -37,6 +39,7 @@ from learning.columns.preparation import PreparationError, Step, column_words, d
 from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from protocol.policy import PolicyError, read_policy
+from services.party.listening import address_of
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -74,6 +77,8 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     declare: bool = False
     noise_seed: str = ""
     journal: str = ""
+    console: str = ""
+    console_hosts: tuple[str, ...] = ()
     dataset: tuple[Dataset, ...] = ()
 
 
@@ -151,6 +156,7 @@ def load_party(path: Path) -> Party:
         raise ConfigError(f"{path}: {error}") from None
     directory = path.resolve().parent
     check_broker_url(file.broker, path)
+    check_console(file, path)
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
@@ -212,6 +218,21 @@ def check_broker_url(url: str, path: Path) -> None:
         raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqp:// or amqps://")
     if parts.scheme == "amqp" and parts.hostname not in LOCAL_HOSTS:
         raise ConfigError(f"{path}: key broker: amqp:// without TLS to {parts.hostname}; use amqps://")
+
+
+def check_console(file: PartyFile, path: Path) -> None:
+    """The console is for this machine, unless its operator has named the hosts that it is called by. ConfigError."""
+    if not file.console:
+        return
+    try:
+        address = address_of(file.console)
+    except ValueError as error:
+        raise ConfigError(f"{path}: key console: {error}") from None
+    if not address.loopback and not file.console_hosts:
+        raise ConfigError(
+            f"{path}: key console: {file.console} can be reached from elsewhere, without TLS; use 127.0.0.1:"
+            f"{address.port}, or name in console_hosts what browsers call it (docs/console.md)"
+        )
 
 
 def read_identity(path: Path) -> Identity:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from services.cli import app, daemons, failures
 from services.cli.failures import BAD_INPUT, CANCELLED, DECLINED, DONE, FAILED, UNREACHABLE, guarded
-from services.cli.progress import ProgressView, Rate, describe
+from services.cli.progress import ProgressView
+from services.daemon.standing import Rate, describe
 from services.party.plain_text import plain
 from services.results import summary
 

@@ -8,9 +8,9 @@ import pytest
 from broker.embedded import EmbeddedBroker
 from broker.topology import Limits
 from protocol.state import Phase
-from services.cli.progress import ago, told
 from services.daemon.daemon import Daemon
 from services.daemon.local import BUSINESS, NAMES, PROVIDER
+from services.daemon.standing import ago, told
 from services.daemon.verbs import Verbs
 from services.engine.surroundings import Surroundings
 from services.engine.waiting import Waiting, Why
