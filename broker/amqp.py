@@ -27,6 +27,7 @@ from aiormq.exceptions import (
 )
 
 from broker.frames import read_leniently
+from broker.hosts import is_this_machine
 from broker.inbox import Inbox
 from broker.link import APPLY_HINT, Link, LinkLost, Reading
 from broker.topology import EXCHANGE, VHOST, Limits
@@ -246,7 +247,7 @@ class _Address:
         parts = urlsplit(url)
         if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
             raise ValueError("a broker's URL is amqps://user:password@host/vhost")
-        if parts.scheme == "amqp" and not allow_plain and not _is_this_machine(parts.hostname):
+        if parts.scheme == "amqp" and not allow_plain and not is_this_machine(parts.hostname):
             raise ValueError(f"the broker at {parts.hostname} is another machine: its URL must begin with amqps://")
         path = parts.path if parts.path not in ("", "/") else f"/{VHOST}"
         query = {"heartbeat": str(heartbeat_s), "name": f"warren {party}"} | dict(parse_qsl(parts.query))
@@ -270,10 +271,6 @@ class _Address:
         if self.password:
             text = text.replace(self.password, "***")
         return f"waiting for the broker at {self.place} ({text[:300]})"
-
-
-def _is_this_machine(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _publish_failed(error: Exception, routing_key: str, timeout_s: float) -> PublishFailed:

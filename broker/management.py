@@ -142,6 +142,9 @@ def make_definitions(
             body = _without(right, "user", "vhost")
             management.put(kind.replace("_", "-"), vhost, str(right["user"]), body=body)
             done.append(f"{kind.replace('_', ' ')} of {right['user']}")
+    for policy in _records(definitions.get("policies", [])):
+        management.put("policies", vhost, str(policy["name"]), body=_without(policy, "name", "vhost"))
+        done.append(f"policy {policy['name']}")
     return done
 
 

@@ -15,14 +15,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from broker.management import Management, ManagementError
-from broker.topology import VHOST, Limits, Version, apply_blocking, definitions, parse_version
+from broker.sessions import session_settings
+from broker.topology import EXCHANGE, VHOST, Limits, Version, apply_blocking, definitions, parse_version
 
 # Debian's programs in /usr/sbin change to the system's user and data; these do not.
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
@@ -60,6 +61,7 @@ class PrivateBroker:
         config: further lines of rabbitmq.conf.
         plugins: further plug-ins.
         limits: byte limits of the queues of `parties`.
+        mqtt: those of `parties` that speak MQTT, or an empty collection; not given, the node does not take MQTT.
         programs: the directory of another `rabbitmq-server` than Debian's.
 
     """
@@ -72,6 +74,7 @@ class PrivateBroker:
         config: str = "",
         plugins: Sequence[str] = (),
         limits: Limits | None = None,
+        mqtt: Collection[str] | None = None,
         programs: Path = PROGRAMS,
     ) -> None:
         self._programs = programs
@@ -80,13 +83,17 @@ class PrivateBroker:
         self._parties = tuple(parties)
         self._config = config
         self._plugins = ("rabbitmq_management", *plugins)
+        self._mqtt = mqtt
         self._limits = limits
-        self.amqp_port, self.management_port, self._dist_port, self._epmd_port = free_ports(4)
+        self.amqp_port, self.management_port, self._dist_port, self._epmd_port, self.mqtt_port = free_ports(5)
+        if mqtt is not None:
+            self._plugins = (*self._plugins, "rabbitmq_mqtt")
+            self._config = "\n".join([*session_settings(VHOST, EXCHANGE, f"127.0.0.1:{self.mqtt_port}"), config])
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._passwords: dict[str, str] = {}
         self._version: Version | None = None
-        self._made: list[tuple[tuple[str, ...], Limits | None]] = []
+        self._made: list[tuple[tuple[str, ...], Limits | None, tuple[str, ...]]] = []
 
     def __repr__(self) -> str:
         return f"PrivateBroker(amqp_port={self.amqp_port})"
@@ -94,6 +101,10 @@ class PrivateBroker:
     def amqp_url(self, party: str, *, port: int | None = None) -> str:
         """Where `party` connects, password included; `port` of a proxy in between."""
         return f"amqp://{party}:{self._passwords[party]}@127.0.0.1:{port or self.amqp_port}/{VHOST}"
+
+    def mqtt_url(self, party: str, *, port: int | None = None) -> str:
+        """The same for a party that speaks MQTT."""
+        return f"mqtt://{party}:{self._passwords[party]}@127.0.0.1:{port or self.mqtt_port}/{VHOST}"
 
     @property
     def admin_amqp_url(self) -> str:
@@ -147,7 +158,7 @@ class PrivateBroker:
         try:
             self._await_start()
             if not self._made:
-                self.add_parties(self._parties, limits=self._limits)
+                self.add_parties(self._parties, limits=self._limits, mqtt=self._mqtt or ())
         except BaseException:
             self.kill()
             raise
@@ -190,8 +201,11 @@ class PrivateBroker:
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def add_parties(self, parties: Sequence[str], *, limits: Limits | None = None) -> None:
-        """Make queues among `parties`, and users with passwords of their own; raises `TopologyError`."""
+    def add_parties(self, parties: Sequence[str], *, limits: Limits | None = None, mqtt: Collection[str] = ()) -> None:
+        """Make queues among `parties`, and users with passwords of their own; raises `TopologyError`.
+
+        Those of `parties` that are in `mqtt` speak MQTT.
+        """
         if not parties:
             return
         for party in parties:
@@ -202,8 +216,9 @@ class PrivateBroker:
             parties,
             passwords={party: self._passwords[party] for party in parties},
             limits=limits,
+            mqtt=mqtt,
         )
-        self._made.append((tuple(parties), limits))
+        self._made.append((tuple(parties), limits, tuple(mqtt)))
         self._write_definitions()
 
     def __enter__(self) -> Self:
@@ -281,12 +296,14 @@ class PrivateBroker:
         """What the node loads at boot: the administrator, and the parties that have been added."""
         administrators = {ADMINISTRATOR: self._passwords[ADMINISTRATOR]}
         whole = definitions((), administrators=administrators)
-        for parties, limits in self._made:
+        for parties, limits, mqtt in self._made:
             assert self._version is not None
             passwords = {party: self._passwords[party] for party in parties}
-            part = definitions(parties, version=self._version, limits=limits, passwords=passwords)
+            part = definitions(parties, version=self._version, limits=limits, passwords=passwords, mqtt=mqtt)
             for kind in ("users", "permissions", "topic_permissions", "queues", "bindings"):
                 whole[kind] = [*_list(whole[kind]), *_list(part[kind])]
+            # The same for every party.
+            whole |= {kind: part[kind] for kind in ("policies",) if kind in part}
         _write_private(self.directory / "definitions.json", json.dumps(whole))
 
     def _load_passwords(self) -> None:

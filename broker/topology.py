@@ -5,7 +5,9 @@ Everything lies in the vhost `warren`:
 * the topic exchange `warren`; routing keys `from.<sender>.to.<recipient>.<control|bulk>.<job>.<kind>`;
 * per pair of parties and traffic class one queue `control.<party>.<sender>` and `bulk.<party>.<sender>`, so
   that a sender of much bulk keeps nobody else from a short word;
-* the exchange `warren.dead` with one queue `dead.<party>`, a safety net that stays empty.
+* the exchange `warren.dead` with one queue `dead.<party>`, a safety net that stays empty;
+* for a party that speaks MQTT, instead of its queues, the two sessions that RabbitMQ's plug-in keeps for it
+  (`broker.sessions`): the plug-in makes them, policies limit them.
 
 A production daemon declares nothing. `apply` does, for `warren broker apply`, or the broker itself at boot
 from `definitions`.
@@ -16,7 +18,7 @@ import re
 import secrets
 import ssl
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -26,6 +28,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from broker.management import Management, ManagementError, make_definitions
+from broker.rights import Permissions, queue_rights, session_rights
+from broker.sessions import session_policies
 
 VHOST: Final = "warren"
 EXCHANGE: Final = "warren"
@@ -65,21 +69,6 @@ class Queue:
     name: str
     arguments: Mapping[str, str | int | bool]
     bindings: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """What a party's broker user may do, as RabbitMQ's regular expressions.
-
-    `topic_write` and `topic_read` limit the routing keys on `EXCHANGE`. A user without topic permission would
-    be free there, so both are always set.
-    """
-
-    configure: str
-    write: str
-    read: str
-    topic_write: str
-    topic_read: str
 
 
 def queue_name(traffic: str, party: str, sender: str) -> str:
@@ -144,23 +133,20 @@ def observer_queue(name: str, bytes_max: int = 256 * 2**20) -> Queue:
     return Queue(f"observer.{name}", arguments, ((EXCHANGE, "#"),))
 
 
-def permissions(party: str) -> Permissions:
-    """What the broker user of `party` may do: send in its own name, read its own queues, declare nothing."""
+def permissions(party: str, *, mqtt: bool = False) -> Permissions:
+    """What the broker user of `party` may do; see `broker.rights`. `mqtt`: it speaks that and not AMQP."""
     _check_name(party)
-    return Permissions(
-        configure="^$",
-        write=f"^{EXCHANGE}$",
-        read=rf"^((control|bulk)\.{party}\.[a-z0-9-]+|dead\.{party})$",
-        topic_write=rf"^(from\.{party}\.to\..*|status\.{party}\..*)$",
-        topic_read="^$",
-    )
+    return session_rights(party, EXCHANGE) if mqtt else queue_rights(party, EXCHANGE)
 
 
-def all_queues(parties: Sequence[str], version: Version, limits: Limits | None = None) -> list[Queue]:
-    """The queues of every ordered pair of `parties`."""
+def all_queues(
+    parties: Sequence[str], version: Version, limits: Limits | None = None, mqtt: Collection[str] = ()
+) -> list[Queue]:
+    """The queues of every ordered pair of `parties` whose reader is none of `mqtt`."""
     return [
         queue
         for party in parties
+        if party not in mqtt
         for queue in party_queues(party, [peer for peer in parties if peer != party], version, limits)
     ]
 
@@ -172,6 +158,7 @@ def definitions(
     limits: Limits | None = None,
     passwords: Mapping[str, str] | None = None,
     administrators: Mapping[str, str] | None = None,
+    mqtt: Collection[str] = (),
 ) -> dict[str, object]:
     """What RabbitMQ loads at boot (`load_definitions`): vhost, exchanges, queues, users and permissions.
 
@@ -182,12 +169,13 @@ def definitions(
         passwords: party to password. A party without one can only log in with a client certificate whose
             common name is the party's name.
         administrators: user to password, for users with the tag `administrator` and all permissions.
+        mqtt: those of `parties` that speak MQTT. They get permissions for their sessions and no queues.
 
     """
     passwords = passwords or {}
     administrators = administrators or {}
-    queues = all_queues(parties, version, limits)
-    rights = {party: permissions(party) for party in parties}
+    queues = all_queues(parties, version, limits, mqtt)
+    rights = {party: permissions(party, mqtt=party in mqtt) for party in parties}
     everything = Permissions(".*", ".*", ".*", "", "")
     users = [_user(party, passwords.get(party), "") for party in parties]
     users += [_user(name, password, "administrator") for name, password in administrators.items()]
@@ -248,6 +236,7 @@ def definitions(
             for queue in queues
             for exchange, pattern in queue.bindings
         ],
+        **({"policies": _session_policies(version, limits or Limits())} if mqtt else {}),
     }
 
 
@@ -258,6 +247,7 @@ async def apply(
     passwords: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    mqtt: Collection[str] = (),
 ) -> list[str]:
     """Make the topology of `parties` at a running broker; doing it again changes nothing.
 
@@ -269,6 +259,7 @@ async def apply(
             a client certificate only.
         limits: byte limits of the queues.
         ssl_context: how to check the server; the system's authorities when not given.
+        mqtt: those of `parties` that speak MQTT.
 
     Returns:
         one line for the operator per thing made.
@@ -279,9 +270,9 @@ async def apply(
 
     """
     if urlsplit(url).scheme in ("amqp", "amqps"):
-        return await _apply_by_amqp(url, parties, limits, ssl_context)
+        return await _apply_by_amqp(url, parties, limits, ssl_context, mqtt)
     return await asyncio.to_thread(
-        apply_blocking, url, parties, passwords=passwords, limits=limits, ssl_context=ssl_context
+        apply_blocking, url, parties, passwords=passwords, limits=limits, ssl_context=ssl_context, mqtt=mqtt
     )
 
 
@@ -292,13 +283,14 @@ def apply_blocking(
     passwords: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    mqtt: Collection[str] = (),
 ) -> list[str]:
     """`apply` for a management URL, without an event loop."""
     passwords = passwords or {}
     management = Management(url, ssl_context=ssl_context)
     try:
         version = parse_version(management.version())
-        wanted = definitions(parties, version=version, limits=limits, passwords=passwords)
+        wanted = definitions(parties, version=version, limits=limits, passwords=passwords, mqtt=mqtt)
         return make_definitions(management, VHOST, wanted, overwrite_users=passwords)
     except ManagementError as error:
         raise TopologyError(str(error)) from error
@@ -347,12 +339,16 @@ def parse_version(text: str) -> Version:
 
 
 async def _apply_by_amqp(
-    url: str, parties: Sequence[str], limits: Limits | None, ssl_context: ssl.SSLContext | None
+    url: str,
+    parties: Sequence[str],
+    limits: Limits | None,
+    ssl_context: ssl.SSLContext | None,
+    mqtt: Collection[str],
 ) -> list[str]:
     try:
         connection = await aio_pika.connect(url, timeout=30, ssl_context=ssl_context)
         async with connection:
-            queues = all_queues(parties, server_version(connection), limits)
+            queues = all_queues(parties, server_version(connection), limits, mqtt)
             await declare(await connection.channel(), queues)
     except (aio_pika.exceptions.AMQPError, OSError) as error:
         # Only kind and server's words: the URL holds a password.
@@ -378,6 +374,11 @@ def _party_queue_arguments(version: Version, bytes_max: int) -> dict[str, str | 
     if version >= (4, 0):
         arguments["x-delivery-limit"] = -1
     return arguments
+
+
+def _session_policies(version: Version, limits: Limits) -> list[dict[str, object]]:
+    bytes_max = {"control": limits.control_bytes, "bulk": limits.bulk_bytes}
+    return session_policies(VHOST, bytes_max, unlimited_returns=version >= (4, 0))
 
 
 def _user(name: str, password: str | None, tags: str) -> dict[str, str]:

@@ -1,0 +1,51 @@
+"""What the broker user of a party may do, for the two protocols a party may speak."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a party's broker user may do, as RabbitMQ's regular expressions.
+
+    `topic_write` and `topic_read` limit the routing keys on the exchange of all messages. A user without topic
+    permission would be free there, so both are always set.
+    """
+
+    configure: str
+    write: str
+    read: str
+    topic_write: str
+    topic_read: str
+
+
+def queue_rights(party: str, exchange: str) -> Permissions:
+    """Of a party that speaks AMQP: send in its own name, read its own queues, declare nothing."""
+    return Permissions(
+        configure="^$",
+        write=f"^{exchange}$",
+        read=rf"^((control|bulk)\.{party}\.[a-z0-9-]+|dead\.{party})$",
+        topic_write=_own_keys(party),
+        topic_read="^$",
+    )
+
+
+def session_rights(party: str, exchange: str) -> Permissions:
+    """Of a party that speaks MQTT: send in its own name, and make, bind and read its own sessions.
+
+    RabbitMQ's plug-in acts with the user's permissions: it declares the session's queue (configure), binds it
+    (write on the queue, read on the exchange, topic read for the pattern) and consumes (read). The topic
+    permission is for the two patterns themselves, so that no wider subscription is possible.
+    """
+    # Also those of the lines that only send: at each connection the plug-in wants to delete their queues.
+    session = rf"mqtt-subscription-warren\.{party}\.(control|bulk)(\.out)?qos[01]"
+    return Permissions(
+        configure=f"^{session}$",
+        write=f"^({exchange}|{session})$",
+        read=f"^({exchange}|{session})$",
+        topic_write=_own_keys(party),
+        topic_read=rf"^from\.\*\.to\.{party}\.(control|bulk)\.#$",
+    )
+
+
+def _own_keys(party: str) -> str:
+    return rf"^(from\.{party}\.to\..*|status\.{party}\..*)$"
