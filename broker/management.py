@@ -137,11 +137,21 @@ def make_definitions(
         if name in overwrite_users or not management.exists("users", name):
             management.put("users", name, body=_without(user, "name"))
             done.append(f"user {name}")
+    return done + _make_rules(management, vhost, definitions)
+
+
+def _make_rules(management: Management, vhost: str, definitions: Mapping[str, object]) -> list[str]:
+    """Permissions of users, shovels and policies."""
+    done = []
     for kind in ("permissions", "topic_permissions"):
         for right in _records(definitions[kind]):
             body = _without(right, "user", "vhost")
             management.put(kind.replace("_", "-"), vhost, str(right["user"]), body=body)
             done.append(f"{kind.replace('_', ' ')} of {right['user']}")
+    for parameter in _records(definitions.get("parameters", [])):
+        component, name = str(parameter["component"]), str(parameter["name"])
+        management.put("parameters", component, vhost, name, body={"value": parameter["value"]})
+        done.append(f"{component} {name}")
     for policy in _records(definitions.get("policies", [])):
         management.put("policies", vhost, str(policy["name"]), body=_without(policy, "name", "vhost"))
         done.append(f"policy {policy['name']}")

@@ -15,28 +15,23 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from broker.applying import make
+from broker.definitions import shared
+from broker.installation import PROGRAMS, PrivateBrokerError, ensure_installed, free_ports, is_free
+from broker.listeners import CERTIFICATE_LOGIN, MQTT, Tls, private_listeners
 from broker.management import Management, ManagementError
-from broker.sessions import session_settings
-from broker.topology import EXCHANGE, VHOST, Limits, Version, apply_blocking, definitions, parse_version
+from broker.topology import VHOST, Limits, Version, parse_version
 
-# Debian's programs in /usr/sbin change to the system's user and data; these do not.
-PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 30.0
 EPMD_TIMEOUT_S: Final = 5.0
 ADMINISTRATOR: Final = "administrator"
-
-_INSTALL_HINT: Final = "install it as root with `apt-get install rabbitmq-server`, or run this as root"
-
-# Below the range from which Linux takes the ports of outgoing connections: while the broker is down nobody
-# else can get its port by chance.
-_PORTS: Final = range(20_000, 32_000)
 
 # Kills the process group "$1" and the epmd on port "$2" when its standard input closes, that is when the
 # process that started the broker is gone, however it went.
@@ -48,10 +43,6 @@ until epmd -port "$2" -kill || [ $tries -ge 30 ]; do tries=$((tries + 1)); sleep
 """
 
 
-class PrivateBrokerError(Exception):
-    """The private RabbitMQ cannot be had; the text names what to do."""
-
-
 class PrivateBroker:
     """One private RabbitMQ node. Usable as a context manager, `with` and `async with`.
 
@@ -61,7 +52,9 @@ class PrivateBroker:
         config: further lines of rabbitmq.conf.
         plugins: further plug-ins.
         limits: byte limits of the queues of `parties`.
+        tls: take TLS connections as well, at `tls_port`, and log in clients by the name in their certificate.
         mqtt: those of `parties` that speak MQTT, or an empty collection; not given, the node does not take MQTT.
+            It does at `mqtt_port` and, with `tls`, at `mqtts_port`.
         programs: the directory of another `rabbitmq-server` than Debian's.
 
     """
@@ -74,6 +67,7 @@ class PrivateBroker:
         config: str = "",
         plugins: Sequence[str] = (),
         limits: Limits | None = None,
+        tls: Tls | None = None,
         mqtt: Collection[str] | None = None,
         programs: Path = PROGRAMS,
     ) -> None:
@@ -82,18 +76,18 @@ class PrivateBroker:
         self._temporary = directory is None
         self._parties = tuple(parties)
         self._config = config
-        self._plugins = ("rabbitmq_management", *plugins)
+        further = (*([CERTIFICATE_LOGIN] if tls else []), *([] if mqtt is None else [MQTT]), *plugins)
+        self._plugins = tuple(dict.fromkeys(("rabbitmq_management", *further)))
+        self._tls = tls
         self._mqtt = mqtt
         self._limits = limits
-        self.amqp_port, self.management_port, self._dist_port, self._epmd_port, self.mqtt_port = free_ports(5)
-        if mqtt is not None:
-            self._plugins = (*self._plugins, "rabbitmq_mqtt")
-            self._config = "\n".join([*session_settings(VHOST, EXCHANGE, f"127.0.0.1:{self.mqtt_port}"), config])
+        self.amqp_port, self.management_port, self._dist_port, self._epmd_port, self.tls_port, *more = free_ports(7)
+        self.mqtt_port, self.mqtts_port = more
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._passwords: dict[str, str] = {}
         self._version: Version | None = None
-        self._made: list[tuple[tuple[str, ...], Limits | None, tuple[str, ...]]] = []
+        self._made: list[Mapping[str, object]] = []
 
     def __repr__(self) -> str:
         return f"PrivateBroker(amqp_port={self.amqp_port})"
@@ -113,7 +107,7 @@ class PrivateBroker:
 
     @property
     def admin_url(self) -> str:
-        """The management URL of an administrator, for `broker.topology.apply`."""
+        """The management URL of an administrator, for `broker.applying.apply`."""
         return f"http://{ADMINISTRATOR}:{self._passwords[ADMINISTRATOR]}@127.0.0.1:{self.management_port}"
 
     @property
@@ -211,14 +205,18 @@ class PrivateBroker:
         for party in parties:
             self._passwords.setdefault(party, secrets.token_urlsafe(24))
         self._write_passwords()
-        apply_blocking(
-            self.admin_url,
-            parties,
-            passwords={party: self._passwords[party] for party in parties},
-            limits=limits,
-            mqtt=mqtt,
-        )
-        self._made.append((tuple(parties), limits, tuple(mqtt)))
+        passwords = {party: self._passwords[party] for party in parties}
+
+        def wanted(version: Version) -> Mapping[str, object]:
+            return shared(parties, version=version, limits=limits, passwords=passwords, mqtt=mqtt)
+
+        self.add(wanted, overwrite_users=passwords)
+
+    def add(self, wanted: Callable[[Version], Mapping[str, object]], *, overwrite_users: Collection[str] = ()) -> None:
+        """Make what a document of `broker.definitions` says, now and at each start; raises `TopologyError`."""
+        assert self._version is not None
+        make(self.admin_url, wanted, overwrite_users=overwrite_users)
+        self._made.append(wanted(self._version))
         self._write_definitions()
 
     def __enter__(self) -> Self:
@@ -245,7 +243,7 @@ class PrivateBroker:
         """End the node's epmd, which would stay for ever; it refuses until it has noticed the node's death."""
         epmd = shutil.which("epmd")
         deadline = time.monotonic() + EPMD_TIMEOUT_S
-        while epmd and not _is_free(self._epmd_port) and time.monotonic() < deadline:
+        while epmd and not is_free(self._epmd_port) and time.monotonic() < deadline:
             command = [epmd, "-port", str(self._epmd_port), "-kill"]
             if subprocess.run(command, capture_output=True, check=False).returncode != 0:  # noqa: S603
                 time.sleep(0.05)
@@ -278,6 +276,7 @@ class PrivateBroker:
         self._load_passwords()
         (root / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         self._write_definitions()
+        mqtt_ports = None if self._mqtt is None else (self.mqtt_port, self.mqtts_port)
         lines = [
             f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}",
             "management.tcp.ip = 127.0.0.1",
@@ -288,6 +287,7 @@ class PrivateBroker:
             # The write-ahead log is kept in memory as well: 512 MiB unless told otherwise.
             "raft.wal_max_size_bytes = 33554432",
             "cluster_name = warren-private",
+            *private_listeners(self._tls, self.tls_port, mqtt_ports),
             self._config,
         ]
         (root / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
@@ -295,13 +295,10 @@ class PrivateBroker:
     def _write_definitions(self) -> None:
         """What the node loads at boot: the administrator, and the parties that have been added."""
         administrators = {ADMINISTRATOR: self._passwords[ADMINISTRATOR]}
-        whole = definitions((), administrators=administrators)
-        for parties, limits, mqtt in self._made:
-            assert self._version is not None
-            passwords = {party: self._passwords[party] for party in parties}
-            part = definitions(parties, version=self._version, limits=limits, passwords=passwords, mqtt=mqtt)
-            for kind in ("users", "permissions", "topic_permissions", "queues", "bindings"):
-                whole[kind] = [*_list(whole[kind]), *_list(part[kind])]
+        whole = shared((), administrators=administrators)
+        for part in self._made:
+            for kind in ("users", "permissions", "topic_permissions", "queues", "bindings", "parameters"):
+                whole[kind] = [*_list(whole.get(kind, [])), *_list(part.get(kind, []))]
             # The same for every party.
             whole |= {kind: part[kind] for kind in ("policies",) if kind in part}
         _write_private(self.directory / "definitions.json", json.dumps(whole))
@@ -338,57 +335,6 @@ class PrivateBroker:
         errors = [line for line in lines if "[error]" in line]
         said = "\n".join(errors[:15] or lines[-15:])
         return f"it said\n{said}\n(more in {self.directory})"
-
-
-def ensure_installed(programs: Path = PROGRAMS) -> None:
-    """Find RabbitMQ, or install Debian's package when we are root; raises `PrivateBrokerError`."""
-    if (programs / "rabbitmq-server").exists():
-        return
-    apt_get = shutil.which("apt-get")
-    if apt_get is None:
-        raise PrivateBrokerError(f"RabbitMQ is not at {programs}, and this is no Debian: {_INSTALL_HINT}")
-    if os.geteuid() != 0:
-        raise PrivateBrokerError(f"RabbitMQ is not at {programs}: {_INSTALL_HINT}")
-    # The package starts a broker open to the network; Debian's own switch forbids that while it is installed.
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "rabbitmq-server"]):
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            ran = subprocess.run(  # noqa: S603
-                [apt_get, *command], env=environment, capture_output=True, check=False
-            )
-            if ran.returncode != 0:
-                output = ran.stderr.decode(errors="replace")[-1000:]
-                raise PrivateBrokerError(f"`apt-get {' '.join(command)}` failed; {_INSTALL_HINT}:\n{output}")
-    finally:
-        if ours:
-            policy.unlink()
-
-
-def free_ports(count: int) -> list[int]:
-    """Different loopback ports that nobody listens on just now; raises `PrivateBrokerError`."""
-    found: list[int] = []
-    for _ in range(1000):
-        port = secrets.choice(_PORTS)
-        if port not in found and _is_free(port):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise PrivateBrokerError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _speaks_amqp(port: int) -> bool:

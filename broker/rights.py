@@ -1,4 +1,4 @@
-"""What the broker user of a party may do, for the two protocols a party may speak."""
+"""What the broker user of a party may do, for the two protocols a party may speak, and of shovels between brokers."""
 
 from dataclasses import dataclass
 
@@ -44,6 +44,22 @@ def session_rights(party: str, exchange: str) -> Permissions:
         read=f"^({exchange}|{session})$",
         topic_write=_own_keys(party),
         topic_read=rf"^from\.\*\.to\.{party}\.(control|bulk)\.#$",
+    )
+
+
+def shovel_rights(peer: str) -> Permissions:
+    """Of the peer's shovel at our broker: read the one queue of what we send it."""
+    return Permissions(configure="^$", write="^$", read=rf"^out\.{peer}$", topic_write="^$", topic_read="^$")
+
+
+def delivery_rights(own: str, peer: str, exchange: str) -> Permissions:
+    """Of our shovel with what came from the peer's broker: hand it to us, in the peer's name alone."""
+    return Permissions(
+        configure="^$",
+        write=f"^{exchange}$",
+        read="^$",
+        topic_write=rf"^from\.{peer}\.to\.{own}\.",
+        topic_read="^$",
     )
 
 

@@ -9,25 +9,23 @@ Everything lies in the vhost `warren`:
 * for a party that speaks MQTT, instead of its queues, the two sessions that RabbitMQ's plug-in keeps for it
   (`broker.sessions`): the plug-in makes them, policies limit them.
 
-A production daemon declares nothing. `apply` does, for `warren broker apply`, or the broker itself at boot
-from `definitions`.
+Parties share one broker, or each organisation has its own. A broker of one organisation also holds
+
+* per peer a queue `out.<peer>`, which the peer's shovel collects as the user `shovel.<peer>`;
+* per peer the user `deliver.<peer>`, as which our own shovel publishes what it collected from the peer's broker.
+
+`broker.definitions` has what RabbitMQ loads at boot, `broker.applying` makes it at a running one. A production
+daemon declares nothing.
 """
 
-import asyncio
 import re
-import secrets
-import ssl
-from base64 import b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
-from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from broker.management import Management, ManagementError, make_definitions
 from broker.rights import Permissions, queue_rights, session_rights
 from broker.sessions import session_policies
 
@@ -100,10 +98,10 @@ def party_queues(party: str, peers: Iterable[str], version: Version, limits: Lim
 
     """
     limits = limits or Limits()
-    _check_name(party)
+    check_name(party)
     queues = []
     for sender in peers:
-        _check_name(sender)
+        check_name(sender)
         for traffic, bytes_max in (("control", limits.control_bytes), ("bulk", limits.bulk_bytes)):
             bindings = (
                 (EXCHANGE, f"from.{sender}.to.{party}.{traffic}.#"),
@@ -135,8 +133,33 @@ def observer_queue(name: str, bytes_max: int = 256 * 2**20) -> Queue:
 
 def permissions(party: str, *, mqtt: bool = False) -> Permissions:
     """What the broker user of `party` may do; see `broker.rights`. `mqtt`: it speaks that and not AMQP."""
-    _check_name(party)
+    check_name(party)
     return session_rights(party, EXCHANGE) if mqtt else queue_rights(party, EXCHANGE)
+
+
+def out_queue_name(peer: str) -> str:
+    """At a broker of one organisation, the queue of all that it sends to `peer`."""
+    return f"out.{peer}"
+
+
+def shovel_user(peer: str) -> str:
+    """The user of the peer's shovel at our broker. No party's name has a dot."""
+    return f"shovel.{peer}"
+
+
+def delivery_user(peer: str) -> str:
+    """The user as which our own shovel publishes what came from the peer's broker."""
+    return f"deliver.{peer}"
+
+
+def linked_queues(own: str, peers: Sequence[str], version: Version, limits: Limits | None = None) -> list[Queue]:
+    """All queues at the broker of `own` alone: those that it reads, and one per peer to be collected."""
+    limits = limits or Limits()
+    arguments = _party_queue_arguments(version, limits.control_bytes + limits.bulk_bytes)
+    *read, dead = party_queues(own, peers, version, limits)
+    out = [Queue(out_queue_name(peer), arguments, ((EXCHANGE, f"from.{own}.to.{peer}.#"),)) for peer in peers]
+    ours = (DEAD_EXCHANGE, f"from.{own}.to.#")
+    return [*read, Queue(dead.name, dead.arguments, (*dead.bindings, ours)), *out]
 
 
 def all_queues(
@@ -149,151 +172,6 @@ def all_queues(
         if party not in mqtt
         for queue in party_queues(party, [peer for peer in parties if peer != party], version, limits)
     ]
-
-
-def definitions(
-    parties: Sequence[str],
-    *,
-    version: Version = NEWEST_VERSION,
-    limits: Limits | None = None,
-    passwords: Mapping[str, str] | None = None,
-    administrators: Mapping[str, str] | None = None,
-    mqtt: Collection[str] = (),
-) -> dict[str, object]:
-    """What RabbitMQ loads at boot (`load_definitions`): vhost, exchanges, queues, users and permissions.
-
-    Args:
-        parties: every party gets queues for every other one.
-        version: of the server that will load it.
-        limits: byte limits of the queues.
-        passwords: party to password. A party without one can only log in with a client certificate whose
-            common name is the party's name.
-        administrators: user to password, for users with the tag `administrator` and all permissions.
-        mqtt: those of `parties` that speak MQTT. They get permissions for their sessions and no queues.
-
-    """
-    passwords = passwords or {}
-    administrators = administrators or {}
-    queues = all_queues(parties, version, limits, mqtt)
-    rights = {party: permissions(party, mqtt=party in mqtt) for party in parties}
-    everything = Permissions(".*", ".*", ".*", "", "")
-    users = [_user(party, passwords.get(party), "") for party in parties]
-    users += [_user(name, password, "administrator") for name, password in administrators.items()]
-    return {
-        "vhosts": [{"name": VHOST, "metadata": {"default_queue_type": "quorum"}}],
-        "users": users,
-        "permissions": [
-            {
-                "user": user,
-                "vhost": VHOST,
-                "configure": right.configure,
-                "write": right.write,
-                "read": right.read,
-            }
-            for user, right in [*rights.items(), *((name, everything) for name in administrators)]
-        ],
-        "topic_permissions": [
-            {
-                "user": user,
-                "vhost": VHOST,
-                "exchange": EXCHANGE,
-                "write": right.topic_write,
-                "read": right.topic_read,
-            }
-            for user, right in rights.items()
-        ],
-        "exchanges": [
-            {
-                "name": name,
-                "vhost": VHOST,
-                "type": "topic",
-                "durable": True,
-                "auto_delete": False,
-                "internal": False,
-                "arguments": {},
-            }
-            for name in (EXCHANGE, DEAD_EXCHANGE)
-        ],
-        "queues": [
-            {
-                "name": queue.name,
-                "vhost": VHOST,
-                "durable": True,
-                "auto_delete": False,
-                "arguments": dict(queue.arguments),
-            }
-            for queue in queues
-        ],
-        "bindings": [
-            {
-                "source": exchange,
-                "vhost": VHOST,
-                "destination": queue.name,
-                "destination_type": "queue",
-                "routing_key": pattern,
-                "arguments": {},
-            }
-            for queue in queues
-            for exchange, pattern in queue.bindings
-        ],
-        **({"policies": _session_policies(version, limits or Limits())} if mqtt else {}),
-    }
-
-
-async def apply(
-    url: str,
-    parties: Sequence[str],
-    *,
-    passwords: Mapping[str, str] | None = None,
-    limits: Limits | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    mqtt: Collection[str] = (),
-) -> list[str]:
-    """Make the topology of `parties` at a running broker; doing it again changes nothing.
-
-    Args:
-        url: of an administrator. `http[s]://...` (the management API) makes everything; `amqp[s]://...` makes
-            exchanges and queues only, in the vhost of the URL, and leaves users and permissions alone.
-        parties: every party gets queues for every other one.
-        passwords: party to password. The user of a party without one is left as it is, or made for login with
-            a client certificate only.
-        limits: byte limits of the queues.
-        ssl_context: how to check the server; the system's authorities when not given.
-        mqtt: those of `parties` that speak MQTT.
-
-    Returns:
-        one line for the operator per thing made.
-
-    Raises:
-        TopologyError: the broker refused, is not there, or has a queue of that name with other arguments.
-        ValueError: a name or the URL is malformed.
-
-    """
-    if urlsplit(url).scheme in ("amqp", "amqps"):
-        return await _apply_by_amqp(url, parties, limits, ssl_context, mqtt)
-    return await asyncio.to_thread(
-        apply_blocking, url, parties, passwords=passwords, limits=limits, ssl_context=ssl_context, mqtt=mqtt
-    )
-
-
-def apply_blocking(
-    url: str,
-    parties: Sequence[str],
-    *,
-    passwords: Mapping[str, str] | None = None,
-    limits: Limits | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    mqtt: Collection[str] = (),
-) -> list[str]:
-    """`apply` for a management URL, without an event loop."""
-    passwords = passwords or {}
-    management = Management(url, ssl_context=ssl_context)
-    try:
-        version = parse_version(management.version())
-        wanted = definitions(parties, version=version, limits=limits, passwords=passwords, mqtt=mqtt)
-        return make_definitions(management, VHOST, wanted, overwrite_users=passwords)
-    except ManagementError as error:
-        raise TopologyError(str(error)) from error
 
 
 async def declare(channel: AbstractChannel, queues: Iterable[Queue]) -> None:
@@ -315,16 +193,6 @@ def server_version(connection: AbstractConnection) -> Version:
     return parse_version(stated.decode("ascii", "replace") if isinstance(stated, bytes) else str(stated))
 
 
-def password_hash(password: str, salt: bytes) -> str:
-    """RabbitMQ's salted SHA-256: base64 of the 4 bytes of salt and SHA-256(salt, password).
-
-    Source: RabbitMQ documentation, "Credentials and Passwords", "Computing Password Hash".
-    """
-    if len(salt) != 4:
-        raise ValueError("the salt is 4 bytes")
-    return b64encode(salt + sha256(salt + password.encode()).digest()).decode()
-
-
 def parse_version(text: str) -> Version:
     """Major and minor number of a server's version text such as "3.10.8".
 
@@ -336,28 +204,6 @@ def parse_version(text: str) -> Version:
     if not found:
         raise TopologyError(f"the broker states no version that is understood: {text[:40]!r}")
     return int(found[1]), int(found[2])
-
-
-async def _apply_by_amqp(
-    url: str,
-    parties: Sequence[str],
-    limits: Limits | None,
-    ssl_context: ssl.SSLContext | None,
-    mqtt: Collection[str],
-) -> list[str]:
-    try:
-        connection = await aio_pika.connect(url, timeout=30, ssl_context=ssl_context)
-        async with connection:
-            queues = all_queues(parties, server_version(connection), limits, mqtt)
-            await declare(await connection.channel(), queues)
-    except (aio_pika.exceptions.AMQPError, OSError) as error:
-        # Only kind and server's words: the URL holds a password.
-        raise TopologyError(f"the broker refused or is not there: {type(error).__name__}: {error}") from None
-    return [
-        f"exchanges {EXCHANGE} and {DEAD_EXCHANGE}",
-        *(f"queue {queue.name}" for queue in queues),
-        "users and permissions: left alone (they need the management URL)",
-    ]
 
 
 def _party_queue_arguments(version: Version, bytes_max: int) -> dict[str, str | int | bool]:
@@ -376,22 +222,13 @@ def _party_queue_arguments(version: Version, bytes_max: int) -> dict[str, str | 
     return arguments
 
 
-def _session_policies(version: Version, limits: Limits) -> list[dict[str, object]]:
+def limits_of_sessions(version: Version, limits: Limits) -> list[dict[str, object]]:
+    """The policies that limit the sessions of parties that speak MQTT, as RabbitMQ's definitions have them."""
     bytes_max = {"control": limits.control_bytes, "bulk": limits.bulk_bytes}
     return session_policies(VHOST, bytes_max, unlimited_returns=version >= (4, 0))
 
 
-def _user(name: str, password: str | None, tags: str) -> dict[str, str]:
-    # An empty hash is RabbitMQ's word for "no password will do".
-    hashed = "" if password is None else password_hash(password, secrets.token_bytes(4))
-    return {
-        "name": name,
-        "password_hash": hashed,
-        "hashing_algorithm": "rabbit_password_hashing_sha256",
-        "tags": tags,
-    }
-
-
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot be a party's name."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"a party's name is [a-z0-9-]{{1,40}}, not {name[:60]!r}")

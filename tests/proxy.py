@@ -6,7 +6,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from broker.private import free_ports
+from broker.installation import free_ports
 
 
 class Proxy:

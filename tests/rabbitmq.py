@@ -1,4 +1,4 @@
-"""One private RabbitMQ per test session, with the TLS settings of `deploy/`, and eyes to look into it.
+"""One private RabbitMQ per test session, which takes TLS as well, and eyes to look into it.
 
 Where RabbitMQ cannot be started the tests that need it fail: they are never left out.
 """
@@ -8,7 +8,6 @@ import atexit
 import functools
 import itertools
 import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,9 @@ from typing import Final
 
 import aio_pika
 
-from broker.private import PrivateBroker, free_ports
+from broker.certificates import make_development
+from broker.listeners import Tls
+from broker.private import PrivateBroker
 from broker.topology import EXCHANGE
 
 DEPLOY: Final = Path(__file__).parent.parent / "deploy"
@@ -29,7 +30,7 @@ _numbers = itertools.count(1)
 @functools.cache
 def running_broker() -> PrivateBroker:
     """The session's broker, started at the first call (some 6 s) and discarded when Python ends."""
-    broker = PrivateBroker(config=_deployed_settings(), plugins=("rabbitmq_auth_mechanism_ssl",))
+    broker = PrivateBroker(tls=tls_of(certificates()))
     atexit.register(broker.discard)
     broker.start()
     return broker
@@ -48,31 +49,24 @@ def certificates() -> Path:
     """A directory with ca.pem, and <party>.pem and <party>.key for `CERTIFICATE_PARTIES`."""
     directory = Path(tempfile.mkdtemp(prefix="warren-certificates-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    command = [str(DEPLOY / "certificates.sh"), str(directory), "localhost", *CERTIFICATE_PARTIES]
-    subprocess.run(command, check=True, capture_output=True)
+    make_development(directory, ["localhost"], CERTIFICATE_PARTIES)
     return directory
 
 
-@functools.cache
-def tls_port() -> int:
-    """Where the session's broker takes TLS connections."""
-    return free_ports(1)[0]
+def tls_of(files: Path) -> Tls:
+    """What a broker needs of a directory with development certificates."""
+    return Tls(files / "ca.pem", files / "broker.pem", files / "broker.key")
 
 
-def tls_url(party: str) -> str:
-    """Where `party` logs in with its certificate."""
-    files = certificates()
-    query = f"auth=EXTERNAL&cafile={files}/ca.pem&certfile={files}/{party}.pem&keyfile={files}/{party}.key"
-    return f"amqps://localhost:{tls_port()}/warren?{query}"
+def tls_url(party: str, *, port: int | None = None, files: Path | None = None, authority: Path | None = None) -> str:
+    """Where `party` logs in with its certificate: at the session's broker, or another `port` on this machine.
 
-
-def _deployed_settings() -> str:
-    """The lines of deploy/rabbitmq.conf that are not about names, ports and paths of a container."""
-    replaced = ("cluster_name", "load_definitions", "listeners")
-    lines = (DEPLOY / "rabbitmq.conf").read_text().splitlines()
-    kept = [line for line in lines if not line.startswith(replaced)]
-    text = "\n".join(kept).replace("/run/secrets", str(certificates()))
-    return f"{text}\nlisteners.ssl.1 = 127.0.0.1:{tls_port()}\n"
+    `files` has the certificate; the broker is known by `authority`, that of `files` when not given.
+    """
+    files = files or certificates()
+    known = authority or files / "ca.pem"
+    query = f"auth=EXTERNAL&cafile={known}&certfile={files}/{party}.pem&keyfile={files}/{party}.key"
+    return f"amqps://localhost:{port or running_broker().tls_port}/warren?{query}"
 
 
 async def ready(queue: str, broker: PrivateBroker | None = None) -> int:

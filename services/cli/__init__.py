@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import audits, benches, brokers, daemons, figures, identities, locals_, models, predict
+from services.cli import audits, benches, brokers, certificates, daemons, figures, identities, locals_, models, predict
 from services.cli.failures import DEBUG, exits, guarded
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(identities.identity, name="identity")
 app.add_typer(identities.peer, name="peer")
 app.add_typer(brokers.app, name="broker")
+app.add_typer(certificates.app, name="tls")
 app.add_typer(benches.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(audits.app, name="audit")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
-from broker import topology
+from broker import applying
 from messages.keys import AddressError, check_name
 from services.party.configuration import LOCAL_HOSTS, ConfigError
 from services.party.plain_text import plain
@@ -37,7 +37,7 @@ def apply(
             raise ConfigError(f"--party: {error}") from None
     passwords = dict(read_password(entry, party) for entry in password or [])
     logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it would print is in the error
-    for line in asyncio.run(topology.apply(url, party, passwords=passwords or None)):
+    for line in asyncio.run(applying.apply(url, party, passwords=passwords or None)):
         out.print(plain(line))
 
 

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from broker.private import PrivateBrokerError
+from broker.certificates import CertificateError
+from broker.installation import PrivateBrokerError
 from broker.topology import TopologyError
 from kernel.library import KernelError
 from messages.identity import IdentityError
@@ -56,6 +57,8 @@ def exit_code_of(error: Exception) -> int | None:
         case LocalError():
             return FAILED
         case ConfigError() | TableError() | IdentityError() | AddressError() | ControlError():
+            return BAD_INPUT
+        case CertificateError():
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
             return BAD_INPUT

@@ -5,7 +5,7 @@ import asyncio
 import aio_pika
 import pytest
 
-from broker import topology
+from broker import applying, topology
 from broker.amqp import AmqpOptions, AmqpTransport
 from broker.transport import PublishFailed
 from tests.broker.collector import Collector
@@ -57,7 +57,7 @@ def test_a_daemon_that_finds_no_queues_says_so_and_goes_on_when_they_are_made() 
             missing = f"queue control.{a}.{b} is missing: run `warren broker apply`"
             await comes_true(lambda: lonely.state.detail == missing)
             assert not lonely.state.up
-            await topology.apply(broker.admin_url, [a, b])
+            await applying.apply(broker.admin_url, [a, b])
             await lonely.connected()
 
     in_time(story())
@@ -89,7 +89,7 @@ def test_a_queue_that_is_deleted_under_its_reader_is_noticed() -> None:
             async with connection, connection.channel() as channel:
                 await channel.queue_delete(f"bulk.{a}.{b}")
             await comes_true(lambda: f"queue bulk.{a}.{b} is missing" in reader.state.detail)
-            await topology.apply(broker.admin_url, [a, b])
+            await applying.apply(broker.admin_url, [a, b])
             await reader.connected()
 
     in_time(story())
@@ -278,7 +278,7 @@ def test_a_reader_that_holds_all_it_may_is_not_taken_for_a_broken_line() -> None
 def test_parties_meet_over_tls_with_certificates_in_place_of_passwords() -> None:
     async def story() -> None:
         a, b = "business-a", "provider-a"
-        await topology.apply(running_broker().admin_url, [a, b])
+        await applying.apply(running_broker().admin_url, [a, b])
         collector = Collector()
         async with (
             running(transport(a, b, url=tls_url(a)), Collector()) as sender,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from broker.definitions import shared
 from broker.management import Management
-from broker.topology import definitions
 from tests.rabbitmq import CERTIFICATE_PARTIES, DEPLOY, certificates, running_broker
 
 ROOT = DEPLOY.parent
@@ -35,7 +35,7 @@ def test_every_file_that_the_compose_file_mounts_from_the_repository_is_there() 
     assert (ROOT / "Dockerfile").is_file()
 
 
-def test_the_certificate_script_makes_every_secret_of_the_compose_file() -> None:
+def test_the_development_authority_makes_every_secret_of_the_compose_file() -> None:
     made = {path.name for path in certificates().iterdir()}
     for name, secret in compose()["secrets"].items():
         path = Path(secret["file"])
@@ -55,7 +55,7 @@ def test_the_broker_finds_its_certificate_where_the_compose_file_puts_it() -> No
 
 def test_the_definitions_are_those_of_the_example_parties_for_the_image_of_the_compose_file() -> None:
     version = re.fullmatch(r"rabbitmq:(\d+)\.(\d+)-management", compose()["services"]["rabbitmq"]["image"])
-    expected = definitions(CERTIFICATE_PARTIES, version=(int(version[1]), int(version[2])))
+    expected = shared(CERTIFICATE_PARTIES, version=(int(version[1]), int(version[2])))
     assert json.loads((DEPLOY / "definitions.json").read_text()) == expected
 
 

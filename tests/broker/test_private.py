@@ -11,7 +11,8 @@ import aio_pika
 import psutil
 import pytest
 
-from broker.private import PrivateBroker, PrivateBrokerError, ensure_installed
+from broker.installation import PrivateBrokerError, ensure_installed
+from broker.private import PrivateBroker
 from broker.topology import EXCHANGE, queue_name
 from tests.rabbitmq import running_broker
 

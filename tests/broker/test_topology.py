@@ -9,10 +9,11 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
-from broker import topology
+from broker import applying, topology
 from broker.amqp import AmqpTransport
+from broker.definitions import password_hash, shared
 from broker.management import Management
-from broker.topology import Limits, TopologyError, definitions, party_queues, permissions
+from broker.topology import Limits, TopologyError, party_queues, permissions
 from broker.transport import PublishFailed
 from tests.broker.collector import Collector
 from tests.broker.stories import bulk, comes_true, control, in_time, running
@@ -27,7 +28,7 @@ def test_a_delivery_limit_of_minus_one_is_stated_where_rabbitmq_has_one_and_nowh
 
 
 def test_three_parties_get_a_pair_of_queues_for_each_that_they_hear_and_rights_for_their_own_only() -> None:
-    wanted = definitions(["a", "b", "c"])
+    wanted = shared(["a", "b", "c"])
     names = {queue["name"] for queue in wanted["queues"]}
     pairs = [(one, other) for one in "abc" for other in "abc" if one != other]
     assert names == {f"{traffic}.{one}.{other}" for traffic in ("control", "bulk") for one, other in pairs} | {
@@ -45,7 +46,7 @@ def test_three_parties_get_a_pair_of_queues_for_each_that_they_hear_and_rights_f
 def test_the_password_hash_is_the_one_of_rabbitmqs_documentation() -> None:
     # The worked example of "Credentials and Passwords": password test12, salt 90 8D C6 0A.
     expected = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
-    assert topology.password_hash("test12", bytes.fromhex("908DC60A")) == expected
+    assert password_hash("test12", bytes.fromhex("908DC60A")) == expected
 
 
 @pytest.mark.parametrize("name", ["", "A", "a.b", "a*", "#", "a" * 41, "a\n", "a b"])
@@ -59,7 +60,7 @@ def test_a_name_that_could_reach_beyond_its_queue_is_refused(name: str) -> None:
 def test_what_apply_makes_is_what_definitions_say() -> None:
     a, b = fresh_parties("a", "b")
     management = Management(running_broker().admin_url)
-    wanted = definitions([a, b], version=topology.parse_version(management.version()))
+    wanted = shared([a, b], version=topology.parse_version(management.version()))
     compared = {
         "queues": ("name", "durable", "arguments"),
         "permissions": ("user", "configure", "write", "read"),
@@ -83,16 +84,16 @@ def test_what_apply_makes_is_what_definitions_say() -> None:
 def test_applying_again_changes_nothing_and_other_limits_are_an_error_that_names_the_queue() -> None:
     broker = running_broker()
     parties = fresh_parties("a", "b")
-    told = asyncio.run(topology.apply(broker.admin_url, parties))
+    told = asyncio.run(applying.apply(broker.admin_url, parties))
     assert f"queue control.{parties[1]}.{parties[0]}" in told
     assert not [line for line in told if line.startswith("user ")]
     with pytest.raises(TopologyError, match=rf"control\.{parties[0]}.*x-max-length-bytes"):
-        asyncio.run(topology.apply(broker.admin_url, parties, limits=Limits(control_bytes=12345)))
+        asyncio.run(applying.apply(broker.admin_url, parties, limits=Limits(control_bytes=12345)))
 
 
 def test_applying_over_amqp_makes_queues_and_says_that_users_are_left_alone() -> None:
     broker = running_broker()
-    told = asyncio.run(topology.apply(broker.admin_amqp_url, ["over-amqp-a", "over-amqp-b"]))
+    told = asyncio.run(applying.apply(broker.admin_amqp_url, ["over-amqp-a", "over-amqp-b"]))
     assert "left alone" in told[-1]
     assert asyncio.run(ready("bulk.over-amqp-b.over-amqp-a")) == 0
     assert "over-amqp-a" not in [user["name"] for user in Management(broker.admin_url).get("users")]
@@ -104,7 +105,7 @@ def test_a_broker_that_refuses_or_is_away_is_an_error_without_the_password(schem
     port = broker.management_port if scheme == "http" else broker.amqp_port
     for url in (f"{scheme}://administrator:S3cret@127.0.0.1:{port}", f"{scheme}://me:S3cret@127.0.0.1:1"):
         with pytest.raises(TopologyError) as failed:
-            asyncio.run(topology.apply(url, ["a", "b"]))
+            asyncio.run(applying.apply(url, ["a", "b"]))
         assert "S3cret" not in str(failed.value)
 
 
@@ -267,6 +268,6 @@ def test_the_sessions_observer_sees_messages_as_they_pass() -> None:
 
 
 def test_the_definitions_hold_no_password_and_no_user_of_the_default_installation() -> None:
-    text = str(definitions(["a", "b"], passwords={"a": "S3cret"}))
+    text = str(shared(["a", "b"], passwords={"a": "S3cret"}))
     assert "S3cret" not in text
     assert "guest" not in text

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from broker.private import PROGRAMS
+from broker.installation import PROGRAMS
 from services.daemon.local import NAMES
 from tests.chaos.disk import Disks
 from tests.chaos.rounds import Results, Storm, plan

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from broker.private import PrivateBrokerError
+from broker.installation import PrivateBrokerError
 from services.daemon.control import ControlError
 from services.daemon.local import NAMES, read_results
 from services.store import chain

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import psutil
 
-from broker.private import PROGRAMS, PrivateBroker
+from broker.installation import PROGRAMS
+from broker.private import PrivateBroker
 from protocol.state import JobState, Phase, decode_state
 from services.daemon.control import ControlClient
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, read_results, serve, wait_for
