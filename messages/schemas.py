@@ -52,6 +52,12 @@ class PartsSeed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     seed: Digest
 
 
+class JobPending(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.pending.v1"):
+    """Provider to business, before its accept or decline: its steward is asked. Reveals that its policy asks."""
+
+    contract_digest: Digest
+
+
 class JobDecline(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.decline.v1"):
     """Provider to business instead of an accept. Reveals the reason."""
 

@@ -7,8 +7,12 @@ _HEAD = """# State diagrams
 
 Generated from `protocol/table.py` by `make diagrams`; a test compares. Every phase that is not terminal also
 goes to `failed` (a check or a task failed, here or at the partner), `cancelled` (an operator decided so) and
-`expired` (the contract's expiry passed). Events that leave a phase as it is are not drawn.
+`expired` (the contract's expiry passed). A provider that revokes its consent goes to `failed`, too, and to
+`declined` as long as it has not accepted. Events that leave a phase as it is are not drawn.
 """
+
+
+_EVERYWHERE = {"compute_failed", "cancel", "expired", "revoke", "control:job.cancel", "control:job.failed"}
 
 
 def diagram(role: str) -> str:
@@ -20,7 +24,7 @@ def diagram(role: str) -> str:
             continue
         moves: dict[Phase, list[str]] = {}
         for label, targets in table[phase].items():
-            if label in {"compute_failed", "cancel", "expired", "control:job.cancel", "control:job.failed"}:
+            if label in _EVERYWHERE:
                 continue
             for target in Phase:
                 if target in targets and target is not phase:

@@ -80,11 +80,31 @@ class CancelDecided(Event, frozen=True, kw_only=True, tag="cancel"):
     reason: str
 
 
+class ApproveDecided(Event, frozen=True, kw_only=True, tag="approve"):
+    """The steward of this provider lets a job begin that its policy asks about."""
+
+
+class DeclineDecided(Event, frozen=True, kw_only=True, tag="decline"):
+    """This provider does not begin a job: its steward said so, or a rule over all jobs with the partner."""
+
+    reason_code: str
+    reason: str
+
+
+class RevokeDecided(Event, frozen=True, kw_only=True, tag="revoke"):
+    """This provider takes back what it had agreed to."""
+
+    reason: str
+
+
 class Expired(Event, frozen=True, kw_only=True, tag="expired"):
     """The contract's expiry passed: the only deadline a machine knows."""
 
 
-AnyEvent = Started | ControlReceived | BulkReceived | Computed | ComputeFailed | CancelDecided | Expired
+AnyDecision = CancelDecided | ApproveDecided | DeclineDecided | RevokeDecided
+"""What the operator of a party decides of a job that there is."""
+
+AnyEvent = Started | ControlReceived | BulkReceived | Computed | ComputeFailed | AnyDecision | Expired
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):

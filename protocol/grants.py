@@ -35,6 +35,7 @@ GRANTED: Final[Mapping[str, frozenset[str]]] = {
     BUSINESS: _BOTH
     | {
         "job.accept",
+        "job.pending",
         "job.decline",
         "align.accept",
         "score.range",
@@ -44,7 +45,8 @@ GRANTED: Final[Mapping[str, frozenset[str]]] = {
         "score.partial",
     },
     PROVIDER: _BOTH | {"job.propose", "job.agreed", "align.propose", "align.common", "link.terms"},
-    SCORING_BUSINESS: _BOTH_SCORING | {"job.accept", "job.decline", "align.accept", "score.partial", "score.ready"},
+    SCORING_BUSINESS: _BOTH_SCORING
+    | {"job.accept", "job.pending", "job.decline", "align.accept", "score.partial", "score.ready"},
     SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "job.agreed", "align.propose", "align.common", "mask.key"},
 }
 """Role -> kinds of the partner's messages that it may see. Receipts and probes are no messages of a job."""
@@ -58,6 +60,7 @@ _TO_PROVIDER: Final = frozenset(
 _TO_BUSINESS: Final = frozenset(
     {
         "job.accept",
+        "job.pending",
         "job.decline",
         "align.accept",
         "align.list",

@@ -17,6 +17,7 @@ from protocol import (
     business,
     closing,
     coding,
+    consenting,
     evaluating,
     handing_over,
     inferring,
@@ -92,6 +93,8 @@ _SHARED: Final[dict[str, Handler]] = {
     "control:job.done": closing.done_received,
 }
 
+_CONSENT: Final[dict[str, Handler]] = {"decline": consenting.declined, "revoke": consenting.revoked}
+
 _SCORING: Final[dict[str, Handler]] = {
     **{label: handler for label, handler in _SHARED.items() if "align." in label},
     "control:job.done": scoring.done_received,
@@ -102,6 +105,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         **_SHARED,
         "started": business.started,
         "control:job.accept": business.accepted,
+        "control:job.pending": consenting.pending,
         "control:job.decline": business.declined,
         "control:align.accept": aligning.opened,
         "computed:score": business.scored,
@@ -124,6 +128,8 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         **_SHARED,
         "control:job.propose": provider.proposed,
         "computed:admit": provider.admitted,
+        "approve": provider.approved,
+        **_CONSENT,
         "control:align.propose": aligning.opened,
         "computed:score": provider.scored,
         "computed:evaluate.partial": evaluating.projected,
@@ -140,6 +146,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         **_SCORING,
         "started": scoring_opening.started,
         "control:job.accept": scoring_opening.accepted,
+        "control:job.pending": consenting.pending,
         "control:job.decline": business.declined,
         "control:align.accept": aligning.opened,
         "computed:align.evaluate": aligning.echoed,
@@ -155,6 +162,8 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         **_SCORING,
         "control:job.propose": scoring_opening.proposed,
         "computed:score.admit": scoring_opening.admitted,
+        "approve": scoring_opening.approved,
+        **_CONSENT,
         "control:job.agreed": scoring_opening.agreed,
         "control:mask.key": scoring.mask_key_received,
         "bulk:align.common": joining.places_received,

@@ -5,8 +5,8 @@ from typing import Any
 from messages import schemas
 from protocol import aligning
 from protocol.contract import contract_digest
-from protocol.effects import AnyEffect, Finish, Send
-from protocol.state import JobState, Peer, Phase
+from protocol.effects import AnyEffect, Finish, Progress, Send
+from protocol.state import APPROVAL, JobState, Peer, Phase
 from protocol.steps import Outcome, change, expect, progress, tell_all, waits_for, with_peer
 
 
@@ -23,14 +23,22 @@ def check_accepted(state: JobState, peer: Peer, message: schemas.JobAccept) -> N
 def align_when_accepted(state: JobState, peer: Peer, message: schemas.JobAccept) -> Outcome:
     """Note that a provider has accepted; when all have, tell them so and align."""
     state = with_peer(state, change(peer, accepted=True, rows=message.rows, columns=message.columns))
-    missing = [one.name for one in state.peers if not one.accepted]
-    if missing:
-        return state, (progress(state, "propose", waits_for=waits_for(missing)),)
+    if not all(one.accepted for one in state.peers):
+        return state, (waiting_for_answers(state),)
     sends: tuple[AnyEffect, ...] = ()
     if state.several:
         sends = tell_all(state, schemas.JobAgreed(columns=[one.columns for one in state.peers]))
     state, effects = aligning.start(change(state, agreed=True))
     return state, (*sends, *effects)
+
+
+def waiting_for_answers(state: JobState) -> Progress:
+    """Whose answer to the contract is missing; where stewards are asked, whose steward's."""
+    missing = [one for one in state.peers if not one.accepted]
+    pending = [one.name for one in missing if one.pending]
+    return progress(
+        state, APPROVAL if pending else "propose", waits_for=waits_for(pending or [one.name for one in missing])
+    )
 
 
 def decline(state: JobState, output: dict[str, Any]) -> Outcome:

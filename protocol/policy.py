@@ -14,6 +14,11 @@ score_quota = 0                   # rows that may be scored for one partner in o
 score_period_days = 30
 whole_model = false               # hand the own coefficients, column names and grid over to the business at the end
 inference = false                 # standard errors after training: docs/inference.md says what they tell the partner
+approval = "automatic"            # or "ask": every contract within the policy waits for the steward
+automatic_rows_max = 50000        # beyond these limits the steward is asked with "automatic", too; left out: no limit.
+automatic_iterations_max = 20     #   rows: identifiers of the business's list, iterations: of training
+automatic_scores_max = 10000      #   rows to score in one job
+ask_for = ["inference"]           # always ask for: marks, inference, whole_model, evaluate, retention (full), scoring
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
@@ -21,17 +26,21 @@ marks = []
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from protocol.contract import JobContract, Mark, Retention, Task
-from protocol.scoring_contract import ScoringContract
+from protocol.scoring_contract import AnyContract, ScoringContract
 
 
 class PolicyError(ValueError):
     """A policy file that cannot be used: names the key and what is wrong with it."""
+
+
+Asked = Literal["marks", "inference", "whole_model", "evaluate", "retention", "scoring"]
+Limit = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +60,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     score_period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
     inference: bool = False
     whole_model: bool = False
+    approval: Literal["automatic", "ask"] = "automatic"
+    automatic_rows_max: Limit | None = None
+    automatic_iterations_max: Limit | None = None
+    automatic_scores_max: Limit | None = None
+    ask_for: tuple[Asked, ...] = ()
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,37 +111,47 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
     except KeyError:
         return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
-        (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
+        (
+            not policy.accept,
+            "partner_refused",
+            f"no jobs with {contract.business} are accepted: the policy has accept = false",
+        ),
         (
             dataset not in datasets or (bool(policy.datasets) and dataset not in policy.datasets),
             "dataset_unknown",
             f"there is no data set {dataset} for {contract.business}",
         ),
-        (contract.task not in policy.tasks, "task_refused", f"task {contract.task} is not accepted"),
+        (
+            contract.task not in policy.tasks,
+            "task_refused",
+            f"task {contract.task} is not accepted: the policy has tasks = {_words(policy.tasks)}",
+        ),
         (
             not set(contract.marks) <= set(policy.marks),
             "mark_refused",
-            f"the marks {sorted(set(contract.marks) - set(policy.marks))} are not accepted",
+            f"the marks {_words(sorted(set(contract.marks) - set(policy.marks)))} are not accepted: "
+            f"the policy has marks = {_words(policy.marks)}",
         ),
         (
             contract.max_iterations > policy.max_iterations,
             "iterations_refused",
-            f"{contract.max_iterations} iterations are more than {policy.max_iterations}",
+            f"{contract.max_iterations} iterations are more than the policy's max_iterations = {policy.max_iterations}",
         ),
         (
             contract.key_bits < policy.key_bits_min and "insecure" not in contract.marks,
             "key_too_short",
-            f"keys of {contract.key_bits} bits are shorter than {policy.key_bits_min}",
+            f"keys of {contract.key_bits} bits are shorter than the policy's key_bits_min = {policy.key_bits_min}",
         ),
         (
             contract.release_noise < policy.release_noise_min and not contract.small_sample,
             "release_noise",
-            f"release noise {contract.release_noise:g} is below {policy.release_noise_min:g}",
+            f"release noise {contract.release_noise:g} is below the policy's release_noise_min = "
+            f"{policy.release_noise_min:g}",
         ),
         (
             contract.retention not in policy.retention,
             "retention_refused",
-            f"retention {contract.retention} is not accepted",
+            f"retention {contract.retention} is not accepted: the policy has retention = {_words(policy.retention)}",
         ),
         (
             bool(contract.evaluate) and policy.score_quota == 0,
@@ -137,17 +161,17 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
         (
             contract.whole_model and not policy.whole_model,
             "whole_model_refused",
-            "the own part of the model is not handed over (whole_model)",
+            "the own part of the model is not handed over: the policy has whole_model = false",
         ),
         (
             contract.inference and not policy.inference,
             "inference_refused",
-            "standard errors after training (inference) are not accepted",
+            "standard errors after training are not accepted: the policy has inference = false",
         ),
         (
             contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
             "psi_quota",
-            f"{contract.business_rows} identifiers are more than the quota of "
+            f"{contract.business_rows} identifiers are more than the smaller psi_quota of policy and contract, "
             f"{min(policy.psi_quota, contract.psi_quota)}",
         ),
     )
@@ -166,7 +190,11 @@ def decide_scoring(
     except KeyError:
         return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
-        (not policy.accept, "partner_refused", f"no jobs with {contract.business} are accepted"),
+        (
+            not policy.accept,
+            "partner_refused",
+            f"no jobs with {contract.business} are accepted: the policy has accept = false",
+        ),
         (
             dataset not in datasets or (bool(policy.datasets) and dataset not in policy.datasets),
             "dataset_unknown",
@@ -180,16 +208,61 @@ def decide_scoring(
         (
             contract.retention not in policy.retention,
             "retention_refused",
-            f"retention {contract.retention} is not accepted",
+            f"retention {contract.retention} is not accepted: the policy has retention = {_words(policy.retention)}",
         ),
         (
             contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
             "psi_quota",
-            f"{contract.business_rows} identifiers are more than the quota of "
+            f"{contract.business_rows} identifiers are more than the smaller psi_quota of policy and contract, "
             f"{min(policy.psi_quota, contract.psi_quota)}",
         ),
     )
     return _first(refusals)
+
+
+def asks(contract: AnyContract, policy: Policy) -> tuple[str, ...]:
+    """Why the steward is asked about a contract that `policy` allows, a sentence each; none: it is automatic."""
+    iterations = contract.max_iterations if isinstance(contract, JobContract) else 0
+    scores = contract.business_rows if isinstance(contract, ScoringContract) else 0
+    reasons = (
+        (policy.approval == "ask", 'the policy asks about every contract (approval = "ask")'),
+        (
+            _beyond(contract.business_rows, policy.automatic_rows_max),
+            f"{contract.business_rows} identifiers are more than automatic_rows_max = {policy.automatic_rows_max}",
+        ),
+        (
+            _beyond(iterations, policy.automatic_iterations_max),
+            f"{iterations} iterations are more than automatic_iterations_max = {policy.automatic_iterations_max}",
+        ),
+        (
+            _beyond(scores, policy.automatic_scores_max),
+            f"{scores} rows to score are more than automatic_scores_max = {policy.automatic_scores_max}",
+        ),
+        *((name in policy.ask_for, f"ask_for names {name}") for name in _special(contract)),
+    )
+    return tuple(reason for holds, reason in reasons if holds)
+
+
+def _beyond(value: int, most: int | None) -> bool:
+    return most is not None and value > most
+
+
+def _special(contract: AnyContract) -> tuple[Asked, ...]:
+    """What of a contract a policy may want to be asked about."""
+    kept: tuple[Asked, ...] = ("retention",) if contract.retention == "full" else ()
+    if isinstance(contract, ScoringContract):
+        return ("scoring", *kept)
+    wanted: tuple[tuple[Asked, bool], ...] = (
+        ("marks", bool(contract.marks)),
+        ("inference", contract.inference),
+        ("whole_model", contract.whole_model),
+        ("evaluate", bool(contract.evaluate)),
+    )
+    return (*(name for name, is_wanted in wanted if is_wanted), *kept)
+
+
+def _words(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values)) or "nothing"
 
 
 def _first(refusals: Iterable[tuple[bool, str, str]]) -> Decision:

@@ -1,9 +1,11 @@
 """The provider: has features only, evaluates the link terms on them, holds the other share of the residuals."""
 
+from typing import Any
+
 from messages import schemas
-from protocol import aligning, dividing, inferring, iterating, opening
+from protocol import aligning, consenting, dividing, inferring, iterating, opening
 from protocol.contract import decode_contract, job_id
-from protocol.effects import AnyEffect, BulkReceived, Compute, Computed, Consumed, Send
+from protocol.effects import AnyEffect, ApproveDecided, BlobRef, BulkReceived, Compute, Computed, Consumed, Send
 from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
 from protocol.samples import rows_now, sample_arguments
 from protocol.state import JobState, Phase
@@ -42,12 +44,24 @@ def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outco
 
 
 def admitted(state: JobState, event: Computed) -> Outcome:
-    """Policy and data set have spoken: accept or decline."""
+    """Policy and data set have spoken: accept, decline, or ask the steward."""
     output = output_of(event.output)
     if output["reason_code"]:
         return opening.decline(state, output)
+    if output.get("asks"):
+        return consenting.ask(state, event)
+    return _accept(state, output, event.blobs)
+
+
+def approved(state: JobState, event: ApproveDecided) -> Outcome:
+    """The steward has said yes."""
+    del event
+    return _accept(change(state, admission=None), *consenting.admission_of(state))
+
+
+def _accept(state: JobState, output: dict[str, Any], blobs: tuple[BlobRef, ...]) -> Outcome:
     accept = opening.acceptance(state, output)
-    state = change(state, snapshot=event.blobs[0], own_rows=output["rows"], own_columns=output["columns"])
+    state = change(state, snapshot=blobs[0], own_rows=output["rows"], own_columns=output["columns"])
     state, seed = dividing.begin_provider(state, output)
     state, effects = aligning.start(state)
     return state, (accept, *seed, *effects)

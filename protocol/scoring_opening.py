@@ -1,9 +1,11 @@
 """The beginning of a scoring job: propose, ask the policy, accept, then align (see `scoring` for what follows)."""
 
+from typing import Any
+
 from messages import schemas
-from protocol import aligning, opening
+from protocol import aligning, consenting, opening
 from protocol.contract import job_id
-from protocol.effects import Computed, Send, Started
+from protocol.effects import ApproveDecided, BlobRef, Computed, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
 from protocol.steps import Outcome, change, compute, expect, output_of, progress, tell_all, waits_for, with_peer
@@ -52,12 +54,24 @@ def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outco
 
 
 def admitted(state: JobState, event: Computed) -> Outcome:
-    """Policy, model and data set have spoken: accept or decline."""
+    """Policy, model and data set have spoken: accept, decline, or ask the steward."""
     output = output_of(event.output)
     if output["reason_code"]:
         return opening.decline(state, output)
+    if output.get("asks"):
+        return consenting.ask(state, event)
+    return _accept(state, output, event.blobs)
+
+
+def approved(state: JobState, event: ApproveDecided) -> Outcome:
+    """The steward has said yes."""
+    del event
+    return _accept(change(state, admission=None), *consenting.admission_of(state))
+
+
+def _accept(state: JobState, output: dict[str, Any], blobs: tuple[BlobRef, ...]) -> Outcome:
     accept = opening.acceptance(state, output)
-    snapshot, scores = event.blobs
+    snapshot, scores = blobs
     state = change(
         state,
         snapshot=snapshot,

@@ -21,7 +21,9 @@ _SEVERAL: Final = frozenset({"job.agreed", "align.common", "mask.key", "step.mas
 _BUSINESS: Final = frozenset(
     {"job.propose", "job.agreed", "align.propose", "align.list", "align.result", "align.common"}
 )
-_PROVIDERS: Final = frozenset({"job.accept", "job.decline", "align.accept", "align.list", "align.echo", "align.result"})
+_PROVIDERS: Final = frozenset(
+    {"job.accept", "job.pending", "job.decline", "align.accept", "align.list", "align.echo", "align.result"}
+)
 
 
 def _may_score(state: JobState, sender: str, kind: str) -> bool:

@@ -34,6 +34,7 @@ class Phase(StrEnum):
     NEW = "new"
     PROPOSED = "proposed"
     ADMITTING = "admitting"
+    APPROVING = "approving"
     ALIGNING = "aligning"
     CODING = "coding"
     ENCRYPTING = "encrypting"
@@ -51,11 +52,21 @@ class Phase(StrEnum):
     EXPIRED = "expired"
 
 
+APPROVAL: Final = "approval"
+"""The stage, for people, of a job that waits for a steward: this party's own where it waits for no partner."""
+
 TERMINAL: Final = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED, Phase.DECLINED, Phase.EXPIRED})
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the parts of a state."""
+
+
+class Admission(Record, frozen=True, kw_only=True):
+    """What the first task of a provider found, kept while its steward is asked: `output` and blobs of the task."""
+
+    output: bytes
+    blobs: tuple[BlobRef, ...]
 
 
 class SendQueue(Record, frozen=True, kw_only=True):
@@ -179,10 +190,11 @@ class PeerScores(Record, frozen=True, kw_only=True):
 class Peer(Record, frozen=True, kw_only=True):
     """One partner in a job: another party, and everything that is between it and this one.
 
-    `said`: what its `job.done` said of the loop.
+    `pending`: it has said that its steward is being asked. `said`: what its `job.done` said of the loop.
     """
 
     name: str
+    pending: bool = False
     accepted: bool = False
     rows: int = 0
     columns: int = 0
@@ -309,7 +321,7 @@ class JobState(Record, frozen=True, kw_only=True):
     `partners`: the names of all, in the order of the contract, the business first; `partner`: the first;
     `peers`: what is known of each, in the same order. `agreed`: whether providers may speak to each other.
     `turns_beside`: iterations of a cross-validation that are no gradients over all rows; `held`: what a check of it
-    keeps for the next one; `validation`: what came of it.
+    keeps for the next one; `validation`: what came of it. `admission`: while the own steward is asked.
     """
 
     role: str
@@ -320,6 +332,7 @@ class JobState(Record, frozen=True, kw_only=True):
     phase: Phase = Phase.NEW
     contract: bytes = b""
     snapshot: BlobRef | None = None
+    admission: Admission | None = None
     own_rows: int = 0
     own_columns: int = 0
     agreed: bool = False

@@ -14,17 +14,8 @@ The state diagram in `docs/states.md` is generated from these tables, and a test
 from collections.abc import Mapping
 from typing import Final
 
-from protocol.effects import (
-    AnyEvent,
-    BulkReceived,
-    CancelDecided,
-    Computed,
-    ComputeFailed,
-    ControlReceived,
-    Expired,
-    Started,
-)
-from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, TERMINAL, Phase
+from protocol.effects import AnyEvent, BulkReceived, Computed, ControlReceived
+from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER, SIDES, TERMINAL, Phase
 
 Row = Mapping[str, frozenset[Phase]]
 Table = Mapping[Phase, Row]
@@ -33,20 +24,14 @@ Table = Mapping[Phase, Row]
 def label_of(event: AnyEvent) -> str:
     """The name of an event in the table."""
     match event:
-        case Started():
-            return "started"
         case ControlReceived(kind=kind):
             return f"control:{kind}"
         case BulkReceived(kind=kind):
             return f"bulk:{kind}"
         case Computed(function=function):
             return f"computed:{function}"
-        case ComputeFailed():
-            return "compute_failed"
-        case CancelDecided():
-            return "cancel"
-        case Expired():
-            return "expired"
+        case _:
+            return str(event.__struct_config__.tag)
 
 
 def _row(*stays: str, phase: Phase, **moves: Phase | tuple[Phase, ...]) -> dict[str, frozenset[Phase]]:
@@ -118,7 +103,10 @@ _CLOSING = _row(
 _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _row(phase=_P.NEW, started=_P.PROPOSED),
     _P.PROPOSED: _row(
-        phase=_P.PROPOSED, control__job_accept=(_P.PROPOSED, _P.ALIGNING), control__job_decline=_P.DECLINED
+        "control:job.pending",
+        phase=_P.PROPOSED,
+        control__job_accept=(_P.PROPOSED, _P.ALIGNING),
+        control__job_decline=_P.DECLINED,
     ),
     _P.ALIGNING: {
         **_ALIGNING,
@@ -171,7 +159,10 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
 
 _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _row(phase=_P.NEW, control__job_propose=_P.ADMITTING),
-    _P.ADMITTING: _row(phase=_P.ADMITTING, computed__admit=(_P.ALIGNING, _P.DECLINED)),
+    _P.ADMITTING: _row(
+        phase=_P.ADMITTING, computed__admit=(_P.ALIGNING, _P.APPROVING, _P.DECLINED), decline=_P.DECLINED
+    ),
+    _P.APPROVING: _row(phase=_P.APPROVING, approve=_P.ALIGNING, decline=_P.DECLINED),
     _P.ALIGNING: {
         **_ALIGNING,
         **_row(
@@ -235,7 +226,10 @@ _SCORING_BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
 
 _SCORING_PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.NEW: _PROVIDER[_P.NEW],
-    _P.ADMITTING: _row(phase=_P.ADMITTING, computed__score_admit=(_P.ALIGNING, _P.DECLINED)),
+    _P.ADMITTING: _row(
+        phase=_P.ADMITTING, computed__score_admit=(_P.ALIGNING, _P.APPROVING, _P.DECLINED), decline=_P.DECLINED
+    ),
+    _P.APPROVING: _PROVIDER[_P.APPROVING],
     _P.ALIGNING: {
         **_SCORING_ALIGNING,
         **_row(
@@ -267,8 +261,19 @@ _ENDINGS: Final[dict[str, frozenset[Phase]]] = {
 }
 """Rows that every phase that is not terminal has."""
 
+_BEGINNING: Final = frozenset({_P.NEW, _P.ADMITTING, _P.APPROVING})
+"""Phases of a provider that has not accepted yet."""
+
+
+def _endings(role: str, phase: Phase) -> Row:
+    """What a provider has agreed to it may take back."""
+    if SIDES[role] == BUSINESS:
+        return _ENDINGS
+    return {**_ENDINGS, "revoke": frozenset({_P.DECLINED if phase in _BEGINNING else _P.FAILED})}
+
+
 TRANSITIONS: Final[Mapping[str, Table]] = {
-    role: {phase: {**_ENDINGS, **row} for phase, row in table.items()}
+    role: {phase: {**_endings(role, phase), **row} for phase, row in table.items()}
     for role, table in (
         (BUSINESS, _BUSINESS),
         (PROVIDER, _PROVIDER),

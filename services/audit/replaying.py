@@ -18,14 +18,17 @@ from protocol.effects import (
     STATE_BYTES_MAX,
     AnyEffect,
     AnyEvent,
+    ApproveDecided,
     BulkReceived,
     CancelDecided,
     Compute,
     Computed,
     ComputeFailed,
     ControlReceived,
+    DeclineDecided,
     Expired,
     Finish,
+    RevokeDecided,
     Send,
     SendBulk,
     Started,
@@ -51,7 +54,7 @@ from services.store.limits import TASKS_PER_JOB_MAX
 _OF_KIND: Final[dict[str, tuple[type, ...]]] = {
     chain.RECEIVED: (ControlReceived, BulkReceived),
     chain.COMPUTED: (Computed, ComputeFailed),
-    chain.DECIDED: (Started, CancelDecided),
+    chain.DECIDED: (Started, CancelDecided, ApproveDecided, DeclineDecided, RevokeDecided),
     chain.DEADLINE: (Expired,),
 }
 _UNREADABLE: Final = frozenset({"seal_broken", "message_oversized", "message_malformed", "credit_exceeded"})

@@ -34,6 +34,7 @@ _ONCE: Final = frozenset(
     {
         "job.propose",
         "job.accept",
+        "job.pending",
         "job.decline",
         "job.agreed",
         "parts.seed",

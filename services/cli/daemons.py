@@ -29,7 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead
 PARTY = Path("party.toml")
 
 
-def _client(party: Path) -> ControlClient:
+def client_of(party: Path) -> ControlClient:
+    """The control socket of the running daemon of a party."""
     return ControlClient(load_party(party).data_directory)
 
 
@@ -63,7 +64,7 @@ def check(
     as_json: Json = False,
 ) -> int:
     """Are the partners there, would they accept the contract, and what will the job cost?"""
-    with _client(party) as client:
+    with client_of(party) as client:
         answer = client.ask("check", job=_job(job), where=str(job), timeout_s=timeout)
     if as_json:
         out.print_json(json.dumps(answer))
@@ -93,7 +94,7 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show progress.")] = False,
 ) -> int:
     """Submit a job to the running daemon of the business."""
-    with _client(party) as client:
+    with client_of(party) as client:
         name = client.ask("submit", job=_job(job), where=str(job))["job"]
         out.print(name)
         if not wait:
@@ -113,7 +114,7 @@ def _ending(view: dict[str, Any]) -> int:
 
 def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
     """All jobs of this party."""
-    with _client(party) as client:
+    with client_of(party) as client:
         found = client.ask("jobs")
     if as_json:
         out.print_json(json.dumps(found))
@@ -140,7 +141,7 @@ def job(
     as_json: Json = False,
 ) -> int:
     """One job: where it stands, whom it waits for and since when, what it counted."""
-    with _client(party) as client:
+    with client_of(party) as client:
         view = client.ask("job", id=name)
     if as_json:
         out.print_json(json.dumps(view))
@@ -164,6 +165,8 @@ def job(
                 table.add_row(key, plain(view[key]))
         if waits := told(view):
             table.add_row("waiting", plain(waits.removeprefix("waiting for ")))
+        for sentence in view["contract"]:
+            table.add_row("contract", plain(sentence))
         place = {key: value for key, value in (view["progress"] or {}).items() if key not in ("waits_for", "since")}
         for key, value in {**place, **view["seconds"], **view["statistics"]}.items():
             table.add_row(key, plain(f"{value:.3f}" if isinstance(value, float) else value))
@@ -177,7 +180,7 @@ def cancel(
     reason: Annotated[str, typer.Option(help="What the partner is told.")] = "",
 ) -> None:
     """End a job at both parties."""
-    with _client(party) as client:
+    with client_of(party) as client:
         answer = client.ask("cancel", id=name, reason=reason)
     waiting = answer["waiting"]
     partner = f"{waiting['waits_for']} is told as soon as it can be reached" if waiting else "the partner knows it"
@@ -186,14 +189,14 @@ def cancel(
 
 def logs(name: Annotated[str, typer.Argument(metavar="ID")], party: PartyOption = PARTY) -> None:
     """The newest log lines of a job."""
-    with _client(party) as client:
+    with client_of(party) as client:
         for line in client.ask("logs", id=name):
             print(json.dumps(line))  # noqa: T201
 
 
 def parked(party: PartyOption = PARTY, as_json: Json = False) -> None:
     """Deliveries that were not applied, and why."""
-    with _client(party) as client:
+    with client_of(party) as client:
         found = client.ask("parked")
     if as_json:
         out.print_json(json.dumps(found))

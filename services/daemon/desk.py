@@ -5,6 +5,7 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from broker.transport import Transport
 from messages import schemas
 from messages.keys import check_name
-from protocol.effects import BlobRef
+from protocol.effects import ApproveDecided, BlobRef, DeclineDecided
 from services.engine import jobs, parking
 from services.engine.envelopes import Envelopes
 from services.engine.jobs import JobView, Status
@@ -27,6 +28,9 @@ from services.store.journal import Journal
 from services.store.segments import read
 
 log = structlog.get_logger("desk")
+
+
+STEWARD_DECLINED: Final = "steward_declined"
 
 
 class DaemonStopped(Exception):
@@ -120,6 +124,14 @@ class Desk:
     async def cancel(self, job: str, reason: str) -> None:
         """End a job by decision of the operator. Raises JobUnknown, JobOver, JournalUnavailable."""
         await self._runner.cancel(job, reason)
+
+    async def approve(self, job: str) -> None:
+        """The steward lets a job begin. Raises JobUnknown, JobOver, NotPending, JournalUnavailable."""
+        await self._runner.answer(job, ApproveDecided())
+
+    async def decline(self, job: str, reason: str) -> None:
+        """The steward refuses a job that asks. Raises JobUnknown, JobOver, NotPending, JournalUnavailable."""
+        await self._runner.answer(job, DeclineDecided(reason_code=STEWARD_DECLINED, reason=reason))
 
     async def purge(self, job: str) -> Purged:
         """Erase what is kept of a job that has ended. Raises AuditError."""

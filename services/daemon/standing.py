@@ -5,6 +5,7 @@ from typing import Any, Final
 STAGES: Final = {
     "propose": "proposing the contract",
     "admit": "deciding on the contract",
+    "approval": "waiting for approval",
     "align": "aligning samples",
     "encrypt_features": "encrypting features",
     "train": "training",
@@ -59,7 +60,7 @@ def told(view: dict[str, Any]) -> str:
     if not waiting:
         return ""
     text = f"waiting for {waiting['waits_for']} since {ago(view['now'] - waiting['since'])}: {waiting['detail']}"
-    if waiting["why"] == "own_work":
+    if waiting["why"] in ("own_work", "steward", "partner_steward"):
         return text
     away = waiting["why"] in ("partner_turn", "partner_silent", "partner_untold")
     partner = waiting["waits_for"] if away else ", ".join(view.get("partners", [view["partner"]]))

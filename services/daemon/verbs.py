@@ -19,6 +19,7 @@ from protocol.state import BUSINESS
 from services import __version__
 from services.audit.purging import truncate_log, with_results
 from services.daemon.arguments import job_of, number_of, text_of
+from services.daemon.consent_verbs import ConsentVerbs, words_of
 from services.daemon.control import ControlError, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.desk import PartnerUnknown
@@ -74,6 +75,7 @@ class Verbs:
             "parked": self.parked,
             "status": self.status,
             **ScoringVerbs(self._party, self._daemon).table(),
+            **ConsentVerbs(self._party, self._daemon).table(),
         }
 
     async def _prepare(self, request: dict[str, Any]) -> Prepared:
@@ -161,6 +163,7 @@ class Verbs:
         return {
             **view_of(view),
             "waiting": waits.get(view.job),
+            "contract": await self._daemon.journal.read(lambda connection: words_of(connection, view.job)),
             "statistics": await self._daemon.statistics(view.job),
             "seconds": await self._daemon.journal.read(lambda connection: self._times.read(connection, view.job)),
             "results": str(results) if results.exists() else "",

@@ -13,7 +13,18 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from broker.transport import Delivery, Transport
-from protocol.effects import BlobRef, CancelDecided, Computed, ComputeFailed, Expired, Started
+from protocol.effects import (
+    AnyDecision,
+    ApproveDecided,
+    BlobRef,
+    CancelDecided,
+    Computed,
+    ComputeFailed,
+    DeclineDecided,
+    Expired,
+    Started,
+)
+from protocol.state import APPROVAL
 from services.engine import jobs, parking
 from services.engine.disk import DISK_FULL, DiskWatch
 from services.engine.jobs import JobRecord, Status
@@ -28,6 +39,7 @@ from services.store.crash import CrashHook
 from services.store.job_secrets import JobSecrets
 from services.store.journal import Journal, JournalUnavailable, Work
 from services.store.journal_schema import jobs as jobs_table
+from services.store.journal_schema import progress as progress_table
 from services.store.journal_schema import tasks as tasks_table
 from services.store.limits import DELIVERIES_WAITING_MAX, TASK_FAILURES_MAX, Timing
 
@@ -44,6 +56,12 @@ _FAILURES: Final = select(tasks_table.c.failures).where(*_TASK)
 _FAILED: Final = update(tasks_table).where(*_TASK).values(failures=tasks_table.c.failures + 1)
 _ENDED: Final = delete(tasks_table).where(*_TASK)
 
+_ASKS: Final = select(progress_table.c.job).where(
+    progress_table.c.job == bindparam("this_job"),
+    progress_table.c.stage == APPROVAL,
+    progress_table.c.waits_for == "",
+)
+
 
 class JobExists(Exception):
     """A job of this identifier is in the journal already."""
@@ -55,6 +73,10 @@ class JobUnknown(Exception):
 
 class JobOver(Exception):
     """The job has ended already. The text says how."""
+
+
+class NotPending(Exception):
+    """The job does not wait for this party's steward."""
 
 
 class Runner:
@@ -223,6 +245,12 @@ class Runner:
         if over:
             raise JobOver(over)
 
+    async def answer(self, job: str, event: ApproveDecided | DeclineDecided) -> None:
+        """The steward answers a job that waits for it. Raises JobUnknown, JobOver, NotPending."""
+        over = await self._decide(job, event, chain.DECIDED)
+        if over:
+            raise JobOver(over)
+
     async def expire(self) -> None:
         """Deliver `Expired` to every job whose contract has run out."""
         now = self._clock()
@@ -235,7 +263,7 @@ class Runner:
         for job in await self._journal.read(due):
             await self._decide(job, Expired(), chain.DEADLINE)
 
-    async def _decide(self, job: str, event: CancelDecided | Expired, kind: str) -> str:
+    async def _decide(self, job: str, event: AnyDecision | Expired, kind: str) -> str:
         """Apply a decision; of a job that is over, only say how it ended."""
 
         def unit(connection: Connection) -> tuple[Notices, str]:
@@ -245,6 +273,8 @@ class Runner:
             notices = Notices()
             if not record.running:
                 return notices, f"job {job} is over already: {_ending(record)}"
+            if isinstance(event, ApproveDecided | DeclineDecided) and not asks_steward(connection, job):
+                raise NotPending(f"job {job} does not wait for its steward")
             self._stepper.apply(connection, record, event, notices, kind=kind)
             if isinstance(event, Expired):
                 record.expires_at = 0.0
@@ -366,6 +396,11 @@ class Runner:
         if record.running:
             for ref in task.inputs:
                 self._blobs.release(connection, task.job, ref.sha256)
+
+
+def asks_steward(connection: Connection, job: str) -> bool:
+    """Whether a job waits for this party's own steward."""
+    return connection.scalar(_ASKS, {"this_job": job}) is not None
 
 
 def _which(task: ReadyTask) -> dict[str, str]:

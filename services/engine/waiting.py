@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from broker.transport import TransportState
+from protocol.state import APPROVAL
 from services.engine.jobs import Status
 from services.store.journal_schema import jobs, lines, outbox, partners, progress, tasks
 from services.store.limits import BULK_WINDOW_BYTES
@@ -30,6 +31,8 @@ class Why(StrEnum):
     BROKER_REFUSES = "broker_refuses"
     JOURNAL_STUCK = "journal_stuck"
     PARTNER_UNTOLD = "partner_untold"
+    STEWARD = "steward"
+    PARTNER_STEWARD = "partner_steward"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Waiting:
     """What a job waits for.
 
     Attributes:
-        waits_for: the partner's name (or those of several), `broker`, `journal` or `own work`.
+        waits_for: the partner's name (or those of several), `broker`, `journal`, `own work` or an approval.
         why: one of `Why`.
         since: commit time of the job's last event, seconds since 1970.
         heard_at: when the last verified message or receipt of the partner was committed here; 0: never. Of several
@@ -64,7 +67,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the journal knows of a job's wait. `turn`: the partners that the machine says it waits for, if any."""
+    """What the journal knows of a job's wait. `turn`: the partners that the machine says it waits for, if any;
+    `stage`: in which it does."""
 
     job: str
     running: bool
@@ -73,6 +77,7 @@ class Facts:
     turn: frozenset[str]
     tasks: int
     works: bool
+    stage: str = ""
 
 
 def note_sign(connection: Connection, partner: str, at: float) -> None:
@@ -90,6 +95,7 @@ def facts(connection: Connection, job: str = "") -> list[Facts]:
             jobs.c.status,
             jobs.c.updated_at,
             func.coalesce(progress.c.waits_for, "").label("waits_for"),
+            func.coalesce(progress.c.stage, "").label("stage"),
             lines.c.partner,
             lines.c.unreceipted_bytes,
             func.coalesce(partners.c.heard_at, 0.0).label("heard_at"),
@@ -120,6 +126,7 @@ def facts(connection: Connection, job: str = "") -> list[Facts]:
                 turn=frozenset(row.partner for row in sides) & frozenset(sides[0].waits_for.split(", ")),
                 tasks=sum(tasks_of.values()),
                 works=any(not bulk or partner in open_to for partner, bulk in tasks_of),
+                stage=sides[0].stage,
             )
         )
     return found
@@ -145,33 +152,68 @@ def waiting(known: Facts, transport: TransportState, *, refused: str, stuck: str
         stuck: why nothing can be written here; empty if it can.
 
     """
-    untold = [side for side in known.sides if side.unconfirmed]
-
-    def answer(waits_for: str, why: Why, detail: str, sides: Sequence[Side] = known.sides) -> Waiting:
-        return Waiting(waits_for, why, known.since, min(side.heard_at for side in sides), detail)
-
-    def of(sides: Sequence[Side], why: Why, detail: str) -> Waiting:
-        return answer(", ".join(side.partner for side in sides), why, detail, sides)
-
     if not known.running:
-        if not untold:
-            return None
-        ended = f"the job is over here; {_unconfirmed(untold)}"
-        return of(untold, Why.PARTNER_UNTOLD, ended if transport.up else f"{ended}; {transport.detail}")
+        return _over(known, transport)
+    return _here(known, stuck) or _between(known, transport, refused) or _there(known)
+
+
+def _answer(known: Facts, waits_for: str, why: Why, detail: str) -> Waiting:
+    """Of a wait for what is no partner."""
+    return Waiting(waits_for, why, known.since, min(side.heard_at for side in known.sides), detail)
+
+
+def _of(known: Facts, sides: Sequence[Side], why: Why, detail: str) -> Waiting:
+    """Of a wait for partners."""
+    return Waiting(
+        ", ".join(side.partner for side in sides), why, known.since, min(side.heard_at for side in sides), detail
+    )
+
+
+def _untold(known: Facts) -> list[Side]:
+    return [side for side in known.sides if side.unconfirmed]
+
+
+def _over(known: Facts, transport: TransportState) -> Waiting | None:
+    untold = _untold(known)
+    if not untold:
+        return None
+    ended = f"the job is over here; {_unconfirmed(untold)}"
+    return _of(known, untold, Why.PARTNER_UNTOLD, ended if transport.up else f"{ended}; {transport.detail}")
+
+
+def _here(known: Facts, stuck: str) -> Waiting | None:
+    """What this party itself is waited for."""
     if stuck:
-        return answer("journal", Why.JOURNAL_STUCK, f"it cannot write ({stuck}): is there room on the disk?")
+        return _answer(known, "journal", Why.JOURNAL_STUCK, f"it cannot write ({stuck}): is there room on the disk?")
+    if known.stage == APPROVAL and not known.turn:
+        advice = f"`warren approve {known.job}` or `warren decline {known.job}`"
+        return _answer(known, "approval of its steward", Why.STEWARD, advice)
     if known.works:
-        return answer("own work", Why.OWN_WORK, f"{known.tasks} tasks to compute here")
+        return _answer(known, "own work", Why.OWN_WORK, f"{known.tasks} tasks to compute here")
+    return None
+
+
+def _between(known: Facts, transport: TransportState, refused: str) -> Waiting | None:
+    """What lies between the parties, or keeps a partner from answering at all."""
     if not transport.up:
-        return answer("broker", Why.BROKER_AWAY, transport.detail)
+        return _answer(known, "broker", Why.BROKER_AWAY, transport.detail)
     if refused:
-        return answer("broker", Why.BROKER_REFUSES, refused)
-    if silent := [side for side in untold if side.heard_at < known.since]:
-        return of(silent, Why.PARTNER_SILENT, f"{_unconfirmed(silent)}, and given no sign since")
-    # Whose turn it is the machine knows best; what is under way to a partner is the next best guess.
-    turn = [side for side in known.sides if side.partner in known.turn] or untold or list(known.sides)
+        return _answer(known, "broker", Why.BROKER_REFUSES, refused)
+    if silent := [side for side in _untold(known) if side.heard_at < known.since]:
+        return _of(known, silent, Why.PARTNER_SILENT, f"{_unconfirmed(silent)}, and given no sign since")
+    return None
+
+
+def _there(known: Facts) -> Waiting:
+    """Whose turn it is the machine knows best; what is under way to a partner is the next best guess."""
+    turn = [side for side in known.sides if side.partner in known.turn] or _untold(known) or list(known.sides)
     waited = [side for side in turn if side.unconfirmed]
-    return of(turn, Why.PARTNER_TURN, _unconfirmed(waited) if waited else _turn(turn))
+    if waited:
+        return _of(known, turn, Why.PARTNER_TURN, _unconfirmed(waited))
+    if known.stage == APPROVAL:
+        names = ", ".join(side.partner for side in turn)
+        return _answer(known, f"{names}'s approval", Why.PARTNER_STEWARD, "a steward there has to approve the contract")
+    return _of(known, turn, Why.PARTNER_TURN, _turn(turn))
 
 
 def _turn(sides: Sequence[Side]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from learning import parts
 from messages import schemas
 from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contract
-from protocol.policy import Decision, decide, read_policy
+from protocol.policy import Decision, asks, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
 from services.models.warming import WarmStartRefused, start_of
@@ -96,9 +96,16 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             "data_digest": data_digest(table, salt=context.job_secret),
             "schema_digest": schema_digest(table, salt=context.job_secret),
             **({"parts_seed": parts.own_seed(context.job_secret)} if contract.layout.divides else {}),
+            **asked(contract, context.settings, context.partner.name),
         },
         ((pack_snapshot(table, start), len(table.identifiers)),),
     )
+
+
+def asked(contract: AnyContract, settings: Mapping[str, Any], partner: str) -> dict[str, list[str]]:
+    """What the steward is asked about, for the output of a task that admits; nothing where nobody is asked."""
+    found = asks(contract, read_policy(dict(settings["policy"])).of(partner))
+    return {"asks": list(found)} if found else {}
 
 
 def strangers_of(context: TaskContext, contract: AnyContract) -> str:

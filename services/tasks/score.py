@@ -23,7 +23,7 @@ from services.models.version import ModelDamaged, ModelVersion
 from services.tables.snapshot import unpack_snapshot
 from services.tables.table import TableError, data_digest, schema_digest
 from services.tasks import keyring, pairwise
-from services.tasks.admit import strangers_of
+from services.tasks.admit import asked, strangers_of
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -74,6 +74,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
             "data_digest": data_digest(bound, salt=context.job_secret),
             "schema_digest": schema_digest(bound, salt=context.job_secret),
             "mask_key": pairwise.public_key(context) if contract.further else b"",
+            **asked(contract, context.settings, context.partner.name),
         },
         found.blobs,
     )

@@ -19,7 +19,8 @@ from tests.protocol.test_contract import contract
 def test_a_policy_that_says_nothing_of_it_allows_digests_only() -> None:
     full = contract(retention="full")
     decision = decide(full, Policy(), frozenset({full.provider_dataset}))
-    assert (decision.reason_code, decision.reason) == ("retention_refused", "retention full is not accepted")
+    assert decision.reason_code == "retention_refused"
+    assert decision.reason == "retention full is not accepted: the policy has retention = digests"
     allowing = Policy(retention=("digests", "full"))
     assert decide(full, allowing, frozenset({full.provider_dataset})).acceptable
     assert decide(contract(), Policy(), frozenset({full.provider_dataset})).acceptable

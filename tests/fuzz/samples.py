@@ -52,6 +52,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.JobPropose(contract=contract())
     yield schemas.JobAccept(contract_digest=_DIGEST, data_digest=_DIGEST, schema_digest=_DIGEST, rows=80, columns=3)
     yield schemas.PartsSeed(seed=_DIGEST)
+    yield schemas.JobPending(contract_digest=_DIGEST)
     yield schemas.JobDecline(reason_code="dataset_unknown", reason="there is no such data set")
     yield schemas.JobCancel(reason="a mistake")
     yield schemas.JobDone(iterations=3, converged=True, agreement=_DIGEST, constant=0.25)

@@ -63,17 +63,19 @@ STAGES: Final[dict[tuple[str, Phase], tuple[tuple[str, str], ...]]] = {
 
 @dataclass
 class Bureau:
-    """Two party directories, a broker, and a clock that only moves when it is told to."""
+    """Two party directories, a broker, and a clock that only moves when it is told to. `policy`: of the provider."""
 
     directory: Path
     now: float = 1_800_000_000.0
     job: str = ""
     accept_restored: bool = False
+    policy: dict[str, Any] = field(default_factory=dict)
     parties: dict[str, Party] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = make_parties(self.directory, example_tables(self.directory, ROWS), marks=MARKS)
         self.parties = {role: load_party(path) for role, path in paths.items()}
+        self.parties[PROVIDER].policy.update(self.policy)
         self.broker = EmbeddedBroker(tuple(NAMES.values()))
 
     def daemon(self, role: str) -> Daemon:

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass, fields
 
 from tests.simulation.chained import THREE_PROVIDERS, TWO_PROVIDERS
+from tests.simulation.consents import APPROVED, DECLINED
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, TRAINING, VALIDATED, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
@@ -17,6 +18,8 @@ JOBS = {
     "growing": GROWING,
     "scoring": SCORING,
     "lookups": LOOKUPS,
+    "approved": APPROVED,
+    "declined": DECLINED,
     "mesh": MESH,
     "chain": CHAIN,
     "two-providers": TWO_PROVIDERS,

@@ -1,6 +1,6 @@
 """The jobs that a simulation can play: what is submitted, and what the parties have before."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from protocol.grants import GRANTED
 from protocol.machines import ROLES
 from protocol.scoring_contract import Mode, ScoringContract, encode_scoring
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
+from services.daemon.daemon import Daemon
 from services.daemon.serve import expiry_of, parties_of
 from services.engine.roles import Role
 from services.models.store import ModelStore
@@ -24,6 +25,15 @@ from services.tables.table import Table
 from tests.simulation.agreement import BEGAN, JOB, ROWS, contract, identity, tables
 
 Blobs = tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody at `who` who does something as soon as a job is at a `stage` there, and again until it has happened."""
+
+    who: str
+    stage: str
+    act: Callable[[Daemon, str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Story:
         machines, functions, expiry_of, parties_of: see `DaemonConfig`.
         grants: role -> kinds that it may see.
         results: blobs that a party keeps of it at most.
+        policy: what the providers' policies say besides.
+        operators: who meddles.
 
     """
 
@@ -56,6 +68,8 @@ class Story:
     parties_of: Callable[[bytes], tuple[str, ...]] = parties_of
     grants: Mapping[str, Collection[str]] = field(default_factory=lambda: GRANTED)
     results: int = 2
+    policy: Mapping[str, object] = field(default_factory=dict)
+    operators: tuple[Operator, ...] = ()
     facts: bytes = b""
 
     @property

@@ -30,12 +30,13 @@ from services.store.transactions import Transactions, sqlite_url
 from tests.simulation.agreement import BEGAN, KEY_BITS, MARKS, ROWS, identity
 from tests.simulation.invariants import Spoken, Watcher
 from tests.simulation.places import MEMORY, InlineJournal, InlineSlot
-from tests.simulation.played import TRAINING, Story
+from tests.simulation.played import TRAINING, Operator, Story
 from tests.simulation.schedule import Disaster, Schedule
 
 SLOTS: Final = 2
 TIMING: Final = Timing(watch=60.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
+OPERATOR_S: Final = 3.0
 REST_S: Final = 2.0
 REST_S_MAX: Final = 600.0
 
@@ -174,6 +175,7 @@ class Town:
         """What a party's tasks are told."""
         source = self.directory / f"{name}.csv"
         policy = {"marks": list(MARKS), "key_bits_min": 512, "score_quota": 1000, "inference": True}
+        policy |= self.story.policy
         datasets = {"people": {"source": str(source), "id": "id"}}
         return {"policy": policy, "datasets": datasets, "noise_seed": "", "threads": 1}
 
@@ -195,6 +197,7 @@ class Town:
         loop = asyncio.get_running_loop()
         lives = [asyncio.ensure_future(party.live()) for party in self.parties.values()]
         lives += [asyncio.ensure_future(self._befall(disaster)) for disaster in self.schedule.disasters]
+        lives += [asyncio.ensure_future(self._operate(operator)) for operator in self.story.operators]
         outcome = Outcome()
         try:
             async with asyncio.timeout(VIRTUAL_S_MAX):
@@ -270,6 +273,24 @@ class Town:
                 if isinstance(error, Crash) and self.parties["bank"].task is not None:
                     self.parties["bank"].task.cancel()
                 await asyncio.sleep(0.1)
+
+    async def _operate(self, operator: Operator) -> None:
+        """Look every few seconds, and act when it is time; a command that was cut off is given again."""
+        job, party = self.story.job, self.parties[operator.who]
+        while True:
+            view = await self._look(operator.who, lambda connection: jobs.view(connection, job))
+            if view is not None and view.status != "running":
+                return
+            if view is not None and view.progress is not None and view.progress.stage == operator.stage:
+                try:
+                    assert party.daemon is not None
+                    await operator.act(party.daemon, job)
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as error:
+                    if isinstance(error, Crash) and party.task is not None:
+                        party.task.cancel()
+            await asyncio.sleep(OPERATOR_S)
 
     async def _look(self, name: str, look: Any) -> Any:
         """What a read of a party's journal gives, or None while it is away."""

@@ -1,0 +1,40 @@
+"""Jobs that wait for a steward's approval: given, refused, never given, or no longer wanted."""
+
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from protocol.contract import decode_contract, encode_contract, job_id
+from protocol.state import APPROVAL
+from services.daemon.daemon import Daemon
+from tests.simulation.agreement import BEGAN, contract
+from tests.simulation.played import SCORING, TRAINING, Operator, Story
+
+ASKS: Final = {"approval": "ask"}
+EXPIRES_S: Final = 400
+
+
+def _asking(nonce: bytes, *operators: Operator, **fields: object) -> Story:
+    wanted = msgspec.structs.replace(decode_contract(contract()), nonce=nonce, max_iterations=2, **fields)
+    found = encode_contract(wanted)
+    return replace(TRAINING, job=job_id(found), contract=found, policy=ASKS, operators=operators)
+
+
+async def _approve(daemon: Daemon, job: str) -> None:
+    await daemon.approve(job)
+
+
+async def _decline(daemon: Daemon, job: str) -> None:
+    await daemon.decline(job, "not this quarter")
+
+
+async def _cancel(daemon: Daemon, job: str) -> None:
+    await daemon.cancel(job, "it takes too long")
+
+
+APPROVED: Final = _asking(b"approved", Operator("bureau", APPROVAL, _approve))
+DECLINED: Final = _asking(b"declined", Operator("bureau", APPROVAL, _decline))
+FORGOTTEN: Final = _asking(b"forgott.", expires_at=int(BEGAN) + EXPIRES_S)
+WITHDRAWN: Final = _asking(b"withdraw", Operator("bank", APPROVAL, _cancel))
+SCORED_ON_APPROVAL: Final = replace(SCORING, policy=ASKS, operators=(Operator("bureau", APPROVAL, _approve),))
