@@ -153,6 +153,22 @@ class AmqpTransport:
         except Exception as error:
             raise _publish_failed(error, routing_key, self._options.publish_timeout_s) from None
 
+    async def depths(self) -> dict[str, int]:
+        """See `QueueDepths`."""
+        link = self._link
+        if link is None:
+            return {}
+        try:
+            async with asyncio.timeout(self._options.publish_timeout_s):
+                return await link.depths()
+        except asyncio.CancelledError:
+            if cancellation_asked_for():
+                raise
+            return {}
+        except Exception:
+            # A queue or a line that goes away meanwhile is told by `state`.
+            return {}
+
     async def run(self, receiver: Receiver) -> None:
         """See `Transport.run`."""
         async with asyncio.TaskGroup() as group:

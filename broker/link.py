@@ -15,6 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Deliv
 from broker.inbox import Inbox
 from broker.topology import (
     EXCHANGE,
+    TRAFFIC,
     Limits,
     declare,
     is_probe,
@@ -97,6 +98,16 @@ class Link:
         bulk = len(words) > 4 and words[4] == "bulk"
         publisher = self._publishers["status" if status else "bulk" if bulk else "control"]
         await publisher.publish(routing_key, body, mandatory=not status)
+
+    async def depths(self) -> dict[str, int]:
+        """Messages that wait in each queue that this party reads; raises what aio-pika raises."""
+        found = {}
+        async with self._connection.channel() as channel:
+            for traffic in TRAFFIC:
+                for peer in self._peers:
+                    queue = await channel.declare_queue(queue_name(traffic, self._party, peer), passive=True)
+                    found[queue.name] = queue.declaration_result.message_count or 0
+        return found
 
     async def consume(self, inbox: Inbox, *, until: asyncio.Event, ready: Callable[[], None]) -> None:
         """Consume all queues into `inbox` until the link is lost or `until` is set.

@@ -13,7 +13,7 @@ resends. What it must keep, on every implementation (`tests/broker/test_transpor
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 MESSAGE_BYTES_MAX: Final = 8 * 2**20
 """The largest body that a transport takes. RabbitMQ 4.x closes the channel above 16 MiB."""
@@ -82,6 +82,14 @@ class TransportState:
     up: bool
     detail: str
     changes: int
+
+
+@runtime_checkable
+class QueueDepths(Protocol):
+    """A transport that can tell how much waits for its party at the broker."""
+
+    async def depths(self) -> dict[str, int]:
+        """Messages that wait, by queue; empty while the broker is away. Never raises for a lost line."""
 
 
 class Transport(Protocol):

@@ -210,4 +210,10 @@ def parked(party: PartyOption = PARTY, as_json: Json = False) -> None:
     out.print(", ".join(f"{code}: {count}" for code, count in found["codes"].items()) or "nothing is parked")
 
 
-COMMANDS = (serve, check, submit, jobs, job, cancel, logs, parked)
+def metrics(party: PartyOption = PARTY) -> None:
+    """What a Prometheus reads of the running daemon (docs/monitoring.md)."""
+    with _client(party) as client:
+        print(client.ask("metrics")["text"], end="")  # noqa: T201
+
+
+COMMANDS = (serve, check, submit, jobs, job, cancel, logs, parked, metrics)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import structlog
 from sqlalchemy import Connection
 
-from broker.transport import Delivery, Transport, TransportState
+from broker.transport import Delivery, QueueDepths, Transport, TransportState
 from messages import schemas
 from services.daemon.daemon_config import DaemonConfig
 from services.daemon.desk import DaemonStopped, Desk, PartnerUnknown
@@ -357,6 +357,10 @@ class Daemon(Desk):
     def transport_state(self) -> TransportState:
         """Whether the broker is there, and what is missing."""
         return self._transport.state
+
+    async def queue_depths(self) -> dict[str, int]:
+        """Messages that wait for this party at the broker, by queue; empty where the transport cannot tell."""
+        return await self._transport.depths() if isinstance(self._transport, QueueDepths) else {}
 
     @property
     def disk(self) -> DiskWatch:

@@ -9,10 +9,12 @@ from typing import Any, Final
 from broker.transport import Transport
 from services.daemon.control import ControlSocket, Verb
 from services.daemon.daemon import Daemon
+from services.daemon.metrics import Metrics
+from services.daemon.metrics_page import serve_metrics
 from services.daemon.serve import keep_results, make_daemon
 from services.daemon.verbs import Verbs
 from services.party.configuration import Party
-from services.party.logs import LogBook
+from services.party.logs import LogBook, note
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from another one that waits. With the usual 5 ms each commit on the
@@ -57,8 +59,12 @@ async def run_beside(
 ) -> None:
     """Run a daemon with its control socket, and what else is served, beside it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    verbs = Verbs(party, daemon, book).table()
+    note(party=party.file.name)
+    metrics = Metrics(party, daemon)
+    verbs = {**Verbs(party, daemon, book).table(), "metrics": metrics.tell}
     control = ControlSocket(party.data_directory, verbs)
+    if party.file.metrics:
+        beside = (*beside, lambda _: serve_metrics(party.file.metrics, metrics.render))
     running = Running(party, daemon, book, verbs)
 
     async def serve_control() -> None:

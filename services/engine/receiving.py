@@ -21,6 +21,7 @@ from services.engine.notices import Notices, Question
 from services.engine.outbox import Outbox, ReceiptAhead
 from services.engine.stepping import Stepper
 from services.engine.waiting import note_sign
+from services.party.logs import speaking_of
 from services.store import chain, retention
 from services.store.blobs import BlobStore
 from services.store.job_secrets import JobSecrets
@@ -85,14 +86,16 @@ class Receiving:
                 header=error.header_bytes or b"",
             )
             return notices
-        self._note_sign(connection, envelope.header.sender)
-        refusal = (
-            self._unsequenced(connection, envelope, notices)
-            if envelope.header.kind in schemas.UNSEQUENCED
-            else self._sequenced(connection, envelope, notices)
-        )
-        if refusal:
-            self._park(connection, delivery, envelope, refusal)
+        header = envelope.header
+        with speaking_of(job=header.job, partner=header.sender, kind=header.kind, sequence=header.sequence):
+            self._note_sign(connection, header.sender)
+            refusal = (
+                self._unsequenced(connection, envelope, notices)
+                if header.kind in schemas.UNSEQUENCED
+                else self._sequenced(connection, envelope, notices)
+            )
+            if refusal:
+                self._park(connection, delivery, envelope, refusal)
         return notices
 
     def _note_sign(self, connection: Connection, sender: str) -> None:

@@ -300,7 +300,9 @@ class Relay:
                     await self._broken(line.job, "message_oversized", reason)
                     return False
                 line.refused = failure.detail
-                log.warning("publish failed", job=line.job, code=str(failure.code), wait=round(wait, 1))
+                log.warning(
+                    "publish failed", job=line.job, partner=line.partner, code=str(failure.code), wait=round(wait, 1)
+                )
                 await asyncio.sleep(self._jittered(wait))
                 wait = min(self._timing.retry_last, wait * 2)
             else:

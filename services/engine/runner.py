@@ -33,6 +33,7 @@ from services.engine.purging import Purged, purge
 from services.engine.receiving import Receiving
 from services.engine.stepping import Stepper
 from services.engine.worker import TaskReply
+from services.party.logs import speaking_of
 from services.store import chain
 from services.store.blobs import BlobStore
 from services.store.crash import CrashHook
@@ -358,7 +359,8 @@ class Runner:
             if reply.status == "failed" and waiting + 1 < TASK_FAILURES_MAX:
                 self._note_failure(connection, task)
                 return notices, False
-            self._end_task(connection, record, task, reply, notices)
+            with speaking_of(job=task.job, task=task.task, function=task.function):
+                self._end_task(connection, record, task, reply, notices)
             jobs.save(connection, record)
             self._crash("task.before_commit")
             return notices, True

@@ -33,6 +33,7 @@ from services.engine.lines import Line
 from services.engine.notices import Notices, ReadyTask
 from services.engine.outbox import Outbox
 from services.engine.roles import Role
+from services.party.logs import note, speaking_of
 from services.store import chain, retention
 from services.store.blobs import BlobStore
 from services.store.journal_schema import progress, tasks
@@ -113,6 +114,8 @@ class Stepper(Endings):
         self._terms_of = terms_of
         self._parties_of = parties_of
         self._earlier = earlier
+        # For log and statistics alone: stage, iteration and rows done of each running job, as told last.
+        self._told: dict[str, tuple[str, int, int]] = {}
 
     def create(
         self, connection: Connection, job: str, role: str, partner: str, *, expires_at: float, contract: bytes = b""
@@ -187,6 +190,10 @@ class Stepper(Endings):
             event=jobs.encode_event(event),
         )
         record.count("events")
+        with speaking_of(job=record.job, iteration=None):
+            self._take(connection, record, event, notices)
+
+    def _take(self, connection: Connection, record: JobRecord, event: AnyEvent, notices: Notices) -> None:
         earlier, collected = jobs.copy(record), Notices()
         try:
             with savepoint(connection, "step"):
@@ -204,6 +211,8 @@ class Stepper(Endings):
         if record.length == 1:
             self._expect_peers(record)
         state, effects = role.step(jobs.state_of(connection, record, role, self._party), event)
+        # Whatever this unit logs from here on; `apply` forgets it.
+        note(iteration=getattr(state, "iteration", 0) or None)
         record.state = role.encode(state)
         record.state_tag = jobs.state_tag(role)
         if len(record.state) > STATE_BYTES_MAX:
@@ -215,6 +224,7 @@ class Stepper(Endings):
             else:
                 self._carry_out(connection, record, effect, notices)
         if ending is not None:
+            self._told.pop(record.job, None)
             self._finish(connection, record, ending, notices)
 
     def _expect_peers(self, record: JobRecord) -> None:
@@ -302,6 +312,18 @@ class Stepper(Endings):
         place = {"this_stage": effect.stage, "this_waits_for": effect.waits_for, "now": now}
         if connection.execute(_NOTE, {"this_job": record.job, **place, **values}).rowcount == 0:
             connection.execute(insert(progress), {"job": record.job, "since": now, **values})
+        self._tell_progress(record, effect)
+
+    def _tell_progress(self, record: JobRecord, effect: Progress) -> None:
+        """A line for each new stage and iteration; how many rows were done since the last time is counted."""
+        here = (effect.stage, effect.iteration)
+        stage, iteration, done = self._told.get(record.job, ("", 0, effect.done))
+        if here != (stage, iteration):
+            log.info("stage", stage=effect.stage, iteration=effect.iteration or None, of=effect.iterations or None)
+            done = 0 if stage else done
+        if effect.done > done:
+            record.count("rows", effect.done - done)
+        self._told[record.job] = (*here, effect.done)
 
     def _fail_by(self, connection: Connection, record: JobRecord, error: Exception, notices: Notices) -> None:
         match error:

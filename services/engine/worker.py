@@ -24,6 +24,7 @@ from messages.identity import Identity, PublicIdentity
 from protocol.contract import LOGIC_VERSION
 from protocol.effects import EVENT_BYTES_MAX
 from services.engine.disk import DISK_FULL, NO_ROOM
+from services.party.logs import LogBook, configure, note
 from services.store.job_secrets import read_secret
 from services.store.limits import JOB_CACHES_MAX
 from services.store.segments import BlobDamaged, Location, read
@@ -98,6 +99,11 @@ class Worker:
         self._functions: Mapping[str, ComputeFunction] = importlib.import_module(setup.functions).FUNCTIONS
         self._caches: OrderedDict[str, dict[str, Any]] = OrderedDict() if caches is None else caches
 
+    @property
+    def party(self) -> str:
+        """Whose worker this is."""
+        return self._identity.name
+
     def forget(self, job: str) -> None:
         """Drop what is remembered of a job: its tables and keys."""
         self._caches.pop(job, None)
@@ -167,7 +173,9 @@ def start(setup: Setup) -> None:
     # One task a process: libraries must not start threads of their own on top.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
+    configure(LogBook())
     _worker[:] = [Worker(setup)]
+    note(party=_worker[0].party)
 
 
 def _die_with(parent: int) -> None:

@@ -11,13 +11,15 @@ from paillier import choice
 class BackEnd:
     """What does one kind of work (`paillier`, `alignment`), by name.
 
-    `why` is a reason, `advice` says what would make it faster; empty for the fastest.
+    `why` is a reason, `advice` says what would make it faster; empty for the fastest. `fallen_back`: this machine
+    could do better than what runs.
     """
 
     work: str
     name: str
     why: str
     advice: str = ""
+    fallen_back: bool = False
 
 
 def back_ends() -> tuple[BackEnd, BackEnd]:
@@ -25,14 +27,18 @@ def back_ends() -> tuple[BackEnd, BackEnd]:
     kernel, why, advice = library.load(), library.reason(), _advice()
     paillier = choice.select().name
     if kernel is None:
-        return BackEnd("paillier", paillier, why, advice), BackEnd("alignment", "cryptography", why, advice)
+        return (
+            BackEnd("paillier", paillier, why, advice, fallen_back=True),
+            BackEnd("alignment", "cryptography", why, advice, fallen_back=True),
+        )
+    back = kernel.path != library.paths()[-1]
     compiled = f"compiled ({kernel.path})"
     if lanes.fast() is not None:
-        alignment = BackEnd("alignment", compiled, why, advice)
+        alignment = BackEnd("alignment", compiled, why, advice, back)
     else:
         slower = f"on the path {kernel.path} the kernel would be slower"
-        alignment = BackEnd("alignment", "cryptography", slower, advice)
-    return BackEnd("paillier", compiled, why, advice), alignment
+        alignment = BackEnd("alignment", "cryptography", slower, advice, back)
+    return BackEnd("paillier", compiled, why, advice, back), alignment
 
 
 def _advice() -> str:

@@ -9,6 +9,7 @@ peers = "peers"                          # directory of public identity files
 policy = "policy.toml"                   # optional; see protocol.policy
 workers = 1
 threads = 0                              # of each worker, for the compiled back end; 0: one per core
+metrics = "127.0.0.1:9464"               # optional: metrics for Prometheus, on loopback (docs/monitoring.md)
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
 console = "127.0.0.1:8700"               # optional: where the web console listens; see docs/console.md
 console_hosts = []                       # further names by which browsers may call it, with port
@@ -79,6 +80,7 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     journal: str = ""
     console: str = ""
     console_hosts: tuple[str, ...] = ()
+    metrics: str = ""
     dataset: tuple[Dataset, ...] = ()
 
 
@@ -157,6 +159,7 @@ def load_party(path: Path) -> Party:
     directory = path.resolve().parent
     check_broker_url(file.broker, path)
     check_console(file, path)
+    check_metrics(file, path)
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
@@ -232,6 +235,21 @@ def check_console(file: PartyFile, path: Path) -> None:
         raise ConfigError(
             f"{path}: key console: {file.console} can be reached from elsewhere, without TLS; use 127.0.0.1:"
             f"{address.port}, or name in console_hosts what browsers call it (docs/console.md)"
+        )
+
+
+def check_metrics(file: PartyFile, path: Path) -> None:
+    """Metrics are served to this machine only. Raises ConfigError."""
+    if not file.metrics:
+        return
+    try:
+        address = address_of(file.metrics)
+    except ValueError as error:
+        raise ConfigError(f"{path}: key metrics: {error}") from None
+    if not address.loopback:
+        raise ConfigError(
+            f"{path}: key metrics: {file.metrics} can be reached from elsewhere, without TLS; use "
+            f"127.0.0.1:{address.port}, and where others have to read it a reverse proxy with TLS and a password"
         )
 
 

@@ -13,11 +13,25 @@ import structlog
 LINES_PER_JOB_MAX: Final = 500
 JOBS_MAX: Final = 200
 
+note = structlog.contextvars.bind_contextvars
+"""Names that every later line of this task or thread bears: `note(party=...)`."""
+
+speaking_of = structlog.contextvars.bound_contextvars
+"""The same inside a `with` block: whatever is logged there speaks of this job, message or task."""
+
+
+def _without_nothing(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A name that does not apply (the iteration of a job that has none yet) is left out."""
+    del logger, name
+    return {key: value for key, value in event.items() if value is not None}
+
+
 DRESSING: Final[tuple[structlog.typing.Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _without_nothing,
 )
 """What every line gets, whoever reads it."""
 
