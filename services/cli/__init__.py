@@ -22,3 +22,53 @@ from services.cli import (
     models,
     predict,
 )
+from services.cli.failures import DEBUG, exits, guarded
+
+app = typer.Typer(
+    name="warren",
+    help="Joint model training between organisations that must not show each other their data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input or configuration, 3 not reachable, 4 cancelled, 5 declined.",
+)
+app.add_typer(identities.identity, name="identity")
+app.add_typer(identities.peer, name="peer")
+app.add_typer(brokers.app, name="broker")
+app.add_typer(certificates.app, name="tls")
+app.add_typer(benches.app, name="bench")
+app.add_typer(models.app, name="models")
+app.add_typer(audits.app, name="audit")
+COMMANDS = (
+    *daemons.COMMANDS,
+    *consent.COMMANDS,
+    *audits.COMMANDS,
+    *locals_.COMMANDS,
+    *predict.COMMANDS,
+    *figures.COMMANDS,
+)
+for command in COMMANDS:
+    app.command(name=command.__name__.rstrip("_"))(exits(command))
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"warren {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error came from.")] = False,
+) -> None:
+    """Joint model training between organisations that must not show each other their data."""
+    del version
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+def main() -> None:
+    """The entry point `warren`."""
+    sys.exit(guarded(app))

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from services.cli.daemons import PARTY, Json, PartyOption, client_of, out
-from services.cli.progress import ago
+from services.daemon.standing import ago
 from services.party.plain_text import plain
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's identifier.")]

@@ -212,7 +212,7 @@ def parked(party: PartyOption = PARTY, as_json: Json = False) -> None:
 
 def metrics(party: PartyOption = PARTY) -> None:
     """What a Prometheus reads of the running daemon (docs/monitoring.md)."""
-    with _client(party) as client:
+    with client_of(party) as client:
         print(client.ask("metrics")["text"], end="")  # noqa: T201
 
 
