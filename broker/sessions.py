@@ -6,6 +6,7 @@ the names that follow from that, and the limits, which an MQTT client cannot set
 
 from typing import Final
 
+APPLY_HINT: Final = "run `warren broker apply --mqtt PARTY`"
 PREFIX: Final = "mqtt-subscription-"
 
 

@@ -9,7 +9,7 @@ import functools
 import itertools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -30,17 +30,20 @@ _numbers = itertools.count(1)
 @functools.cache
 def running_broker() -> PrivateBroker:
     """The session's broker, started at the first call (some 6 s) and discarded when Python ends."""
-    broker = PrivateBroker(tls=tls_of(certificates()))
+    broker = PrivateBroker(tls=tls_of(certificates()), mqtt=())
     atexit.register(broker.discard)
     broker.start()
     return broker
 
 
-def fresh_parties(*names: str) -> list[str]:
-    """Make parties that no other test knows, called after `names`, with queues and users at the broker."""
+def fresh_parties(*names: str, mqtt: Collection[str] = ()) -> list[str]:
+    """Make parties that no other test knows, called after `names`, with queues and users at the broker.
+
+    Those of `names` that are in `mqtt` speak MQTT.
+    """
     number = next(_numbers)
     parties = [f"{name}-{number}" for name in names]
-    running_broker().add_parties(parties)
+    running_broker().add_parties(parties, mqtt=[f"{name}-{number}" for name in mqtt])
     return parties
 
 
