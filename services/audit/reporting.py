@@ -148,8 +148,8 @@ class Report:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What a replay tells beyond the headers, by direction and partner or by party."""
+class Seen:
+    """What events tell beyond the headers, by direction and partner or by party."""
 
     party: str
     partner: str
@@ -186,6 +186,12 @@ class _Seen:
             rows = int(arguments.get("rows", arguments.get("items", 0)))
             # In a chain a task opens what one partner sent and seals what it makes of it to another.
             self.rows[chain.RECEIVED, _OPENED_BY[function], arguments.get("from") or partner] += rows
+        if function == "cross.close":
+            self.gradients[chain.SENT, partner] += 1
+        self.result(function, output)
+
+    def result(self, function: str, output: dict[str, Any]) -> None:
+        """Which part of an own result are numbers that a partner may read. Raises KeyError, TypeError, ValueError."""
         match function:
             case "admit" | "score.admit":
                 self.columns[self.party] = int(output.get("columns", 0))
@@ -193,8 +199,6 @@ class _Seen:
                 self.aligned = int(output["count"])
             case "keys.generate":
                 self.moduli[self.party] = int.from_bytes(output["modulus"], "little").bit_length()
-            case "cross.close":
-                self.gradients[chain.SENT, partner] += 1
             case "gradient":
                 self.numbers[chain.SENT, ""] += len(output.get("products") or output["masked"])
             case "curvature.gradient" if "block" in output:
@@ -202,11 +206,13 @@ class _Seen:
 
     def arrival(self, arrival: Arrival) -> None:
         """The partners' control messages."""
-        sender = arrival.header.sender
-        if not isinstance(arrival.event, ControlReceived):
-            return
+        if isinstance(arrival.event, ControlReceived):
+            self.message(arrival.header.sender, arrival.event.message)
+
+    def message(self, sender: str, data: bytes) -> None:
+        """A partner's control message, in its bytes."""
         try:
-            message = codec.decode(arrival.event.message)
+            message = codec.decode(data)
         except CodecError:
             return
         match message:
@@ -240,7 +246,7 @@ def report(path: Path) -> Report:
         return result
     result.job, result.party, result.partners = opening.job, opening.party, list(parties.partners)
     result.role, result.audience, result.exported_at = opening.role, opening.audience, opening.exported_at
-    seen = _Seen(opening.party, opening.partner)
+    seen = Seen(opening.party, opening.partner)
     if opening.audience == AUDITOR:
         again = replay(path, on_task=seen.task, on_arrival=seen.arrival)
         if not again.same:
@@ -260,12 +266,12 @@ def report(path: Path) -> Report:
     result.lines = sorted(lines.values(), key=lambda line: line.direction != chain.SENT)
     if checked.contract is not None:
         for line in result.lines:
-            line.outside = _outside(line, opening, parties, checked.contract, seen)
-        result.facts = _facts(opening, parties, checked.contract, seen)
+            line.outside = outside_of(line, opening, parties, checked.contract, seen)
+        result.facts = facts_of(opening, parties, checked.contract, seen)
     return result
 
 
-def _count(lines: dict[tuple[str, str, str], Line], entry: Entry, opening: Opening, seen: _Seen) -> None:
+def _count(lines: dict[tuple[str, str, str], Line], entry: Entry, opening: Opening, seen: Seen) -> None:
     try:
         header = read_header(entry.header)
     except ValueError:
@@ -284,7 +290,7 @@ def _count(lines: dict[tuple[str, str, str], Line], entry: Entry, opening: Openi
         line.rows = seen.rows[entry.kind, header.kind, partner]
 
 
-def _size(entry: Entry, header: Header, seen: _Seen) -> int:
+def _size(entry: Entry, header: Header, seen: Seen) -> int:
     """Bytes of a message's sealed body; 0 where the journal does not have it (a late message)."""
     try:
         if entry.kind == chain.SENT:
@@ -303,7 +309,7 @@ def _size(entry: Entry, header: Header, seen: _Seen) -> int:
             return 0
 
 
-def _outside(line: Line, opening: Opening, parties: Parties, contract: AnyContract, seen: _Seen) -> list[str]:
+def outside_of(line: Line, opening: Opening, parties: Parties, contract: AnyContract, seen: Seen) -> list[str]:
     """What of a kind is not what the contract grants."""
     reader = opening.role if line.direction == chain.RECEIVED else parties.role_of(line.partner)
     rows = line.rows or 0
@@ -325,7 +331,7 @@ def _outside(line: Line, opening: Opening, parties: Parties, contract: AnyContra
     return [text for holds, text in checks if holds]
 
 
-def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[bool, str], ...]:
+def _in_training(line: Line, contract: JobContract, seen: Seen) -> tuple[tuple[bool, str], ...]:
     """What the number of iterations bounds, and of the turns for standard errors where the contract has them."""
     turns = 0
     if contract.inference:
@@ -348,13 +354,14 @@ def _in_training(line: Line, contract: JobContract, seen: _Seen) -> tuple[tuple[
     )
 
 
-def _facts(opening: Opening, parties: Parties, contract: AnyContract, seen: _Seen) -> list[Fact]:
+def facts_of(opening: Opening, parties: Parties, contract: AnyContract, seen: Seen) -> list[Fact]:
+    """Numbers of the job, and what the contract says of each."""
     if isinstance(contract, ScoringContract):
         return _scored(opening, contract, seen)
     return _trained(opening, parties, contract, seen)
 
 
-def _scored(opening: Opening, contract: ScoringContract, seen: _Seen) -> list[Fact]:
+def _scored(opening: Opening, contract: ScoringContract, seen: Seen) -> list[Fact]:
     """What a scoring job released: one rounded projection of each row, or the right to ask for it."""
     facts = [
         Fact("model", contract.model, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
@@ -371,7 +378,7 @@ def _scored(opening: Opening, contract: ScoringContract, seen: _Seen) -> list[Fa
     ]
 
 
-def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: _Seen) -> list[Fact]:
+def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: Seen) -> list[Fact]:
     marks = ", ".join(contract.marks) or "none"
     facts = [
         Fact("task", contract.task, f"rules {contract.logic_version}, leakage table {contract.leakage_version}"),
@@ -381,8 +388,7 @@ def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: _S
     ]
     if opening.audience != AUDITOR:
         return [*facts, Fact("sizes, rows, numbers released", UNKNOWN, "a partner's file holds headers only")]
-    told = dict(zip(contract.providers, seen.agreed, strict=False))
-    columns = {**told, **seen.columns, contract.business: contract.business_columns + 1}
+    columns = columns_of(contract, seen)
     facts.append(
         Fact(
             "aligned rows",
@@ -397,21 +403,49 @@ def _trained(opening: Opening, parties: Parties, contract: JobContract, seen: _S
             wrong = bits != contract.key_bits
             facts.append(Fact(f"key of {name}", f"{bits} bits", f"contract: {contract.key_bits}", outside=wrong))
     for name in parties.partners:
-        sent, received = (chain.SENT, name), (chain.RECEIVED, name)
-        numbers = seen.numbers[chain.SENT, ""]  # the same row goes to every partner
-        width = columns.get(name, 0)
-        facts.append(_released(f"numbers released to {name}", seen.gradients[sent], width, numbers, contract, seen))
-        numbers, width = seen.numbers[received], columns.get(opening.party, 0)
-        facts.append(
-            _released(f"numbers received from {name}", seen.gradients[received], width, numbers, contract, seen)
-        )
+        for released in (released_to(name, columns, seen), _received_from(name, columns, opening, seen)):
+            facts.append(released.fact(contract, seen))
     return facts
 
 
-def _released(name: str, gradients: int, columns: int, numbers: int, contract: JobContract, seen: _Seen) -> Fact:
-    total = gradients * columns + numbers
-    value = f"{total:,}: {gradients} gradients of {columns} entries, {numbers} numbers of Gram rows"
-    if contract.small_sample:
-        return Fact(name, value, "no cap: both accepted small_sample", outside=False)
-    allowed = entries_allowed(seen.aligned)
-    return Fact(name, value, f"at most {allowed:,}: one for every 16 aligned rows", outside=total > allowed)
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Numbers that one party could read of another: gradients of `columns` entries, and numbers of Gram rows."""
+
+    name: str
+    gradients: int
+    columns: int
+    numbers: int
+
+    @property
+    def total(self) -> int:
+        """All of them, which is what the cap is on."""
+        return self.gradients * self.columns + self.numbers
+
+    def fact(self, contract: JobContract, seen: Seen) -> Fact:
+        """Held against the cap."""
+        gradients = f"{self.gradients} gradients of {self.columns} entries"
+        value = f"{self.total:,}: {gradients}, {self.numbers} numbers of Gram rows"
+        if contract.small_sample:
+            return Fact(self.name, value, "no cap: both accepted small_sample", outside=False)
+        allowed = entries_allowed(seen.aligned)
+        text = f"at most {allowed:,}: one for every 16 aligned rows"
+        return Fact(self.name, value, text, outside=self.total > allowed)
+
+
+def columns_of(contract: JobContract, seen: Seen) -> dict[str, int]:
+    """Columns of every party that are known here, the business's with its intercept."""
+    told = dict(zip(contract.providers, seen.agreed, strict=False))
+    return {**told, **seen.columns, contract.business: contract.business_columns + 1}
+
+
+def released_to(name: str, columns: dict[str, int], seen: Seen) -> Released:
+    """What this party has released to a partner."""
+    # The same row goes to every partner.
+    numbers = seen.numbers[chain.SENT, ""]
+    return Released(f"numbers released to {name}", seen.gradients[chain.SENT, name], columns.get(name, 0), numbers)
+
+
+def _received_from(name: str, columns: dict[str, int], opening: Opening, seen: Seen) -> Released:
+    got, numbers = seen.gradients[chain.RECEIVED, name], seen.numbers[chain.RECEIVED, name]
+    return Released(f"numbers received from {name}", got, columns.get(opening.party, 0), numbers)

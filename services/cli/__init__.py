@@ -15,6 +15,7 @@ from services.cli import (
     brokers,
     certificates,
     consent,
+    consoles,
     daemons,
     figures,
     identities,
@@ -41,6 +42,7 @@ app.add_typer(audits.app, name="audit")
 COMMANDS = (
     *daemons.COMMANDS,
     *consent.COMMANDS,
+    *consoles.COMMANDS,
     *audits.COMMANDS,
     *locals_.COMMANDS,
     *predict.COMMANDS,

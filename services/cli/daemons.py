@@ -13,6 +13,7 @@ from rich.table import Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView
+from services.console.server import serve_console
 from services.daemon.control import ControlClient
 from services.daemon.job_file import load_job
 from services.daemon.local import wait_for
@@ -49,7 +50,9 @@ def serve(
     loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     book = LogBook()
     configure(book)
-    asyncio.run(run_party(loaded, book, handle_signals=True, accept_restored=accept_restored_journal))
+    asyncio.run(
+        run_party(loaded, book, handle_signals=True, accept_restored=accept_restored_journal, beside=(serve_console,))
+    )
 
 
 def _job(path: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.models.described import facts_of
 from services.models.export import part_of
 from services.models.formats import to_onnx, to_pmml
-from services.models.store import Kept, ModelStore
+from services.models.store import ModelStore
 from services.models.version import ModelVersion, whole_of
 from services.party.configuration import load_party
 from services.party.plain_text import plain
@@ -29,35 +30,6 @@ Model = Annotated[str, typer.Argument(metavar="ID", help="The model: the identif
 
 def _store(party: Path) -> ModelStore:
     return ModelStore(load_party(party).data_directory)
-
-
-def facts_of(kept: Kept) -> dict[str, Any]:
-    """A model for people and programs; no parameter is among it."""
-    version, terms = kept.version, kept.version.terms
-    document = version.document
-    return {
-        "model": version.model,
-        "party": version.party,
-        "role": version.role,
-        "business": terms.business,
-        "providers": ", ".join(terms.providers),
-        "task": version.task,
-        "rows": version.rows,
-        "columns": len(version.columns),
-        "iterations": document["iterations"],
-        "converged": document["converged"],
-        "metrics": version.metrics,
-        "status": "retired" if kept.retirement else "in use",
-        "retired_at": kept.retirement.at if kept.retirement else None,
-        "retired_because": kept.retirement.reason if kept.retirement else "",
-        "created_at": version.created_at,
-        "contract_digest": version.contract_digest.hex(),
-        "data_digest": version.data_digest.hex(),
-        "schema_digest": version.schema_digest.hex(),
-        "software_version": version.software_version,
-        "logic_version": version.logic_version,
-        "journal": {"first": 1, "last": version.length, "head": version.head.hex()},
-    }
 
 
 def _time(seconds: float) -> str:

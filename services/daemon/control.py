@@ -97,7 +97,7 @@ class ControlSocket:
         try:
             while line := await reader.readline():
                 found = await self._answer(line)
-                writer.write(json.dumps(found, default=plain_value).encode() + b"\n")
+                writer.write(json.dumps(found, default=_plain).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             log.debug("a control connection ended early")
@@ -130,8 +130,7 @@ async def answer(verbs: Mapping[str, Verb], name: Any, request: dict[str, Any]) 
         return {"error": {"code": "internal", "message": f"{type(error).__name__}; the daemon's log says more"}}
 
 
-def plain_value(value: Any) -> Any:
-    """What JSON has no form for: bytes as base64, everything else as its text."""
+def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value)
