@@ -20,7 +20,7 @@ from services import __version__
 from services.audit.so_far import SoFar
 from services.console.kinds import words_of
 from services.console.months import Month, month_of
-from services.console.terms import terms_of
+from services.console.terms import terms_of, title_of
 from services.daemon.control import ControlError, answer
 from services.daemon.party_process import Running
 from services.daemon.standing import Rate, describe
@@ -53,6 +53,7 @@ class Facts:
         self._running = running
         self._so_far = SoFar(running.party.file.name)
         self._rates: dict[str, Rate] = {}
+        self._titles: dict[str, str] = {}
         self._overview: tuple[float, dict[str, Any]] = (-FRESH_S, {})
         self._gate = asyncio.Lock()
         self.started_at = time.time()
@@ -78,6 +79,7 @@ class Facts:
         state, disk = daemon.transport_state, daemon.disk
         shown = {"transport": {"up": state.up, "detail": state.detail}}
         views = await self.ask("jobs")
+        await self._entitle([view["job"] for view in views])
         return {
             "party": self._running.party.file.name,
             "version": __version__,
@@ -88,12 +90,20 @@ class Facts:
             "jobs": [self._card({**view, **shown}) for view in reversed(views)],
         }
 
+    async def _entitle(self, names: Sequence[str]) -> None:
+        """Read what kind of job each is, once: a contract does not change."""
+        new = [name for name in names if name not in self._titles]
+        if new:
+            read = self._running.daemon.journal.read
+            self._titles |= await read(lambda connection: {name: _title(connection, name) for name in new})
+
     def _card(self, view: dict[str, Any]) -> dict[str, Any]:
         progress = view["progress"] or {}
         rate = self._rate(view["job"], progress) if view["status"] == "running" else 0.0
         done, total = progress.get("done", 0), progress.get("total", 0)
         return {
             "job": view["job"],
+            "title": self._titles.get(view["job"], "Job"),
             "role": ROLE_WORDS.get(view["role"], view["role"]),
             "partners": view["partners"],
             "status": view["status"],
@@ -126,6 +136,7 @@ class Facts:
     async def job(self, name: str) -> dict[str, Any]:
         """Everything about one job that changes while it runs."""
         view = await self.ask("job", id=name)
+        await self._entitle([name])
         read = self._running.daemon.journal.read
         return {
             **self._card(view),
@@ -247,6 +258,13 @@ def _figures(results: str) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     return found
+
+
+def _title(connection: Connection, job: str) -> str:
+    try:
+        return title_of(read_any(contract_of_job(connection, job)[0]))
+    except ContractError:
+        return "Job"
 
 
 def _heard(connection: Connection) -> dict[str, float]:

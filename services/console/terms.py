@@ -1,27 +1,30 @@
-"""What a contract says, for people."""
+"""What a contract says, for people: in sentences, and field by field."""
 
 from typing import Any
 
 import msgspec
 
-from protocol.contract import MARKS
+from protocol.plain import sentences
 from protocol.scoring_contract import AnyContract, ScoringContract
 
 
 def terms_of(contract: AnyContract) -> dict[str, Any]:
-    """A contract for people: the marks that its parties accepted with what they mean, and all fields as they stand."""
-    marks = () if isinstance(contract, ScoringContract) else contract.marks
+    """A contract in sentences, and all its fields as they stand."""
     fields = {
         field.name: value.hex() if isinstance(value := getattr(contract, field.name), bytes) else _plain(value)
         for field in msgspec.structs.fields(contract)
     }
     return {
-        "kind": "scoring" if isinstance(contract, ScoringContract) else "training",
-        "business": contract.business,
-        "providers": list(contract.providers),
-        "marks": [{"mark": mark, "means": MARKS[mark]} for mark in marks],
+        "sentences": list(sentences(contract)),
         "fields": fields,
     }
+
+
+def title_of(contract: AnyContract) -> str:
+    """What kind of job it is, in a few words."""
+    if isinstance(contract, ScoringContract):
+        return "Scoring" if contract.mode == "batch" else "Lookups"
+    return f"{contract.task.capitalize()} model{f' of {contract.classes} classes' if contract.classes else ''}"
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -24,14 +24,24 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-async def serve_on(listener: socket.socket, app: ASGIApp) -> None:
-    """Serve until cancelled; open connections are then closed."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+async def serve_on(listener: socket.socket, app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -> None:
+    """Serve until cancelled; open connections are then closed. `stopping` is called first, to end answers under way."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
     server = _Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)
     finally:
+        stopping()
         server.should_exit = True
         await serving
         listener.close()

@@ -167,7 +167,6 @@ function agreed(contract, error) {
   return section(
     "Contract",
     sentences(contract.sentences),
-    contract.marks.length ? h("ul", { class: "marks" }, contract.marks.map((one) => h("li", {}, h("strong", {}, one.mark), `: ${one.means}`))) : null,
     h("details", {}, h("summary", {}, "Field by field"), pairs(Object.entries(contract.fields).map(([name, value]) => [name.replaceAll("_", " "), field(name, value)]))),
   );
 }

@@ -48,7 +48,7 @@ function card(one) {
 }
 
 export function titleOf(one) {
-  return `${one.task || "Job"} with ${one.partners.join(", ")}`;
+  return `${one.title} with ${one.partners.join(", ")}`;
 }
 
 export function outcomeChip(one) {

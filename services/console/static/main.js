@@ -158,7 +158,7 @@ function announce(before, after) {
   const news = [];
   for (const one of after.jobs) {
     const old = known.get(one.job);
-    const name = `${one.task || "job"} with ${one.partners.join(", ")}`;
+    const name = `${one.title} with ${one.partners.join(", ")}`;
     if (!old) news.push(`New: ${name}.`);
     else if (old.outcome !== one.outcome) news.push(`${name}: ${plain(one.outcome)}.`);
     else if (old.progress.stage !== one.progress.stage) news.push(`${name}: ${one.stage}.`);
