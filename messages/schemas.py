@@ -253,6 +253,18 @@ class StepMasked(Message, frozen=True, kw_only=True, forbid_unknown_fields=True,
     largest: NonNegative
 
 
+class StopDecision(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="stop.decision.v1"):
+    """Business to every provider, in a job that stops early, after each evaluation of the validation rows.
+
+    `best`: the iteration whose model is kept so far, `stop`: training ends with it. Reveals just that of the business's
+    metric: at which evaluations it got better, and when its patience ended.
+    """
+
+    iteration: Iteration
+    best: Iteration
+    stop: bool
+
+
 class InterceptPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="intercept.part.v1"):
     """Provider to business, before its `job.done`, where there are several providers: its part of the intercept.
 
@@ -280,7 +292,8 @@ class ModelPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 class ScorePartial(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.partial.v1"):
     """Provider to business, bulk: the sender's scores of a named set of aligned rows, in their common order.
 
-    `part` names the set (`all` in a scoring job), `iteration` the evaluation (0 in a scoring job). `values`: 8 bytes
+    `part` names the set (`all` in a scoring job), `iteration` the evaluation (0 in a scoring job, the iteration itself
+    in one that stops early). `values`: 8 bytes
     a row, little-endian, in units of 1/1000, modulo 2^64, with one provider as they are, with several under masks that
     cancel in their sum. Reveals one rounded projection of each row: of the provider's columns, or of all providers'.
     """

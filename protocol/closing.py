@@ -4,7 +4,7 @@ import msgspec
 
 from learning.arithmetic import masked
 from messages import schemas
-from protocol import evaluating, handing_over, inferring
+from protocol import evaluating, handing_over, inferring, stopping
 from protocol.contract import JobContract
 from protocol.effects import Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
@@ -77,6 +77,7 @@ def _results(state: JobState) -> Outcome:
     if state.several:
         arguments["released"] = {peer.name: peer.columns for peer in state.peers}
     arguments.update(inferring.results_arguments(state))
+    arguments.update(stopping.results_arguments(state))
     arguments.update(handing_over.asked(state))
     inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
     task = compute("results", "results", arguments, inputs)

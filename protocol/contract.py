@@ -17,6 +17,7 @@ from learning.parts import SEED_BYTES, Layout
 from learning.solvers.blocks import Draw
 from learning.solvers.loops import SampleSet, Solver
 from messages.schemas import Digest, Name, NonNegative
+from protocol import stop_rules
 
 PROTOCOL_VERSION: Final = 1
 LOGIC_VERSION: Final = 1
@@ -79,6 +80,10 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "whole_model",
         "first_gradient",
         "evaluate",
+        "stop_metric",
+        "patience",
+        "stop_every",
+        "stop_evaluations_max",
         *FAMILY_FIELDS,
         "further",
         "batches",
@@ -123,7 +128,9 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     the aligned rows that are kept out of training; `parts_commitment` binds the business to its seed of all these
     parts (`learning.parts`), and is empty where all rows are trained on alike. `inference`: after training, standard
     errors of each party's own coefficients (docs/inference.md). `whole_model`: the providers hand their parts over to
-    the business (docs/scoring.md). `provider` is the first of the chain, `further` are those after it, in its order.
+    the business (docs/scoring.md). `stop_metric`: training stops early (`protocol.stopping`) after `patience`
+    evaluations no better than the best, one every `stop_every` iterations, `stop_evaluations_max` at most. `provider`
+    is the first of the chain, `further` are those after it, in its order.
     """
 
     protocol_version: int
@@ -179,6 +186,10 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     folds: Annotated[int, Meta(ge=1, le=FOLDS_MAX)] = 1
     penalties: Annotated[tuple[NonNegative, ...], Meta(max_length=PENALTIES_MAX)] = ()
     further: Annotated[tuple[FurtherProvider, ...], Meta(max_length=PROVIDERS_MAX - 1)] = ()
+    stop_metric: stop_rules.StopMetric = ""
+    patience: stop_rules.Count = 0
+    stop_every: stop_rules.StopEvery = 0
+    stop_evaluations_max: stop_rules.Count = 0
 
     @property
     def chain(self) -> tuple[FurtherProvider, ...]:
@@ -341,6 +352,8 @@ def check_contract(contract: JobContract) -> None:
         )
     _check_inference(contract)
     _check_evaluation(contract)
+    if reason := stop_rules.wrong(contract):
+        raise ContractError("stopping", reason)
 
 
 def _check_model(contract: JobContract) -> None:

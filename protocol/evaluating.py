@@ -1,4 +1,5 @@
-"""The last stage of a job whose contract says `evaluate`: how good the model is on parts of the rows.
+"""How good a model is on parts of the rows: the last stage of a job whose contract says `evaluate`, and before it the
+evaluations that a job stops early by (`protocol.stopping`).
 
 The provider sends its scores of the rows of those parts, rounded as in a scoring job (`score.partial`); the business
 adds its own and computes the figures (docs/protocol.md, section 5: one rounded projection of each row, counted
@@ -9,9 +10,9 @@ alone: each adds masks that cancel between it and every other.
 from typing import Final
 
 from messages.streams import chunk_count
-from protocol.effects import BulkReceived, Computed, Consumed
+from protocol.effects import BlobRef, BulkReceived, Computed, Consumed
 from protocol.facts import job_arguments, mask_arguments
-from protocol.state import BUSINESS, JobState, ScoresOf
+from protocol.state import BUSINESS, JobState, Phase, ScoresOf
 from protocol.steps import (
     Outcome,
     change,
@@ -28,7 +29,10 @@ from protocol.steps import (
 )
 
 PART: Final = "evaluation"
-"""Name of the row set in `score.partial`: the rows of all evaluated parts, in the order of the matrix."""
+"""Name of the row set in the last stage's `score.partial`: rows of all evaluated parts, in the order of the matrix."""
+
+VALIDATION: Final = "validation"
+"""The part that a job stops by, and its name in that job's `score.partial`."""
 
 CHUNK_ROWS: Final = 65_536
 LOOKAHEAD: Final = 2
@@ -41,17 +45,23 @@ def wanted(state: JobState) -> bool:
 
 def quota(state: JobState) -> dict[str, object]:
     """What a provider's rules are told when the common rows are known; nothing in other jobs."""
-    parts = state.terms_of.evaluate
-    return {"evaluated": list(parts)} if parts and state.role != BUSINESS else {}
+    contract = state.terms_of
+    parts = [*contract.evaluate, *[VALIDATION] * contract.stop_evaluations_max]
+    return {"evaluated": parts} if parts and state.role != BUSINESS else {}
+
+
+def _midway(state: JobState) -> bool:
+    """Whether scores are now of a model that training may go on from."""
+    return bool(state.terms_of.stop_metric) and state.phase is not Phase.CLOSING
 
 
 def pieces(state: JobState) -> list[tuple[str, int, int]]:
-    """(part, first row in the matrix, rows) of every evaluated part. Training rows come first, test rows last."""
+    """(part, first row in the matrix, rows) of every part evaluated now. Training rows come first, test rows last."""
     sizes = {"training": state.rows, "validation": state.parts.validation, "test": state.parts.test}
     found: list[tuple[str, int, int]] = []
     first = 0
     for part, rows in sizes.items():
-        if part in state.terms_of.evaluate and rows:
+        if part in ((VALIDATION,) if _midway(state) else state.terms_of.evaluate) and rows:
             found.append((part, first, rows))
         first += rows
     return found
@@ -63,9 +73,18 @@ def _chunks(state: JobState) -> tuple[int, int]:
     return rows, chunk_count(rows, CHUNK_ROWS)
 
 
+def _part(state: JobState) -> str:
+    return VALIDATION if _midway(state) else PART
+
+
 def start(state: JobState) -> Outcome:
     """The provider's part: round and seal its scores, chunk by chunk."""
-    return _project(state, LOOKAHEAD) if wanted(state) else (state, ())
+    return _project(state, LOOKAHEAD) if wanted(state) or _midway(state) else (state, ())
+
+
+def _task(state: JobState, function: str, chunk: int) -> str:
+    """A task of the provider's: in a job that stops early there are several evaluations."""
+    return f"{function}/{state.iteration}/{chunk}" if _midway(state) else f"{function}/{chunk}"
 
 
 def _project(state: JobState, count: int) -> Outcome:
@@ -73,17 +92,17 @@ def _project(state: JobState, count: int) -> Outcome:
     last = min(chunks, current.made + count)
     effects = tuple(
         compute(
-            f"evaluate.partial/{chunk}",
+            _task(state, "evaluate.partial", chunk),
             "evaluate.partial",
             {
                 "iteration": state.iteration,
-                "combination": state.combination,
+                "combination": state.stopping.candidate if _midway(state) else state.combination,
                 "pieces": pieces(state),
                 "chunk": chunk,
                 "chunks": chunks,
                 "first_row": chunk * CHUNK_ROWS,
                 "rows": min(CHUNK_ROWS, rows - chunk * CHUNK_ROWS),
-                "part": PART,
+                "part": _part(state),
                 "job": job_arguments(state),
                 **({"masks": mask_arguments(state, providers_only=True)} if state.several else {}),
             },
@@ -107,6 +126,11 @@ def projected(state: JobState, event: Computed) -> Outcome:
     return state, (*sends, *effects)
 
 
+def sent(state: JobState) -> bool:
+    """Whether all own scores have left."""
+    return state.evaluation.queue.sent == _chunks(state)[1]
+
+
 def _of(state: JobState, provider: str) -> ScoresOf:
     found = (one for one in state.evaluation.scores if one.provider == provider)
     return next(found, ScoresOf(provider=provider))
@@ -124,10 +148,10 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
     expect_chunk(event, peer, "partial_sequence", due=current.received, chunks=chunks)
     first = event.chunk * CHUNK_ROWS
     task = compute(
-        task_name(state, "score.open", peer, event.chunk),
+        task_name(state, "score.open", peer, *((state.iteration,) if _midway(state) else ()), event.chunk),
         "score.open",
         {
-            "part": PART,
+            "part": _part(state),
             "iteration": state.iteration,
             "chunk": event.chunk,
             "chunks": chunks,
@@ -144,7 +168,7 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
 def opened(state: JobState, event: Computed) -> Outcome:
     """A chunk of a provider's scores is checked; when all are, add the own scores and compute the figures."""
     peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
-    current, (_, chunks) = _of(state, peer.name), _chunks(state)
+    current = _of(state, peer.name)
     body = current.opening[chunk]
     assert body is not None
     current = change(
@@ -153,8 +177,13 @@ def opened(state: JobState, event: Computed) -> Outcome:
         opening=put(current.opening, chunk, None),
     )
     state = _with(state, current)
-    consumed, providers = Consumed(body=body, sender=peer.name), [_of(state, one.name) for one in state.peers]
-    if not all(whole(one.partials, chunks) for one in providers):
+    consumed = Consumed(body=body, sender=peer.name)
+    if _midway(state):
+        from protocol import stopping
+
+        state, effects = stopping.judge_when_ready(state)
+        return state, (consumed, *effects)
+    if not complete(state):
         return state, (consumed,)
     features = state.features
     task = compute(
@@ -163,15 +192,27 @@ def opened(state: JobState, event: Computed) -> Outcome:
         {
             "combination": state.combination,
             "pieces": pieces(state),
-            "providers": len(providers),
+            "providers": len(state.peers),
             "job": job_arguments(state),
         },
         (
             *(state.snapshot, state.align.rows, features.matrix, features.history, features.label),
-            *(ref for one in providers for ref in one.partials),
+            *partials(state),
         ),
     )
     return state, (consumed, task, progress(state, "finish"))
+
+
+def complete(state: JobState) -> bool:
+    """Whether all scores of all providers are there."""
+    _, chunks = _chunks(state)
+    return all(whole(_of(state, one.name).partials, chunks) for one in state.peers)
+
+
+def partials(state: JobState) -> tuple[BlobRef, ...]:
+    """All scores that have come: chunk after chunk of one provider, then of the next."""
+    found = (ref for one in state.peers for ref in _of(state, one.name).partials)
+    return tuple(ref for ref in found if ref is not None)
 
 
 def evaluated(state: JobState, event: Computed) -> Outcome:

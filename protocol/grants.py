@@ -44,7 +44,7 @@ GRANTED: Final[Mapping[str, frozenset[str]]] = {
         "model.part",
         "score.partial",
     },
-    PROVIDER: _BOTH | {"job.propose", "job.agreed", "align.propose", "align.common", "link.terms"},
+    PROVIDER: _BOTH | {"job.propose", "job.agreed", "align.propose", "align.common", "link.terms", "stop.decision"},
     SCORING_BUSINESS: _BOTH_SCORING
     | {"job.accept", "job.pending", "job.decline", "align.accept", "score.partial", "score.ready"},
     SCORING_PROVIDER: _BOTH_SCORING | {"job.propose", "job.agreed", "align.propose", "align.common", "mask.key"},
@@ -84,12 +84,17 @@ def granted(contract: JobContract, receiver: str, sender: str) -> frozenset[str]
             "curvature.block": contract.inference,
             "parts.seed": contract.layout.divides,
             "model.part": contract.whole_model,
-            "score.partial": bool(contract.evaluate),
+            "score.partial": bool(contract.evaluate or contract.stop_metric),
+            "stop.decision": bool(contract.stop_metric),
         }
         return kinds - {kind for kind, is_wanted in wanted.items() if not is_wanted}
     kinds = _TO_ALL | ({"model.part"} if contract.whole_model and receiver == contract.business else frozenset())
     if contract.business in (sender, receiver):
         kinds |= _TO_BUSINESS if receiver == contract.business else _TO_PROVIDER
+    if receiver == contract.business and (contract.evaluate or contract.stop_metric):
+        kinds |= {"score.partial"}
+    if sender == contract.business and contract.stop_metric:
+        kinds |= {"stop.decision"}
     order = contract.parties
     if order.index(receiver) == order.index(sender) + 1:
         kinds |= {"link.terms"}

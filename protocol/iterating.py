@@ -8,7 +8,7 @@ import msgspec
 from learning.arithmetic import masked
 from learning.solvers import loop, loops
 from messages import schemas
-from protocol import closing, inferring
+from protocol import closing, inferring, stopping
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
 from protocol.facts import (
     budget_of,
@@ -54,6 +54,8 @@ def start(state: JobState) -> Outcome:
             f"the release caps leave too few iterations for {state.rows} aligned rows: use more rows, fewer columns, "
             "or let both parties accept the mark small_sample",
         )
+    if stopping.wanted(state) and not state.parts.validation:
+        return fail(state, "parts_empty", f"none of {state.align.count} common rows is a validation row to stop by")
     state = change(state, loop=loops.begin(plan_of(state)), turns_beside=state.terms_of.turns_beside)
     return score(state, ())
 
@@ -345,6 +347,8 @@ def _advance(state: JobState) -> Outcome:
     last = state.iteration >= state.iterations_max
     try:
         after, step = loops.advance(plan_of(state), state.loop, row, largest, last=last)
+        pauses = stopping.due(state, step)
+        model = stopping.candidate(state, row, largest, step) if pauses else ()
     except loop.LoopError as error:
         who = waits_for(list(state.partners))
         raise RemoteProtocolError("products_wrong", f"step.products of {who}: {error}") from None
@@ -367,18 +371,26 @@ def _advance(state: JobState) -> Outcome:
         facts=(*state.facts, fact),
         converged=step.converged,
     )
-    if step.stop:
-        if state.terms_of.penalties:
-            state = change(state, validation=msgspec.msgpack.encode(loops.validation_of(plan_of(state), after)))
-        if inferring.wanted(state):
-            return inferring.start(state, step.combination, step.reason)
-        held = () if state.held is None else (Release(body=state.held),)
-        state = change(state, held=None, stop_reason=step.reason, combination=step.combination)
-        state, effects = closing.close(state)
-        return state, (*held, *effects)
-    if turn_of(state).act == "revise":
-        return _revise(state)
-    return score(state, step.combination)
+    if pauses:
+        return stopping.begin(state, model, step)
+    return end(state, step.combination, step.reason) if step.stop else go_on(state, step.combination)
+
+
+def go_on(state: JobState, combination: tuple[float, ...]) -> Outcome:
+    """The step that follows an iteration is known: take it in the next one."""
+    return _revise(state) if turn_of(state).act == "revise" else score(state, combination)
+
+
+def end(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome:
+    """Training has ended with the target parameters that `combination` makes."""
+    if state.terms_of.penalties:
+        state = change(state, validation=msgspec.msgpack.encode(loops.validation_of(plan_of(state), state.loop)))
+    if inferring.wanted(state):
+        return inferring.start(state, combination, reason)
+    held = () if state.held is None else (Release(body=state.held),)
+    state = change(state, held=None, stop_reason=reason, combination=combination)
+    state, effects = closing.close(state)
+    return state, (*held, *effects)
 
 
 def _revise(state: JobState) -> Outcome:

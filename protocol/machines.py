@@ -28,6 +28,7 @@ from protocol import (
     scoring,
     scoring_opening,
     senders,
+    stopping,
 )
 from protocol.contract import LOGIC_VERSION, ContractError
 from protocol.effects import (
@@ -112,6 +113,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "bulk:score.partial": evaluating.received,
         "computed:score.open": evaluating.opened,
         "computed:evaluate.results": evaluating.evaluated,
+        "computed:stop.judge": stopping.judged,
         "computed:curvature.score": business.curvature_scored,
         "control:score.range": business.range_received,
         "computed:link.plan": business.planned,
@@ -133,6 +135,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
         "control:align.propose": aligning.opened,
         "computed:score": provider.scored,
         "computed:evaluate.partial": evaluating.projected,
+        "control:stop.decision": stopping.decision_received,
         "computed:curvature.score": provider.curvature_scored,
         "bulk:link.terms": provider.terms_received,
         "computed:link.evaluate": provider.terms_evaluated,

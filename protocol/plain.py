@@ -123,6 +123,12 @@ def _extras(contract: JobContract) -> tuple[str, ...]:
             f"{who} is told the provider's rounded score of every row of these parts, to evaluate the model: "
             f"{_listed(contract.evaluate)}."
         )
+    if contract.stop_metric:
+        found.append(
+            f"Training stops when {contract.stop_metric} of the validation rows gets no better: for up to "
+            f"{contract.stop_evaluations_max} models on the way {who} is told the provider's rounded score of each of "
+            "these rows. So many numbers say more of a row than one; they stay fewer than its columns."
+        )
     if contract.whole_model:
         found.append(
             f"In the end {who} gets the others' part of the model whole: names of columns, coefficients and grid."

@@ -12,13 +12,15 @@ intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none
 score_period_days = 30
+stop_evaluations_max = 0          # evaluations of validation rows that a job may stop early by; 0: none
 whole_model = false               # hand the own coefficients, column names and grid over to the business at the end
 inference = false                 # standard errors after training: docs/inference.md says what they tell the partner
 approval = "automatic"            # or "ask": every contract within the policy waits for the steward
 automatic_rows_max = 50000        # beyond these limits the steward is asked with "automatic", too; left out: no limit.
 automatic_iterations_max = 20     #   rows: identifiers of the business's list, iterations: of training
 automatic_scores_max = 10000      #   rows to score in one job
-ask_for = ["inference"]           # always ask for: marks, inference, whole_model, evaluate, retention (full), scoring
+ask_for = ["inference"]           # always ask for: marks, inference, whole_model, evaluate, stop_metric,
+                                  #   retention (full), scoring
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
@@ -39,7 +41,7 @@ class PolicyError(ValueError):
     """A policy file that cannot be used: names the key and what is wrong with it."""
 
 
-Asked = Literal["marks", "inference", "whole_model", "evaluate", "retention", "scoring"]
+Asked = Literal["marks", "inference", "whole_model", "evaluate", "stop_metric", "retention", "scoring"]
 Limit = Annotated[int, Meta(ge=0, le=2**40)]
 
 
@@ -60,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     score_period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
     inference: bool = False
     whole_model: bool = False
+    stop_evaluations_max: Annotated[int, Meta(ge=0)] = 0
     approval: Literal["automatic", "ask"] = "automatic"
     automatic_rows_max: Limit | None = None
     automatic_iterations_max: Limit | None = None
@@ -157,6 +160,17 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             bool(contract.evaluate) and policy.score_quota == 0,
             "evaluation_refused",
             f"scores for {contract.business} are not allowed: the provider's policy has no score_quota for evaluate",
+        ),
+        (
+            bool(contract.stop_metric) and policy.score_quota == 0,
+            "stopping_refused",
+            f"scores for {contract.business} are not allowed: the provider's policy has no score_quota for stop_metric",
+        ),
+        (
+            contract.stop_evaluations_max > policy.stop_evaluations_max,
+            "stopping_refused",
+            f"{contract.stop_evaluations_max} evaluations to stop early by are more than the policy's "
+            f"stop_evaluations_max = {policy.stop_evaluations_max}",
         ),
         (
             contract.whole_model and not policy.whole_model,
@@ -257,6 +271,7 @@ def _special(contract: AnyContract) -> tuple[Asked, ...]:
         ("inference", contract.inference),
         ("whole_model", contract.whole_model),
         ("evaluate", bool(contract.evaluate)),
+        ("stop_metric", bool(contract.stop_metric)),
     )
     return (*(name for name, is_wanted in wanted if is_wanted), *kept)
 

@@ -58,6 +58,7 @@ def may_send(state: JobState, sender: str, kind: str) -> bool:
         "intercept.part": state.me == contract.business,
         "model.part": state.me == contract.business,
         "score.partial": state.me == contract.business,
+        "stop.decision": sender == contract.business,
         "residual.share": state.me == contract.business and sender == contract.providers[-1],
         "cross.term": sender in contract.holders,
         "features.encrypted": state.me in contract.holders,

@@ -42,6 +42,7 @@ class Phase(StrEnum):
     LINKING = "linking"
     CROSSING = "crossing"
     STEPPING = "stepping"
+    EVALUATING = "evaluating"
     CLOSING = "closing"
     PROJECTING = "projecting"
     SERVING = "serving"
@@ -261,12 +262,32 @@ class ScoresOf(Record, frozen=True, kw_only=True):
 
 
 class Evaluation(Record, frozen=True, kw_only=True):
-    """Figures of the model on parts of the rows: own chunks of scores, the providers', and what came of them."""
+    """Figures of a model on parts of the rows: own chunks of scores, the providers', and what came of them.
+
+    In a job that stops early there is one after the other.
+    """
 
     made: int = 0
     queue: SendQueue = SendQueue()
     scores: tuple[ScoresOf, ...] = ()
     results: tuple[BlobRef, ...] = ()
+
+
+class Stopping(Record, frozen=True, kw_only=True):
+    """Early stopping: the combinations of the model under evaluation (`candidate`), of the step that follows if
+    training goes on (`onward`), and of the `best` iteration's model (`kept`).
+
+    `evaluated`: iterations; `figures`: the metric at each, at the business alone. `ended`: why the loop has ended by
+    itself, if it has.
+    """
+
+    candidate: tuple[float, ...] = ()
+    onward: tuple[float, ...] = ()
+    ended: str = ""
+    best: int = 0
+    kept: tuple[float, ...] = ()
+    evaluated: tuple[int, ...] = ()
+    figures: tuple[float, ...] = ()
 
 
 class Inference(Record, frozen=True, kw_only=True):
@@ -358,6 +379,7 @@ class JobState(Record, frozen=True, kw_only=True):
     inference: Inference | None = None
     provider_constant: float = 0.0
     evaluation: Evaluation = Evaluation()
+    stopping: Stopping = Stopping()
 
     @property
     def several(self) -> bool:

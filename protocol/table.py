@@ -82,15 +82,15 @@ _CROSSING = _row(
     "control:cross.term",
     "computed:cross.close",
     phase=_P.CROSSING,
-    computed__gradient=(_P.CROSSING, _P.STEPPING, _P.SCORING, _P.CLOSING),
+    computed__gradient=(_P.CROSSING, _P.STEPPING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
     computed__curvature_gradient=(_P.SCORING, _P.CLOSING),
 )
 
 _STEPPING = _row(
     "control:job.done",
     phase=_P.STEPPING,
-    control__step_products=(_P.CROSSING, _P.SCORING, _P.CLOSING),
-    control__step_masked=(_P.STEPPING, _P.SCORING, _P.CLOSING),
+    control__step_products=(_P.CROSSING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
+    control__step_masked=(_P.STEPPING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
 )
 
 _CLOSING = _row(
@@ -144,6 +144,11 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
             phase=_P.STEPPING,
         ),
     },
+    _P.EVALUATING: _row(
+        *("bulk:score.partial", "computed:score.open"),
+        phase=_P.EVALUATING,
+        computed__stop_judge=(_P.SCORING, _P.CLOSING),
+    ),
     _P.CLOSING: {
         **_CLOSING,
         **_row(
@@ -187,6 +192,11 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     ),
     _P.CROSSING: _CROSSING,
     _P.STEPPING: _STEPPING,
+    _P.EVALUATING: _row(
+        *("computed:evaluate.partial", "control:job.done"),  # of a fellow that was told first
+        phase=_P.EVALUATING,
+        control__stop_decision=(_P.SCORING, _P.CLOSING),
+    ),
     _P.CLOSING: {**_CLOSING, **_row("computed:evaluate.partial", phase=_P.CLOSING)},
 }
 

@@ -323,12 +323,21 @@ def outside_of(line: Line, opening: Opening, parties: Parties, contract: AnyCont
         (line.kind in _ONCE and line.messages > 1, "said more than once"),
         (line.kind.startswith("align.") and rows > items, f"more than the {contract.psi_quota:,} of the quota"),
         (
-            line.kind in ("features.encrypted", "score.partial") and rows > seen.aligned,
+            line.kind == "features.encrypted" and rows > seen.aligned,
             "rows that were not aligned",
+        ),
+        (
+            line.kind == "score.partial" and rows > seen.aligned * _evaluations(contract),
+            "more scores than aligned rows times evaluations",
         ),
         *(_in_training(line, contract, seen) if isinstance(contract, JobContract) else ()),
     )
     return [text for holds, text in checks if holds]
+
+
+def _evaluations(contract: AnyContract) -> int:
+    """How often rows are scored at most: once, and in a job that stops early once more for each evaluation."""
+    return 1 + (contract.stop_evaluations_max if isinstance(contract, JobContract) else 0)
 
 
 def _in_training(line: Line, contract: JobContract, seen: Seen) -> tuple[tuple[bool, str], ...]:
@@ -346,6 +355,10 @@ def _in_training(line: Line, contract: JobContract, seen: Seen) -> tuple[tuple[b
         (
             line.kind in _EVERY_ITERATION and line.messages > most,
             f"more than the {most} iterations of the contract",
+        ),
+        (
+            line.kind == "stop.decision" and line.messages > contract.stop_evaluations_max,
+            f"more than the {contract.stop_evaluations_max} evaluations of the contract",
         ),
         (
             line.kind in ("link.terms", "residual.share") and (line.rows or 0) > seen.aligned * most,

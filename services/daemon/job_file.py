@@ -42,6 +42,7 @@ from protocol.contract import (
     Task,
     check_contract,
 )
+from protocol.stop_rules import StopMetric
 from services.party.configuration import ConfigError, Dataset, Party, entry_of, read_steps, read_toml
 from services.tables.row_columns import ClassWeight, RowColumns, class_weights
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
@@ -51,6 +52,12 @@ LOG_VALUE_BITS: Final = 24
 
 BATCHES: Final[dict[SampleSet, int]] = {"full": 1, "growing": 4, "fraction": 2}
 """Batches, or stages, where the job names none (docs/performance.md, solvers)."""
+
+PATIENCE: Final = 3
+"""Evaluations that may be no better than the best before training stops, where the job names no number."""
+
+STOP_EVALUATIONS: Final = 8
+"""Evaluations of the validation rows at most, where the job names no number: fewer than a provider has columns."""
 
 EXPIRES_IN_HOURS_MAX: Final = 10 * 366 * 24
 """Ten years: what is longer was meant to be something else."""
@@ -93,6 +100,10 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     inference: bool = False
     whole_model: bool = False
     evaluate: tuple[EvaluatedPart, ...] = ()
+    stop_metric: StopMetric = ""
+    patience: int = 0
+    stop_every: int = 0
+    stop_evaluations_max: int = 0
     weight: str = ""
     exposure: str = ""
     offset: str = ""
@@ -222,6 +233,15 @@ def family_fields(job: JobFile, table: Table) -> dict[str, Any]:
     return {"value_bits": bits, "residual_unit": job.residual_unit or unit, "curvature": curvature, **told}
 
 
+def stop_fields(job: JobFile) -> dict[str, Any]:
+    """What the contract says of early stopping: where there is a metric, what the job leaves open is filled in."""
+    said = (job.patience, job.stop_every, job.stop_evaluations_max)
+    if job.stop_metric:
+        said = (job.patience or PATIENCE, job.stop_every or 1, job.stop_evaluations_max or STOP_EVALUATIONS)
+    patience, every, most = said
+    return {"stop_metric": job.stop_metric, "patience": patience, "stop_every": every, "stop_evaluations_max": most}
+
+
 def make_contract(
     job: JobFile,
     table: Table,
@@ -284,6 +304,7 @@ def make_contract(
             inference=job.inference,
             whole_model=job.whole_model,
             evaluate=job.evaluate,
+            **stop_fields(job),
             expires_at=int(time.time() + job.expires_in_hours * 3600) if job.expires_in_hours else 0,
             tweedie_power=job.tweedie_power,
             l1=job.l1,

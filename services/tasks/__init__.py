@@ -34,6 +34,7 @@ FUNCTIONS: Final[Mapping[str, ComputeFunction]] = {
     "gradient": train.gradient,
     "evaluate.partial": evaluating.send_partial,
     "evaluate.results": evaluating.results,
+    "stop.judge": evaluating.judge,
     "curvature.score": curving.score,
     "curvature.gradient": curving.gradient,
     "results": results.results,

@@ -11,6 +11,7 @@ from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contr
 from protocol.policy import Decision, asks, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
+from protocol.stop_rules import columns_wrong
 from services.models.warming import WarmStartRefused, start_of
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
@@ -81,6 +82,8 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         return _decline(
             Decision(reason_code="columns", reason=f"the data set has {columns} columns, the contract forbids that")
         )
+    if reason := columns_wrong(contract, columns):
+        return _decline(Decision(reason_code="stopping_refused", reason=reason))
     try:
         start = start_of(context.data_directory, contract, PROVIDER, table.prepared_columns)
     except WarmStartRefused as error:

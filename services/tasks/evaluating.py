@@ -1,6 +1,7 @@
-"""Compute tasks of the evaluation at the end of a job: the provider's rounded scores, and the business's figures."""
+"""Compute tasks of evaluations: the provider's rounded scores, the business's figures, the metric that it stops by."""
 
 import io
+import math
 from typing import Any
 
 import msgspec
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from learning.evaluation import part_figures
 from learning.links import projections
 from learning.links.family import family_of
-from learning.links.targets import targets_of
+from learning.links.targets import Targets, targets_of
 from learning.solvers import history as histories
 from messages import schemas
-from protocol.evaluating import PART
+from protocol.evaluating import VALIDATION
 from services.tables.snapshot import unpack_snapshot
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.features import matrix_of
@@ -53,7 +54,7 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
     if "masks" in arguments:
         units = hidden(context, arguments, units)
     message = schemas.ScorePartial(
-        part=PART,
+        part=arguments["part"],
         iteration=arguments["iteration"],
         first_row=first,
         rows=count,
@@ -61,6 +62,37 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
     )
     sealed = seal_chunk(context, message, chunk, arguments["chunks"])
     return TaskResult(sealed.proof, ((sealed.body, count),))
+
+
+def _joint(arguments: dict[str, Any], rows: Rows, inputs: Inputs) -> tuple[Targets, Vector]:
+    """Labels and joint scores (n,) of some rows: inputs are own matrix, history, labels, and the providers' scores."""
+    facts = arguments["job"]
+    targets = targets_of(inputs[2], family_of(facts)).rows(rows)
+    # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
+    told = projections.from_bytes(b"".join(inputs[3:])).reshape(arguments["providers"], len(rows))
+    partial = projections.from_units(told.sum(axis=0, dtype=np.uint64), _unit(facts))
+    return targets, _own_scores(arguments, inputs[0], inputs[1], rows) + targets.offsets + partial
+
+
+def judge(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """The metric, on the validation rows, of the model that a job would end with now. Raises TaskRefused.
+
+    The figure stays in the business's journal: no log and no message has it.
+    """
+    del context
+    facts, rows = arguments["job"], _rows(arguments["pieces"])
+    targets, scores = _joint(arguments, rows, inputs)
+    found = part_figures.evaluate(
+        facts["task"], targets.label, scores, targets.weight, part=VALIDATION, power=family_of(facts).power
+    )
+    figure = found.metrics.get(arguments["metric"], math.nan)
+    if not math.isfinite(figure):
+        raise TaskRefused(
+            "stop_metric",
+            f"the metric {arguments['metric']} is not defined on the {len(rows)} validation rows: use more of them, or "
+            "another stop_metric",
+        )
+    return TaskResult({"figure": figure}, ())
 
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -72,11 +104,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     facts, pieces = arguments["job"], arguments["pieces"]
     snapshot, aligned = unpack_snapshot(inputs[0]), np.frombuffer(inputs[1], dtype="<i8")
     family, rows = family_of(facts), _rows(pieces)
-    targets = targets_of(inputs[4], family).rows(rows)
-    # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
-    told = projections.from_bytes(b"".join(inputs[5:])).reshape(arguments["providers"], len(rows))
-    partial = projections.from_units(told.sum(axis=0, dtype=np.uint64), _unit(facts))
-    scores = _own_scores(arguments, inputs[2], inputs[3], rows) + targets.offsets + partial
+    targets, scores = _joint(arguments, rows, inputs[2:])
     parts, at = {}, 0
     for name, _, count in pieces:
         parts[name], at = np.arange(at, at + count), at + count

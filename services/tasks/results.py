@@ -57,6 +57,7 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         "converged": arguments["converged"],
         "stop_reason": arguments["stop_reason"],
         **({"validation": validation} if validation else {}),
+        **({"stopping": _stopping(arguments["stopping"])} if "stopping" in arguments else {}),
     }
     blobs = [_json(parameters), _json(history)]
     reserved = 0
@@ -78,6 +79,15 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     if "whole_model" in arguments:
         output["part"] = _part(context, arguments, parameters, inputs[2] if len(inputs) > 2 else b"")
     return TaskResult(output, tuple((blob, facts["rows"]) for blob in blobs))
+
+
+def _stopping(told: dict[str, Any]) -> dict[str, Any]:
+    """The evaluations of a job that stops early, as history.json has them: with figures at the business alone."""
+    figures = told.pop("figures", ())
+    evaluated = [{"iteration": iteration} for iteration in told.pop("evaluated")]
+    for one, figure in zip(evaluated, figures, strict=False):
+        one["figure"] = figure
+    return {**told, "evaluations": evaluated}
 
 
 def _part(

@@ -76,6 +76,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.ResidualShare(iteration=1, first_row=0, rows=2, ciphertexts=_DIGEST)
     yield schemas.CrossTerm(iteration=1, ciphertexts=_DIGEST)
     yield schemas.StepProducts(iteration=1, products=[0.5, -1.5], largest=0.125)
+    yield schemas.StopDecision(iteration=6, best=4, stop=True)
     yield schemas.CurvatureBlock(gram=[1.5, 0.25, 2.0], gradient=[1e-4, -1e-5], noise=1e-3, unexplained=0.5)
     yield schemas.ModelPart(names=["age"], coefficients=[0.5], centres=[40.0], steps=[0.001], preparation=b"")
     yield schemas.ScorePartial(part="all", iteration=0, first_row=0, rows=4, values=_DIGEST)

@@ -13,6 +13,7 @@ ASKED = {
     "inference": {"inference": True},
     "whole_model": {"whole_model": True},
     "evaluate": {"evaluate": ("training",)},
+    "stop_metric": {"stop_metric": "auc", "patience": 2, "stop_every": 1, "stop_evaluations_max": 3},
     "retention": {"retention": "full"},
 }
 

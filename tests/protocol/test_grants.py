@@ -1,6 +1,7 @@
 """What a contract grants whom to receive, with one provider and with several."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,14 @@ from protocol.steps import change
 from tests.protocol.test_contract import contract
 
 NAMES = ("provider-a", "provider-b", "provider-c")
-AT_WILL = {"parts.seed", "curvature.block", "model.part", "score.partial"}
+AT_WILL = {"parts.seed", "curvature.block", "model.part", "score.partial", "stop.decision"}
 """Kinds of what a contract may ask for: where it does not, their handlers refuse them."""
 
 
-def of_providers(count: int) -> JobContract:
+def of_providers(count: int, **fields: Any) -> JobContract:
     """A contract with so many providers."""
     further = tuple(FurtherProvider(name=name, key=bytes(32), dataset="rows") for name in NAMES[1:count])
-    return contract(further=further)
+    return contract(further=further, **fields)
 
 
 def state_of(agreed: JobContract, me: str) -> JobState:
@@ -40,6 +41,16 @@ def test_a_machine_takes_from_a_party_what_the_contract_grants_and_nothing_else(
         expected = granted(agreed, receiver, sender)
         assert expected <= taken
         assert taken - expected <= AT_WILL, (receiver, sender)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_decisions_to_stop_come_from_the_business_in_jobs_that_ask_for_them(count: int) -> None:
+    asked = {"stop_metric": "auc", "patience": 1, "stop_every": 1, "stop_evaluations_max": 2}
+    for agreed, wanted in ((of_providers(count), False), (of_providers(count, **asked), True)):
+        for receiver, sender in itertools.permutations(agreed.parties, 2):
+            kinds = granted(agreed, receiver, sender)
+            assert ("stop.decision" in kinds) == (wanted and sender == agreed.business)
+            assert ("score.partial" in kinds) == (wanted and receiver == agreed.business)
 
 
 def test_nobody_but_the_one_before_hands_link_terms_on() -> None:

@@ -58,9 +58,11 @@ def shuffled(table: Table, seed: int) -> Table:
     )
 
 
-def stage(directory: Path, seed: int, *, shuffle: bool = False, salted: int = 0, **changes: Any) -> Pair:
+def stage(
+    directory: Path, seed: int, *, shuffle: bool = False, salted: int = 0, columns: int = 3, **changes: Any
+) -> Pair:
     """A pair with fresh identities and secrets that derive from `seed`, its job submitted."""
-    business, provider = table(ROWS, 4, 1, label=True), table(ROWS, 3, 2, label=False)
+    business, provider = table(ROWS, 4, 1, label=True), table(ROWS, columns, 2, label=False)
     if shuffle:
         business, provider = shuffled(business, seed), shuffled(provider, seed + 1)
     source = directory / "provider.csv"

@@ -29,7 +29,13 @@ MODULES: Final = ("protocol/contract.py",)
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 4096
 
-_SOURCES: Final = (*MODULES, "protocol/policy.py", "messages/schemas.py", "learning/links/family.py")
+_SOURCES: Final = (
+    *MODULES,
+    "protocol/policy.py",
+    "messages/schemas.py",
+    "learning/links/family.py",
+    "protocol/stop_rules.py",
+)
 POLICIES: Final = (Policy(), Policy(accept=False, tasks=(), max_iterations=1, key_bits_min=4096), Policy(psi_quota=1))
 
 
@@ -37,6 +43,7 @@ _FURTHER: Final = FurtherProvider(name="bureau", key=bytes(32), dataset="scores"
 
 
 _DIVIDED: Final[dict[str, Any]] = {"parts_commitment": bytes(32)}
+_STOPS: Final[dict[str, Any]] = {"stop_metric": "auc", "patience": 2, "stop_every": 1, "stop_evaluations_max": 4}
 _WARM: Final[dict[str, Any]] = {"warm_start": "a-job", "first_gradient": 1.0}
 
 
@@ -77,6 +84,12 @@ def seeds() -> Iterator[bytes]:
         {"evaluate": ("test", "training")},
         {"evaluate": ("validation",)},
         {"evaluate": ("training",), "further": (_FURTHER,)},
+        {**_STOPS, **_DIVIDED, "validation": 0.25},
+        {**_STOPS, "patience": 0},
+        {**_STOPS, "stop_metric": "rmse"},
+        {**_STOPS, "stop_metric": ""},
+        {**_STOPS, "inference": True, **_DIVIDED, "validation": 0.25},
+        _STOPS,
         {"folds": 2, **_DIVIDED},
         {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.125},
         {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.25},

@@ -1,0 +1,61 @@
+"""Early stopping in a contract: which metric can end which job, and what else the contract has to say then."""
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from protocol.contract import JobContract
+
+StopMetric = Literal["", "log_loss", "deviance", "auc", "ks", "brier", "rmse", "r2", "gini"]
+"""Figures of `learning.evaluation.part_figures`; none: the job does not stop early."""
+
+METRICS_OF: Final[dict[str, tuple[StopMetric, ...]]] = {
+    "logistic": ("log_loss", "deviance", "auc", "ks", "brier", "gini"),
+    "linear": ("deviance", "rmse", "r2"),
+    "poisson": ("deviance", "rmse", "gini"),
+    "gamma": ("deviance", "rmse", "gini"),
+    "tweedie": ("deviance", "rmse", "gini"),
+}
+"""Task -> metrics that it has."""
+
+BETTER_HIGHER: Final[frozenset[str]] = frozenset({"auc", "ks", "r2", "gini"})
+
+EVALUATIONS_MAX: Final = 100
+
+Count = Annotated[int, Meta(ge=0, le=EVALUATIONS_MAX)]
+StopEvery = Annotated[int, Meta(ge=0, le=1000)]
+
+
+def wrong(contract: "JobContract") -> str:
+    """What is wrong with a contract's fields for early stopping, for people; empty where nothing is."""
+    counts = (contract.patience, contract.stop_every, contract.stop_evaluations_max)
+    if not contract.stop_metric:
+        return "patience, stop_every and stop_evaluations_max go with a stop_metric: name one" if any(counts) else ""
+    if not all(counts):
+        return "a stop_metric goes with patience, stop_every and stop_evaluations_max of 1 or more"
+    metrics = METRICS_OF[contract.task]
+    if contract.stop_metric not in metrics:
+        return f"the metric {contract.stop_metric} is none of the task's: name one of {', '.join(metrics)}"
+    if contract.validation == 0.0:
+        return "there are no validation rows to stop by: give validation a share"
+    if contract.inference or contract.penalties or contract.classes:
+        return (
+            "standard errors and cross-validation need the end of the loop, and several classes have no one score: "
+            "leave stop_metric or these out"
+        )
+    return ""
+
+
+def columns_wrong(contract: "JobContract", columns: int) -> str:
+    """Why a provider with so many prepared columns does not let its validation rows be evaluated so often, or nothing.
+
+    Every evaluation is one linear combination of a row's columns: as many of them as there are columns say as much as
+    the row itself, up to a linear map that is the same for all rows.
+    """
+    if not contract.stop_metric or contract.stop_evaluations_max < columns:
+        return ""
+    return (
+        f"{contract.stop_evaluations_max} evaluations of the validation rows and a data set of {columns} columns: "
+        "there must be fewer evaluations than columns (stop_evaluations_max)"
+    )
