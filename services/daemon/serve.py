@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from broker.amqp import AmqpTransport
+from broker.schemes import transport_at
 from broker.transport import Transport
 from messages import schemas
 from paillier import choice
@@ -85,7 +85,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
     for part in back_ends():
         log.info("back end", work=part.work, name=part.name, why=part.why)
     if transport is None:
-        transport = AmqpTransport(party.file.broker, party.file.name, list(party.peers), declare=party.file.declare)
+        transport = transport_at(party.file.broker, party.file.name, list(party.peers), declare=party.file.declare)
 
     async def answer(partner: str, message: schemas.PeerProbe) -> schemas.PeerAnswer:
         ask = functools.partial(

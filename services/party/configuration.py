@@ -3,7 +3,7 @@
 ```toml
 name = "bank"
 data_directory = "data"                  # relative to this file
-broker = "amqps://broker.example:5671/warren?..."
+broker = "amqps://broker.example:5671/warren?..."   # mqtts://... for a party that speaks MQTT only
 identity = "identity/bank.private.json"  # mode 0600, made by `warren identity init`
 peers = "peers"                          # directory of public identity files
 policy = "policy.toml"                   # optional; see protocol.policy
@@ -217,10 +217,12 @@ def check_broker_url(url: str, path: Path) -> None:
     except ValueError:
         # Not the library's text: it may quote the password.
         raise ConfigError(f"{path}: key broker: this is no URL") from None
-    if parts.scheme not in {"amqp", "amqps"}:
-        raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqp:// or amqps://")
-    if parts.scheme == "amqp" and parts.hostname not in LOCAL_HOSTS:
-        raise ConfigError(f"{path}: key broker: amqp:// without TLS to {parts.hostname}; use amqps://")
+    if parts.scheme not in {"amqp", "amqps", "mqtt", "mqtts"}:
+        raise ConfigError(f"{path}: key broker: {parts.scheme or 'nothing'}:// is not amqps:// or mqtts://")
+    if parts.scheme in {"amqp", "mqtt"} and parts.hostname not in LOCAL_HOSTS:
+        raise ConfigError(
+            f"{path}: key broker: {parts.scheme}:// without TLS to {parts.hostname}; use {parts.scheme}s://"
+        )
 
 
 def check_console(file: PartyFile, path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,13 +41,18 @@ def place_parties(directory: Path, urls: Mapping[str, str] = NOWHERE) -> dict[st
 
 
 class Town:
-    """A broker, two party directories, and the processes that run at the moment."""
+    """A broker, two party directories, and the processes that run at the moment. `mqtt`: roles that speak it."""
 
-    def __init__(self, directory: Path, programs: Path = PROGRAMS) -> None:
-        self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()), programs=programs)
+    def __init__(self, directory: Path, programs: Path = PROGRAMS, *, mqtt: Collection[str] = ()) -> None:
+        speakers = [NAMES[role] for role in mqtt] if mqtt else None
+        self.broker = PrivateBroker(directory / "rabbitmq", list(NAMES.values()), mqtt=speakers, programs=programs)
         self.broker.start()
-        self.uplinks = {role: Uplink(self.broker.amqp_port) for role in NAMES}
-        urls = {role: self.broker.amqp_url(name, port=self.uplinks[role].port) for role, name in NAMES.items()}
+        ports = {role: self.broker.mqtt_port if role in mqtt else self.broker.amqp_port for role in NAMES}
+        self.uplinks = {role: Uplink(port) for role, port in ports.items()}
+        urls = {
+            role: (self.broker.mqtt_url if role in mqtt else self.broker.amqp_url)(name, port=self.uplinks[role].port)
+            for role, name in NAMES.items()
+        }
         self.paths = place_parties(directory, urls)
         self.parties: dict[str, Party] = {role: load_party(path) for role, path in self.paths.items()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

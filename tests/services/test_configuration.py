@@ -86,6 +86,7 @@ def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Pat
         ("workers = 1", "worker = 1", "worker"),
         ("amqp://localhost/warren", "amqp://broker.example/warren", "amqps"),
         ("amqp://localhost/warren", "http://localhost/", "amqp"),
+        ("amqp://localhost/warren", "mqtt://broker.example/warren", "mqtts"),
         ('policy = "policy.toml"', 'policy = "none.toml"', "none.toml"),
         ("declare = false", "declare = maybe", "not TOML"),
     ],
