@@ -20,7 +20,7 @@ from services.party.configuration import ConfigError, Party
 from services.store import chain
 from services.store.data_directory import JOURNAL
 from services.store.journal_schema import SCHEMA_VERSION, events, meta, purged
-from services.store.transactions import other_schema
+from services.store.migrations import other_schema
 
 
 @dataclass(frozen=True, slots=True)

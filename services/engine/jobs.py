@@ -212,19 +212,26 @@ def state_tag(role: Role) -> str:
     return f"{STATE_SCHEMA}.{role.logic_version}"
 
 
-def state_of(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
-    """The state of a job: from its row when the tag fits, else folded again from the job's events."""
+def state_of(connection: Connection, record: JobRecord, role: Role, party: str, *, taken: int = -1) -> Any:
+    """The state of a job: from its row when the tag fits, else folded again from the job's events.
+
+    `taken`: how many entries of the chain the machine has taken; all by default.
+    """
     if record.state and record.state_tag == state_tag(role):
         return role.decode(record.state)
-    return fold(connection, record, role, party)
+    return fold(connection, record, role, party, record.length if taken < 0 else taken)
 
 
-def fold(connection: Connection, record: JobRecord, role: Role, party: str) -> Any:
-    """Fold the job's events through the machine. Effects are ignored: they were carried out at their time."""
+def fold(connection: Connection, record: JobRecord, role: Role, party: str, taken: int) -> Any:
+    """Fold `taken` entries through the machine. Effects are ignored: they were carried out at their time."""
     state = role.initial(record.job, party, record.partners)
     rows = connection.scalars(
         select(events.c.event)
-        .where(events.c.job == record.job, events.c.kind.not_in((chain.FAULT, chain.SENT)))
+        .where(
+            events.c.job == record.job,
+            events.c.position <= taken,
+            events.c.kind.not_in((chain.FAULT, chain.SENT)),
+        )
         .order_by(events.c.position)
     )
     for data in rows:

@@ -210,7 +210,9 @@ class Stepper(Endings):
         role = self._role(record.role, record.logic_version)
         if record.length == 1:
             self._expect_peers(record)
-        state, effects = role.step(jobs.state_of(connection, record, role, self._party), event)
+        # The event is in the chain already, and not in the state.
+        before = jobs.state_of(connection, record, role, self._party, taken=record.length - 1)
+        state, effects = role.step(before, event)
         # Whatever this unit logs from here on; `apply` forgets it.
         note(iteration=getattr(state, "iteration", 0) or None)
         record.state = role.encode(state)

@@ -15,13 +15,10 @@ from typing import Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from services.store.journal_errors import JournalClosed, JournalError, JournalForeign, JournalUnavailable
 from services.store.limits import TRANSACTION_ITEMS_MAX, TRANSACTION_SECONDS_MAX
 from services.store.transactions import (
     Cost,
-    JournalClosed,
-    JournalError,
-    JournalForeign,
-    JournalUnavailable,
     Transactions,
     Unit,
     Work,

@@ -19,29 +19,15 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
+from services.store.journal_errors import JournalForeign, JournalUnavailable
 from services.store.journal_lock import FileLock, guard_sessions, lock_file, shown
 from services.store.journal_schema import SCHEMA_VERSION, meta, metadata
+from services.store.migrations import bring_up
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 log = structlog.get_logger("journal")
-
-
-class JournalError(Exception):
-    """Base of the journal's errors: `JournalUnavailable`, `JournalClosed`, `JournalForeign`."""
-
-
-class JournalUnavailable(JournalError):
-    """Nothing could be committed (disk full, database away). Nothing happened: try the unit again later."""
-
-
-class JournalClosed(JournalError):
-    """The journal is closed, or was ended by a fault."""
-
-
-class JournalForeign(JournalError):
-    """The database belongs to another party or another schema."""
 
 
 @dataclass(slots=True)
@@ -104,8 +90,8 @@ class Transactions:
 
         Raises:
             JournalTaken: another daemon works on it.
-            JournalForeign: it is another party's.
-            JournalUnavailable: it cannot be opened.
+            JournalForeign: it is another party's, or of a schema that nothing leads here from.
+            JournalUnavailable: it cannot be opened, or not be copied before its schema is changed.
 
         """
         self._lock = lock_file(self._engine, self._party)
@@ -122,16 +108,17 @@ class Transactions:
     def _make_tables(self) -> None:
         with self._engine.begin() as connection:
             # One question in place of one for each table: most starts find them all.
-            if not metadata.tables.keys() <= set(inspect(connection).get_table_names()):
+            there = set(inspect(connection).get_table_names())
+            if meta.name in there:
+                known = {row.key: row.value for row in connection.execute(select(meta))}
+                if known.get("party", self._party) != self._party:
+                    raise JournalForeign(f"the journal is {known['party']}'s, not {self._party}'s")
+                bring_up(connection, known.get("schema", str(SCHEMA_VERSION)))
+            if not metadata.tables.keys() <= there:
                 metadata.create_all(connection)
-            for key, value in (("party", self._party), ("schema", str(SCHEMA_VERSION))):
-                found = connection.scalar(select(meta.c.value).where(meta.c.key == key))
-                if found is None:
-                    connection.execute(insert(meta).values(key=key, value=value))
-                elif found != value and key == "party":
-                    raise JournalForeign(f"the journal is {found}'s, not {value}'s")
-                elif found != value:
-                    raise JournalForeign(other_schema(found))
+            if meta.name not in there:
+                first = [{"key": "party", "value": self._party}, {"key": "schema", "value": str(SCHEMA_VERSION)}]
+                connection.execute(insert(meta), first)
 
     def connect(self, *, reader: bool = False) -> Connection:
         """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
@@ -177,14 +164,6 @@ class Transactions:
         self._reading.dispose()
         if self._lock is not None:
             self._lock.close()
-
-
-def other_schema(found: str) -> str:
-    """For the operator: a journal of another version of this software, which is left as it is."""
-    return (
-        f"the journal has schema {found}, this version of Warren writes schema {SCHEMA_VERSION}: end its jobs, export "
-        "and audit them with the version that wrote it, and let this one begin in a new data directory"
-    )
 
 
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:

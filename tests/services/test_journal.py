@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from services.store.data_directory import DataDirectory, DirectoryLocked
 from services.store.journal import JournalClosed, JournalForeign, JournalUnavailable, ThreadedJournal, sqlite_url
-from services.store.journal_schema import counters
+from services.store.journal_schema import SCHEMA_VERSION, counters
 
 
 def _add(name: str, value: int = 1):
@@ -162,13 +162,14 @@ def test_a_journal_of_another_party_is_not_opened(tmp_path):
         ThreadedJournal(sqlite_url(tmp_path / "journal.sqlite"), "bank").open()
 
 
-def test_a_journal_of_an_older_schema_is_refused_with_what_to_do_and_left_as_it_is(tmp_path):
+@pytest.mark.parametrize("schema", ["0", str(SCHEMA_VERSION + 1), "3a", ""])
+def test_a_journal_of_a_schema_that_nothing_leads_from_is_refused_with_what_to_do_and_left_as_it_is(tmp_path, schema):
     _open(tmp_path).close()
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as old:
-        old.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+        old.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
         old.execute("DROP TABLE lines")
-    with pytest.raises(JournalForeign, match=r"schema 1, .* export and audit them with the version that wrote it"):
+    with pytest.raises(JournalForeign, match=rf"schema {schema}, .* run the version that wrote it, or a newer one"):
         ThreadedJournal(sqlite_url(path), "shop").open()
     with sqlite3.connect(path) as old:
         assert old.execute("SELECT count(*) FROM sqlite_master WHERE name = 'lines'").fetchone() == (0,)

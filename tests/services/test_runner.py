@@ -312,6 +312,23 @@ def test_a_state_of_another_version_is_folded_again_from_the_events(threaded_tow
     asyncio.run(story())
 
 
+def test_a_job_whose_state_is_of_another_version_takes_its_next_event_once(town):
+    async def story():
+        async with town().both() as (shop, bank):
+            await shop.submit(JOB, "bank", contract=toy.contract(trouble="wait", chunks=2))
+            await house.applied(bank, 1)
+            for daemon in (shop, bank):
+                await daemon.journal.write(
+                    lambda c: c.execute(update(jobs_table).values(state=b"\xc1 unreadable", state_tag="0.1"))
+                )
+            await shop.cancel(JOB, "enough")
+            for daemon in (shop, bank):
+                ended = await house.ended(daemon, JOB)
+                assert (ended.outcome, ended.reason_code) == ("cancelled", "cancelled"), ended.reason
+
+    house.run(story)
+
+
 # -- a full disk -----------------------------------------------------------------------------------------------
 
 

@@ -10,11 +10,10 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.util import LRUCache
 
 from services.engine.worker import Setup, TaskCall, TaskReply, Worker
+from services.store.journal_errors import JournalClosed, JournalUnavailable
 from services.store.limits import TRANSACTION_ITEMS_MAX
 from services.store.transactions import (
     Cost,
-    JournalClosed,
-    JournalUnavailable,
     Transactions,
     Unit,
     Work,
