@@ -72,15 +72,25 @@ def read_and_score(version: ModelVersion, path: Path, identifier: str) -> Scored
     Raises TableError naming file, column, row and remedy: a column that the model needs is not there, a value is
     missing or unknown and the model's preparation does not say what it is, a score is too large to be sent.
     """
-    file = open_table(path)
     sources = version.sources
+    file = open_table(path, texts={identifier, *version.encoded}, wanted={identifier, *sources})
     choose_columns(file, identifier, None, sources)
-    if not file.frame.height:
+    if not file.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
-    scores = np.empty(file.frame.height)
-    columns: list[Vector] = []  # views of the file's cells where they are numbers: no second copy of all of it
+    scores = _scores_of(file, version)  # the columns are gone before the identifiers become a million objects
+    try:
+        projections.to_units(scores, model_unit(version))
+    except projections.ProjectionError as error:
+        raise TableError("score_too_large", f"{path}: {error}") from None
+    return ScoredRows(identifiers_of(file, identifier), scores)
+
+
+def _scores_of(file: TableFile, version: ModelVersion) -> Vector:
+    """The own score of every row (n,). Raises TableError."""
+    scores = np.empty(file.height)
+    columns: list[Vector] = []  # no second copy of all of it, as one matrix would be
     categories: list[tuple[str, ...] | None] = []
-    for name in sources:
+    for name in version.sources:
         texts = None
         if name in version.encoded:
             cells, texts = categories_of(file, name)
@@ -91,13 +101,9 @@ def read_and_score(version: ModelVersion, path: Path, identifier: str) -> Scored
     for first in range(0, len(scores), SLICE_ROWS):
         part = slice(first, first + SLICE_ROWS)
         values = np.column_stack([cells[part] for cells in columns])
-        prepared = _prepared(file, version, SourceTable(sources, values, tuple(categories)), first)
+        prepared = _prepared(file, version, SourceTable(version.sources, values, tuple(categories)), first)
         scores[part] = version.target.scores(prepared)
-    try:
-        projections.to_units(scores, model_unit(version))
-    except projections.ProjectionError as error:
-        raise TableError("score_too_large", f"{path}: {error}") from None
-    return ScoredRows(identifiers_of(file, identifier), scores)
+    return scores
 
 
 def _prepared(file: TableFile, version: ModelVersion, source: SourceTable, first: int) -> NDArray[np.float64]:

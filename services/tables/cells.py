@@ -10,12 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from learning.columns.preparation import category_text
+from services.tables.csv_files import Numbers, parse_numbers
 from services.tables.files import TableFile
 
 Vector = NDArray[np.float64]
 
 _TEXT: Final = (pl.String, pl.Categorical, pl.Enum)
-_MISSING_WORDS: Final = ("", "na", "n/a", "null", "none", "?")
 _EXACT_INTEGER_MAX: Final = 2**53 - 1
 
 
@@ -41,10 +41,12 @@ def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: Rem
 
     In a file of text a missing number is an empty cell or one of the words for it (NA, null and the like).
     """
-    series = file.frame[name]
-    if series.dtype in _TEXT:
-        series = _parsed(file, name, series.cast(pl.String), missing=missing, remedy=remedy)
-    elif not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
+    series = file.take(name)
+    if isinstance(series, pl.Series) and series.dtype in _TEXT:
+        series = parse_numbers(series.cast(pl.String))
+    if isinstance(series, Numbers):
+        return _finite(file, name, series, missing=missing, remedy=remedy)
+    if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
         raise file.refusal(
             "value_not_numeric", f"has the type {series.dtype}", "save it as numbers or leave it out", column=name
         )
@@ -63,22 +65,26 @@ def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: Rem
         (~numbers.is_finite()).fill_null(value=False),
         ("value_not_finite", "NaN or infinity", remedy.missing),
     )
-    return numbers.fill_null(np.nan).to_numpy() if missing else numbers.to_numpy()
+    # A copy: what the library holds of a file's column goes when the next one is read.
+    return np.array((numbers.fill_null(np.nan) if missing else numbers).to_numpy())
 
 
-def _parsed(file: TableFile, name: str, text: pl.Series, *, missing: bool, remedy: Remedies) -> pl.Series:
-    """Text to numbers; null where there is none."""
-    numbers = text.cast(pl.Float64, strict=False)
-    if numbers.null_count() == 0:
-        return numbers
-    trimmed = text.str.strip_chars()
-    numbers = trimmed.cast(pl.Float64, strict=False)
-    absent = (trimmed.is_null() | trimmed.str.to_lowercase().is_in(list(_MISSING_WORDS))).fill_null(value=True)
+def _finite(file: TableFile, name: str, numbers: Numbers, *, missing: bool, remedy: Remedies) -> Vector:
+    """The numbers of a column of text, with `missing` NaN where there is none. Raises TableError."""
     # First: who has both is to be told of an encoding, not of a median.
-    _refuse_rows(file, name, numbers.is_null() & ~absent, ("value_not_numeric", "text that is no number", remedy.text))
-    if not missing:
-        _refuse_rows(file, name, absent, ("value_missing", "no value", remedy.missing))
-    return numbers
+    _refuse(file, name, numbers.strange, ("value_not_numeric", "text that is no number", remedy.text))
+    if numbers.absent is not None and not missing:
+        _refuse(file, name, np.flatnonzero(numbers.absent), ("value_missing", "no value", remedy.missing))
+    endless = np.isinf(numbers.values) if missing else ~np.isfinite(numbers.values)
+    _refuse(file, name, np.flatnonzero(endless), ("value_not_finite", "NaN or infinity", remedy.missing))
+    return numbers.values
+
+
+def texts_of(file: TableFile, name: str) -> pl.Series:
+    """The cells of a column that was opened as text, or has a type of its own."""
+    cells = file.take(name)
+    assert isinstance(cells, pl.Series)
+    return cells
 
 
 def categories_of(file: TableFile, name: str) -> tuple[Vector, tuple[str, ...]]:
@@ -87,7 +93,7 @@ def categories_of(file: TableFile, name: str) -> tuple[Vector, tuple[str, ...]]:
     Text is compared without the blanks around it; every word is a category. Numbers are written as
     `learning.columns.preparation.category_text` writes them.
     """
-    series = file.frame[name]
+    series = texts_of(file, name)
     if series.dtype in _TEXT:
         text = series.cast(pl.String).str.strip_chars()
     elif series.dtype.is_integer():
@@ -118,7 +124,11 @@ def _written(series: pl.Series) -> pl.Series:
 
 def _refuse_rows(file: TableFile, name: str, bad: pl.Series, refusal: tuple[str, str, str]) -> None:
     """Refuse the rows that are marked; `refusal` is code, what they have, remedy."""
-    indices = np.flatnonzero(bad.fill_null(value=True).to_numpy())
+    if bad.null_count() or bad.any():
+        _refuse(file, name, np.flatnonzero(bad.fill_null(value=True).to_numpy()), refusal)
+
+
+def _refuse(file: TableFile, name: str, indices: NDArray[np.intp], refusal: tuple[str, str, str]) -> None:
     if len(indices):
         code, what, remedy = refusal
         verb = "have" if len(indices) > 1 else "has"

@@ -1,14 +1,14 @@
-"""Opening CSV and Parquet files: the cells as they are, and the line of a row for an error text.
+"""Opening CSV and Parquet files: the cells of a column, and the line of a row for an error text.
 
-CSV is RFC 4180 in UTF-8, with a header and commas. What its parser refuses is told with the place, and
-without the library's own words, which quote cells.
+A Parquet file is read column by column, a CSV file block by block (`services.tables.csv_files`): of a large file
+never all cells are held as text. What a parser refuses is told with the place, and without the library's own words,
+which quote cells.
 """
 
-import contextlib
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.tables.csv_files import (
+    Cells,
+    CsvMalformed,
+    CsvSource,
+    HeaderMalformed,
+    data_records,
+    read_cells,
+    records,
+    undecodable,
+)
 from services.tables.parquet_check import CHECK, ParquetDamaged, ParquetTooLarge
 
 FILE_BYTES_MAX: Final = 8 * 2**30
@@ -48,11 +58,22 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """An opened file: its cells, and for CSV the bytes in which to look up the line of a row."""
+    """An opened file.
+
+    Attributes:
+        path: where it was read from.
+        columns: names of its columns.
+        height: number of data rows.
+        take: the cells of a column, once: they are not kept. A column of numbers in a file of text is `Numbers`.
+        source: for CSV, in which to look up the line of a row.
+
+    """
 
     path: Path
-    frame: pl.DataFrame = field(repr=False)
-    text: bytes | None = field(repr=False)
+    columns: list[str]
+    height: int
+    take: Callable[[str], Cells] = field(repr=False)
+    source: CsvSource | None = field(default=None, repr=False)
 
     def refusal(self, code: str, what: str, remedy: str, *, column: str = "") -> TableError:
         """The error to raise: where, what is wrong, what to do."""
@@ -62,7 +83,7 @@ class TableFile:
     def rows(self, indices: NDArray[np.intp]) -> str:
         """Row indices in words: "data row 3 (line 4)", counted from 1, at most five of them."""
         named = [int(index) + 1 for index in indices[:_ROWS_NAMED_MAX]]
-        lines = {} if self.text is None else _lines_of(self.text, named)
+        lines = {} if self.source is None else self.source.lines_of(named)
         words = [f"{row} (line {lines[row]})" if row in lines else str(row) for row in named]
         more = f" and {len(indices) - len(named)} more" if len(indices) > len(named) else ""
         return f"data row{'s' if len(indices) > 1 else ''} {', '.join(words)}{more}"
@@ -74,11 +95,17 @@ def shown(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
-def open_table(path: Path) -> TableFile:
-    """Read a file that ends in .csv or .parquet; all cells of a CSV file are text.
+def open_table(path: Path, *, texts: Collection[str] | None = None, wanted: Collection[str] | None = None) -> TableFile:
+    """Open a file that ends in .csv or .parquet.
+
+    Args:
+        path: of the file.
+        texts: columns of a CSV file whose cells stay text: identifiers and categories. None: all. Others are numbers.
+        wanted: columns whose cells will be read; None: any.
 
     Raises:
-        TableError: missing, neither CSV nor Parquet, too large, malformed, or with unnamed or repeated columns.
+        TableError: missing, neither CSV nor Parquet, too large, malformed, changed while it was read, or with
+            unnamed or repeated columns.
 
     """
     if not path.is_file():
@@ -91,13 +118,14 @@ def open_table(path: Path) -> TableFile:
             "file_too_large", f"{path}: is larger than {FILE_BYTES_MAX} bytes; leave out columns that are not needed"
         )
     try:
-        # Read once: a file that is replaced or cut meanwhile must not be seen in two states.
-        data = path.read_bytes()
+        if suffix == ".parquet":
+            # Read once: a file that is replaced or cut meanwhile must not be seen in two states.
+            return _open_parquet(path, path.read_bytes())
+        return _open_csv(path, CsvSource(path), texts, wanted)
     except OSError as error:
         raise TableError(
             "file_unreadable", f"{path}: cannot be read ({error.strerror}); let the daemon's user read it"
         ) from None
-    return _open_parquet(path, data) if suffix == ".parquet" else _open_csv(path, data)
 
 
 def _open_parquet(path: Path, data: bytes) -> TableFile:
@@ -105,37 +133,51 @@ def _open_parquet(path: Path, data: bytes) -> TableFile:
         raise TableError("file_format", f"{path}: is no Parquet file, whatever its name; save it as Parquet again")
     try:
         CHECK.check(data, cells_max=CELLS_MAX)
-        frame = pl.read_parquet(io.BytesIO(data), hive_partitioning=False)
     except ParquetTooLarge as error:
         raise TableError(
             "file_too_large", f"{path}: has {error.cells} cells, {CELLS_MAX} at most; leave out columns or rows"
         ) from None
     except ParquetDamaged:
         raise TableError("file_unreadable", f"{path}: is a damaged Parquet file; export it again") from None
-    return TableFile(path, frame, None)
+    columns = list(pl.read_parquet_schema(io.BytesIO(data)))
+    height = pl.scan_parquet(io.BytesIO(data), hive_partitioning=False).select(pl.len()).collect().item()
+
+    def take(name: str) -> pl.Series:
+        return pl.read_parquet(io.BytesIO(data), columns=[name], hive_partitioning=False)[name]
+
+    return TableFile(path, columns, height, take)
 
 
-def _open_csv(path: Path, data: bytes) -> TableFile:
-    if data.startswith(_PARQUET_MAGIC):
-        raise TableError("file_format", f"{path}: is a Parquet file; let its name end in .parquet")
-    names = _header(path, data)
+def _open_csv(
+    path: Path, source: CsvSource, texts: Collection[str] | None, wanted: Collection[str] | None
+) -> TableFile:
+    with source.opened() as stream:
+        if stream.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+            raise TableError("file_format", f"{path}: is a Parquet file; let its name end in .parquet")
+    names = _header(path, source)
+    refusal: TableError | None = None
+    cells: dict[str, Cells] = {}
+    height = 0
     try:
-        # Everything as text: numbers are parsed column by column, identifiers never.
-        frame = pl.read_csv(io.BytesIO(data), infer_schema=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        # The library's own text quotes cells.
-        raise _malformed(path, data, len(names)) from None
-    if frame.columns != names:
-        raise TableError("file_unreadable", f"{path}: the header line is malformed; export the file again")
-    return TableFile(path, _without_blank_end(frame), data)
+        cells, height = read_cells(source, names, texts, wanted)
+    except CsvMalformed:
+        refusal = _malformed(path, source, len(names))
+    except HeaderMalformed:
+        refusal = TableError("file_unreadable", f"{path}: the header line is malformed; export the file again")
+    if not source.whole:
+        refusal = TableError("file_unreadable", f"{path}: was changed while it was read; let it be complete first")
+    if refusal is not None:
+        raise refusal
+    return TableFile(path, names, height, cells.pop, source)
 
 
-def _header(path: Path, data: bytes) -> list[str]:
+def _header(path: Path, source: CsvSource) -> list[str]:
     """The names in the first line that is not blank; polars would rename repeated ones in silence."""
     try:
-        names = next((record for _, record in _records(data) if record), None)
+        with source.opened() as stream:
+            names = next((record for _, record in records(stream) if record), None)
     except (csv.Error, UnicodeDecodeError):
-        raise _malformed(path, data, 0) from None
+        raise _malformed(path, source, 0) from None
     if names is None:
         raise TableError("file_format", f"{path}: is empty; export it with a header line")
     for place, name in enumerate(names, start=1):
@@ -153,62 +195,25 @@ def _header(path: Path, data: bytes) -> list[str]:
     return names
 
 
-def _records(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Each record of a CSV file with the line it starts in; a blank line is an empty record."""
-    # Only a line feed ends a line, as in the parser of the cells.
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="\n"), strict=True)
-    line = 1
-    for record in reader:
-        yield line, record
-        line = reader.line_num + 1
-
-
-def _data_records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
-    """Data row, line and fields of each record after the header."""
-    records = _records(data)
-    for _, record in records:
-        if record:
-            break
-    for row, (line, record) in enumerate(records, start=1):
-        yield row, line, record
-
-
-def _lines_of(data: bytes, rows: list[int]) -> dict[int, int]:
-    """The lines that the given data rows (increasing) start in; without those after a malformed record."""
-    wanted, lines = set(rows), {}
-    with contextlib.suppress(csv.Error, UnicodeDecodeError):
-        for row, line, _ in _data_records(data):
-            if row in wanted:
-                lines[row] = line
-            if row == rows[-1]:
-                break
-    return lines
-
-
-def _malformed(path: Path, data: bytes, width: int) -> TableError:
+def _malformed(path: Path, source: CsvSource, width: int) -> TableError:
     """The refusal of a CSV file that could not be parsed, with the place if it can be found."""
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return TableError("file_unreadable", f"{path}: line {line} is not UTF-8; save the file as UTF-8")
+    with source.opened() as stream:
+        if line := undecodable(stream):
+            return TableError("file_unreadable", f"{path}: line {line} is not UTF-8; save the file as UTF-8")
     line = 0
     try:
-        for row, line, record in _data_records(data):
-            if len(record) > width:
-                return TableError(
-                    "file_unreadable",
-                    f"{path}: data row {row} (line {line}) has {len(record)} fields, the header {width}; "
-                    "put fields with commas in quotes",
-                )
+        with source.opened() as stream:
+            for row, line, record in data_records(stream):
+                if len(record) > width:
+                    return TableError(
+                        "file_unreadable",
+                        f"{path}: data row {row} (line {line}) has {len(record)} fields, the header {width}; "
+                        "put fields with commas in quotes",
+                    )
     except csv.Error:
         return TableError(
             "file_unreadable", f"{path}: quotes or line ends are malformed from line {line + 1} on; export it again"
         )
+    except UnicodeDecodeError:
+        pass  # changed since
     return TableError("file_unreadable", f"{path}: quotes are malformed; export the file again")
-
-
-def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
-    """Blank lines at the end of a file are no rows."""
-    filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
-    return frame.head(int(filled[-1]) + 1 if len(filled) else 0)

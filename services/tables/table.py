@@ -17,10 +17,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning.columns.preparation import Impute, Preparation, PreparationError, Step, declare
+from learning.columns.preparation import Encoding, Impute, Preparation, PreparationError, Step, declare
 from learning.columns.preparing import PreparationRefused, SourceTable, apply, fit, settle
 from learning.links.family import MULTICLASS, TASKS
-from services.tables.cells import FILL, categories_of, numbers_of
+from services.tables.cells import FILL, categories_of, numbers_of, texts_of
 from services.tables.files import TableError, TableFile, open_table, shown
 from services.tables.row_columns import NOTHING_BESIDE, RowColumns
 
@@ -100,12 +100,16 @@ def read_table(
     """
     if task is not None and task not in (*TASKS, MULTICLASS):
         raise ValueError(f"task {task!r} is none of {', '.join((*TASKS, MULTICLASS))}")
-    file = open_table(Path(path))
+    file = open_table(
+        Path(path),
+        texts=_texts(identifier, label if task == MULTICLASS else None, steps),
+        wanted=None if columns is None else {identifier, label or identifier, *columns, *beside.names},
+    )
     chosen = choose_columns(file, identifier, label, columns, beside.names)
-    if not file.frame.height:
+    if not file.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
     identifiers = identifiers_of(file, identifier)
-    values = np.empty((file.frame.height, len(chosen)), dtype=np.float64)
+    values = np.empty((file.height, len(chosen)), dtype=np.float64)
     preparation: Preparation | None = None
     categories: tuple[tuple[str, ...] | None, ...] = ()
     if steps:
@@ -134,6 +138,12 @@ def read_table(
         weight=weight,
         offset=offset,
     )
+
+
+def _texts(identifier: str, label: str | None, steps: Mapping[str, tuple[Step, ...]] | None) -> set[str]:
+    """Columns whose cells are no numbers, whatever is written in them."""
+    encoded = {name for name, chain in (steps or {}).items() if any(isinstance(step, Encoding) for step in chain)}
+    return {identifier, *encoded, *([label] if label else [])}
 
 
 def _read_sources(
@@ -231,7 +241,7 @@ def choose_columns(
 
     Raises TableError.
     """
-    present = file.frame.columns
+    present = file.columns
     named = ", ".join(map(shown, present[:_COLUMNS_NAMED_MAX])) + (", ..." if len(present) > _COLUMNS_NAMED_MAX else "")
     looked_for = ((identifier, "identifier_missing"), (label, "label_missing"))
     for name, code in (*looked_for, *((name, "row_column_missing") for name in beside)):
@@ -262,7 +272,7 @@ def choose_columns(
 
 def identifiers_of(file: TableFile, name: str) -> list[str]:
     """The identifiers, as written in the file: none empty, none twice. Raises TableError."""
-    series = file.frame[name]
+    series = texts_of(file, name)
     if not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Categorical, pl.Enum)):
         raise file.refusal("identifier_type", f"has the type {series.dtype}", "save identifiers as text", column=name)
     text = series.cast(pl.String)
@@ -271,8 +281,8 @@ def identifiers_of(file: TableFile, name: str) -> list[str]:
         raise file.refusal(
             "identifier_empty", f"{file.rows(empty)} without identifier", "remove these rows", column=name
         )
-    repeated = np.flatnonzero(text.is_duplicated().to_numpy())
-    if len(repeated):
+    if not _distinct(text):
+        repeated = np.flatnonzero(text.is_duplicated().to_numpy())
         same = np.flatnonzero((text == text[int(repeated[0])]).to_numpy())
         others = len(repeated) - len(same)
         also = f" ({others} other rows share identifiers as well)" if others else ""
@@ -283,6 +293,12 @@ def identifiers_of(file: TableFile, name: str) -> list[str]:
             column=name,
         )
     return text.to_list()
+
+
+def _distinct(text: pl.Series) -> bool:
+    """Whether no two are equal. By sorted hashes first: a table of a million texts takes far more memory."""
+    hashes = np.sort(text.hash().to_numpy())
+    return not bool((hashes[1:] == hashes[:-1]).any()) or not bool(text.is_duplicated().any())
 
 
 def _classes_of(file: TableFile, name: str) -> tuple[Vector, tuple[str, ...]]:

@@ -18,12 +18,18 @@ import polars as pl
 from learning.columns.preparation import Clip, Impute, Log, OneHot, Ordinal, Standardise
 from learning.columns.preparing import apply, fit
 from learning.links.family import MULTICLASS
+from services.tables import csv_files
 from services.tables.files import FILE_BYTES_MAX
 from services.tables.row_columns import RowColumns
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
 
-MODULES: Final = ("services/tables/files.py", "services/tables/table.py", "services/tables/cells.py")
+MODULES: Final = (
+    "services/tables/files.py",
+    "services/tables/csv_files.py",
+    "services/tables/table.py",
+    "services/tables/cells.py",
+)
 _SPEAKERS: Final = (
     "services/tables/row_columns.py",
     "learning/columns/preparation.py",
@@ -241,6 +247,8 @@ def fuzz_one(data: bytes) -> None:
     try:
         with bounded_memory():
             _read(path, arguments, content if where == CONTENT else b"")
+            if where == CONTENT and suffix.lower() == ".csv":
+                _in_pieces(path, arguments)
     finally:
         if path.is_dir():
             path.rmdir()
@@ -277,6 +285,25 @@ def _read(path: Path, arguments: dict[str, Any], content: bytes) -> None:
         assert str(error).startswith("task 'trees'"), repr(error)
         return
     _check(table, arguments)
+
+
+def _in_pieces(path: Path, arguments: dict[str, Any]) -> None:
+    """A file that is read block by block is what it is as a whole."""
+    limits = {name: getattr(csv_files, name) for name in ("BLOCK_BYTES", "HELD_BYTES_MAX")}
+    whole = _told(path, arguments)
+    try:
+        for size in (1, 16):
+            vars(csv_files).update(BLOCK_BYTES=size, HELD_BYTES_MAX=0)
+            assert _told(path, arguments) == whole
+    finally:
+        vars(csv_files).update(limits)
+
+
+def _told(path: Path, arguments: dict[str, Any]) -> str | bytes:
+    try:
+        return data_digest(read_table(path, **arguments))
+    except ValueError as error:
+        return str(error)
 
 
 def _check_text(error: TableError, path: Path, arguments: dict[str, Any], content: bytes) -> None:
