@@ -11,26 +11,22 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import aio_pika
 import structlog
 from aiormq.exceptions import (
-    AuthenticationError,
     ChannelAccessRefused,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     DeliveryError,
-    InvalidFrameError,
-    ProbableAuthenticationError,
     PublishError,
 )
 
+from broker.address import APPLY_HINT, Address
 from broker.frames import read_leniently
-from broker.hosts import is_this_machine
 from broker.inbox import Inbox
-from broker.link import APPLY_HINT, Link, LinkLost, Reading
-from broker.topology import EXCHANGE, VHOST, Limits
+from broker.link import Link, LinkLost, Reading
+from broker.topology import EXCHANGE, Limits
 from broker.transport import MESSAGE_BYTES_MAX, PublishCode, PublishFailed, Receiver, TransportState
 from broker.waiting import any_set, cancellation_asked_for
 
@@ -98,7 +94,7 @@ class AmqpTransport:
         options: AmqpOptions | None = None,
     ) -> None:
         self._options = options or AmqpOptions()
-        self._address = _Address.parse(url, party, self._options.heartbeat_s, allow_plain=allow_plain)
+        self._address = Address.parse(url, party, self._options.heartbeat_s, allow_plain=allow_plain)
         self._party = party
         self._peers = tuple(peers)
         self._declare = declare
@@ -246,47 +242,6 @@ class AmqpTransport:
             self._up.set()
         if detail != said_before:
             log.info("broker_connected" if up else "broker_away", party=self._party, detail=detail)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Address:
-    """A broker's URL with everything in it, and the parts that may be shown."""
-
-    url: str
-    place: str
-    user: str
-    vhost: str
-    password: str
-
-    @classmethod
-    def parse(cls, url: str, party: str, heartbeat_s: int, *, allow_plain: bool) -> "_Address":
-        parts = urlsplit(url)
-        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-            raise ValueError("a broker's URL is amqps://user:password@host/vhost")
-        if parts.scheme == "amqp" and not allow_plain and not is_this_machine(parts.hostname):
-            raise ValueError(f"the broker at {parts.hostname} is another machine: its URL must begin with amqps://")
-        path = parts.path if parts.path not in ("", "/") else f"/{VHOST}"
-        query = {"heartbeat": str(heartbeat_s), "name": f"warren {party}"} | dict(parse_qsl(parts.query))
-        port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
-        return cls(
-            url=urlunsplit((parts.scheme, parts.netloc, path, urlencode(query), "")),
-            place=f"{parts.hostname}:{port}",
-            user=unquote(parts.username or party),
-            vhost=unquote(path[1:]),
-            password=unquote(parts.password or ""),
-        )
-
-    def explain(self, error: Exception) -> str:
-        """A sentence for the operator, without the password."""
-        if isinstance(error, ProbableAuthenticationError | AuthenticationError):
-            return f"the broker at {self.place} refuses the login of {self.user}"
-        if isinstance(error, InvalidFrameError):
-            # What aiormq makes of a refused vhost.
-            return f"the broker at {self.place} refuses {self.user} the vhost {self.vhost}: {APPLY_HINT}"
-        text = f"{type(error).__name__}: {error}"
-        if self.password:
-            text = text.replace(self.password, "***")
-        return f"waiting for the broker at {self.place} ({text[:300]})"
 
 
 def _publish_failed(error: Exception, routing_key: str, timeout_s: float) -> PublishFailed:

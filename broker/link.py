@@ -12,6 +12,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, DeliveryError, PublishError
 
+from broker.address import APPLY_HINT
 from broker.inbox import Inbox
 from broker.topology import (
     EXCHANGE,
@@ -30,8 +31,6 @@ from broker.waiting import any_set, cancellation_asked_for
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 2.0
-APPLY_HINT: Final = "run `warren broker apply`"
-
 
 _OnClose = Callable[[object, BaseException | None], None]
 
@@ -115,7 +114,7 @@ class Link:
         Calls `ready` when every queue is being consumed. What is unacknowledged at the end goes back.
 
         Raises:
-            LinkLost: a queue is missing or may not be read.
+            LinkLost: a queue is missing or may not be read, or this user may not write in the party's name.
 
         """
         reading = self._reading
@@ -130,6 +129,7 @@ class Link:
                 consumer = _Consumer(name, key, prefetch, asyncio.get_running_loop().time())
                 await self._start_consumer(channel, traffic, consumer, inbox)
                 consumers.append(consumer)
+        await self._check_own_name()
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(consumers))
             ready()
@@ -182,6 +182,21 @@ class Link:
             raise LinkLost(f"queue {consumer.queue} is missing: {APPLY_HINT}") from None
         except ChannelAccessRefused:
             raise LinkLost(f"the broker's user may not read queue {consumer.queue}: {APPLY_HINT}") from None
+
+    async def _check_own_name(self) -> None:
+        """Raise `LinkLost` where the user may not write as this party: nothing that is sent would ever arrive."""
+        if not self._peers:
+            return
+        publisher = self._publishers["status"]
+        try:
+            async with asyncio.timeout(self._reading.answer_s):
+                await publisher.publish(probe_key(self._party, self._peers[0], "control"), b"", mandatory=True)
+        except ChannelAccessRefused:
+            refused = f"the broker's user may not write in the name of {self._party} (topic permission)"
+            raise LinkLost(f"{refused}: {APPLY_HINT}") from None
+        except (PublishError, DeliveryError, TimeoutError):
+            # A missing binding, a full queue: said where it is met.
+            pass
 
     def _acknowledgement(
         self, channel: aiormq.abc.AbstractChannel, consumer: _Consumer, tag: int
