@@ -22,6 +22,7 @@ from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
 from services import __version__
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
+from services.daemon.job_file import STOP_EVALUATIONS
 from services.daemon.local import (
     BUSINESS,
     NAMES,
@@ -159,6 +160,14 @@ def local(
     batches: Annotated[int, typer.Option(help="Stages of growing, batches of fraction; 0: what suits most.")] = 0,
     folds: Annotated[int, typer.Option(help="Folds of a cross-validation that chooses the penalty.")] = 1,
     penalty: Annotated[list[float] | None, typer.Option(help="A penalty to choose from; again for each.")] = None,
+    stop_metric: Annotated[
+        str, typer.Option(help="Stop early by this metric of the validation rows: log_loss, auc, deviance, rmse, ...")
+    ] = "",
+    patience: Annotated[int, typer.Option(help="Evaluations no better than the best before it stops; 0: 3.")] = 0,
+    stop_every: Annotated[int, typer.Option(help="Iterations from one evaluation to the next; 0: 1.")] = 0,
+    stop_evaluations: Annotated[
+        int, typer.Option(help="Evaluations at most; 0: one less than a provider has columns, 8 at most.")
+    ] = 0,
     inference: Annotated[
         bool, typer.Option("--inference", help="Standard errors and p-values after training (docs/inference.md).")
     ] = False,
@@ -208,6 +217,10 @@ def local(
         "batches": batches,
         "folds": folds,
         "penalties": penalty or [],
+        "stop_metric": stop_metric,
+        "patience": patience,
+        "stop_every": stop_every,
+        "stop_evaluations_max": stop_evaluations,
         "marks": [mark for mark, wanted in given.items() if wanted],
     }
     tables = LocalTables(
@@ -222,6 +235,9 @@ def local(
         beside=RowColumns(**beside),
         class_weight="balanced" if balanced else "",
     )
+    if stop_metric and not stop_evaluations:
+        columns = min(len(tables.read_provider(role).prepared_columns) for role in tables.sources)
+        job["stop_evaluations_max"] = max(1, min(STOP_EVALUATIONS, columns - 1))
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
     if task == MULTICLASS:
         return _show_classes(tables, result, out_directory, as_json=as_json)
@@ -267,6 +283,7 @@ def finished_of(tables: LocalTables, job: dict[str, Any], result: LocalResult, b
         transport="embedded" if broker == "embedded" else "amqp",
         inference=result.inference,
         scored=result.scored,
+        histories=result.histories,
     )
 
 

@@ -31,6 +31,23 @@ class Iteration(msgspec.Struct, frozen=True, kw_only=True):
     step: float = 0.0
 
 
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric of the validation rows by the model of an iteration."""
+
+    iteration: int
+    figure: float
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stopped early: `best` is the iteration whose model is kept. The figures are this party's alone."""
+
+    metric: str
+    patience: int
+    every: int
+    best: int
+    evaluations: tuple[Evaluated, ...]
+
+
 class OfClass(msgspec.Struct, frozen=True, kw_only=True):
     """One class against the rest, in a model of several classes."""
 
@@ -50,6 +67,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         preparation: what is done with raw columns first; None: nothing.
         iterations, converged, stop_reason, history: of the loop.
         validation: what a cross-validation found, as in `history.json`.
+        stopping: the metric by iteration, of a job with a `stop_metric`.
         metrics: of the joint model, where this party knows any.
         seconds: of each stage.
         directory: where `parameters.json` and `history.json` are.
@@ -72,6 +90,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     classes: dict[str, OfClass] = {}
     validation: dict[str, Any] = {}
+    stopping: Stopping | None = None
 
     def __repr__(self) -> str:
         ended = "converged" if self.converged else "not converged"
@@ -136,6 +155,7 @@ def read_model(view: dict[str, Any], data_directory: Path) -> TrainedModel:
         directory=directory,
         classes=classes,
         validation=history.get("validation", {}),
+        stopping=msgspec.convert(history.get("stopping"), Stopping | None),
     )
 
 

@@ -24,6 +24,7 @@ import structlog
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from learning.columns.preparation import Step
 from messages.identity import Identity
+from protocol.stop_rules import EVALUATIONS_MAX
 from services.daemon.control import ControlClient, ControlError, ControlUnreachable
 from services.daemon.job_file import with_class_weights
 from services.daemon.party_process import run_party
@@ -124,6 +125,7 @@ class LocalResult:
     journal_train: dict[str, dict[str, float]] = field(default_factory=dict)
     inference: dict[str, bytes] = field(default_factory=dict)
     scored: bytes = b""
+    histories: dict[str, bytes] = field(default_factory=dict)
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -151,7 +153,7 @@ def make_party(
     (directory / "peers").mkdir(exist_ok=True)
     policy = (
         f"marks = {_listed(marks)}\nretention = {_listed(retention)}\nscore_quota = {SCORE_QUOTA}\n"
-        f"inference = {'true' if inference else 'false'}\n"
+        f"inference = {'true' if inference else 'false'}\nstop_evaluations_max = {EVALUATIONS_MAX}\n"
     )
     (directory / "policy.toml").write_text(policy, encoding="utf-8")
     source, dataset = (tables.business, "labels") if role == BUSINESS else (tables.sources[role], "features")
@@ -378,6 +380,7 @@ def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = 
         job=name,
         parameters={who: parameters for who, (parameters, _) in results.items()},
         history=results[BUSINESS][1],
+        histories={who: history for who, (_, history) in results.items()},
         seconds=views[BUSINESS]["seconds"],
         cpu_seconds=cpu,
         bytes_sent={who: int(view["statistics"].get("bytes_sent", 0)) for who, view in views.items()},

@@ -89,6 +89,23 @@ def plot_validation(path: Path, validation: Mapping[str, Any]) -> None:
     plt.close(figure)
 
 
+def plot_stopping(path: Path, stopping: Mapping[str, Any]) -> None:
+    """The metric of the validation rows by iteration, in a job that stops early; the iteration kept is marked."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    iterations = [one["iteration"] for one in stopping["evaluations"]]
+    figures = [one["figure"] for one in stopping["evaluations"]]
+    best = stopping["best"]
+    axes.plot(iterations, figures, "o-", color=BUSINESS_COLOUR, label="validation rows")
+    axes.plot(best, figures[iterations.index(best)], "o", color=PROVIDER_COLOUR, markersize=10, label=f"kept: {best}")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(stopping["metric"].replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y", alpha=0.25)
+    axes.legend(frameon=False)
+    axes.set_title("Early stopping")
+    _finish(figure, path, axes)
+
+
 Part = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Labels (n,) and scores (n,) of the rows of a part."""
 

@@ -34,6 +34,7 @@ class Finished:
     """Everything a report speaks of. Bytes are those of the parties' result files.
 
     `further`: table and parameters.json of each provider after the first, by name. `scored`: scores.csv.
+    `histories`: history.json of each party, where it is not the same for all.
     """
 
     business: Table
@@ -52,6 +53,7 @@ class Finished:
     inference: dict[str, bytes] = field(default_factory=dict)
     further: dict[str, tuple[Table, bytes]] = field(default_factory=dict)
     scored: bytes = b""
+    histories: dict[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def of_business(self) -> dict[str, Any]:
@@ -163,6 +165,12 @@ class Finished:
         found: dict[str, Any] = json.loads(self.history).get("validation", {})
         return found
 
+    @cached_property
+    def stopping(self) -> dict[str, Any]:
+        """How the business's metric went in a job that stops early; empty where it does not."""
+        found: dict[str, Any] = json.loads(self.history).get("stopping", {})
+        return found
+
     @property
     def products_per_row(self) -> Products:
         """Modular products of both parties for every row, over all iterations."""
@@ -267,13 +275,15 @@ def json_object(finished: Finished) -> dict[str, Any]:
         "backend": finished.backend,
         "transport": finished.transport,
         **({"validation": finished.validation} if finished.validation else {}),
+        **({"stopping": finished.stopping} if finished.stopping else {}),
     }
 
 
 def write_outputs(directory: Path, finished: Finished) -> None:
     """Per party parameters.json, history.json and, if asked for, its standard errors (`inference_files`).
 
-    For all the evaluation (`evaluation_files`), convergence.png and, of a cross-validation, validation.png.
+    For all the evaluation (`evaluation_files`), convergence.png and, of a cross-validation, validation.png; of a job
+    that stops early, stopping.png.
     """
     for who, parameters in (
         ("business", finished.parameters_business),
@@ -282,15 +292,17 @@ def write_outputs(directory: Path, finished: Finished) -> None:
     ):
         (directory / who).mkdir(parents=True, exist_ok=True)
         (directory / who / "parameters.json").write_bytes(parameters)
-        (directory / who / "history.json").write_bytes(finished.history)
+        (directory / who / "history.json").write_bytes(finished.histories.get(who, finished.history))
         if who in finished.inference:
             inference_files.write(directory / who, finished.inference[who])
     # matplotlib takes 35 MB and a second: only who draws pays for it.
-    from services.results.plots import plot_convergence, plot_validation
+    from services.results.plots import plot_convergence, plot_stopping, plot_validation
 
     plot_convergence(directory / "convergence.png", finished.facts, finished.tolerance)
     if finished.validation:
         plot_validation(directory / "validation.png", finished.validation)
+    if finished.stopping:
+        plot_stopping(directory / "stopping.png", finished.stopping)
     label, scores = finished.joined[2], finished.scores
     curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}
     evaluation_files.write(directory, finished.evaluations, curves)

@@ -20,6 +20,8 @@ def show(finished: Finished, out: Console) -> Comparison:
         out.print(_parameters(f"{name} learned", document))
     for who, file in finished.inference.items():
         out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
+    if finished.stopping:
+        out.print(_stopping(finished.stopping))
     if finished.validation:
         out.print(_validation(finished.validation))
     out.print(_quality(finished, comparison))
@@ -38,6 +40,15 @@ def _parameters(title: str, file: dict[str, Any]) -> Table:
     for first in range(0, len(cells), width):
         row = cells[first : first + width]
         table.add_row(*(Text.assemble(plain(name), f" {value:+.5f}") for name, value in row))
+    return table
+
+
+def _stopping(found: dict[str, Any]) -> Table:
+    metric = f"{found['metric']} of the validation rows"
+    table = Table("iteration", metric, "", title="Early stopping", title_justify="left", box=None)
+    for one in found["evaluations"]:
+        kept = "its model is kept" if one["iteration"] == found["best"] else ""
+        table.add_row(str(one["iteration"]), f"{one['figure']:.5f}", kept)
     return table
 
 

@@ -213,6 +213,18 @@ def test_a_model_knows_the_figures_that_the_job_was_to_find(client: BusinessClie
     assert abs(auc - roc_auc_score(joined["y"], joined["score"])) < 0.01
 
 
+def test_a_model_that_stopped_early_knows_its_metric_by_iteration(client: BusinessClient) -> None:
+    stops = {"validation": 0.3, "stop_metric": "auc", "patience": 1, "stop_evaluations_max": 2, "max_iterations": 6}
+    found = client.fit(dataset="labels", progress=False, **{**JOB, **stops, "evaluate": ["validation"]})
+    assert found.stopping is not None
+    figures = {one.iteration: one.figure for one in found.stopping.evaluations}
+    assert list(figures) == [1, 2]
+    assert found.stop_reason in ("patience", "evaluations")
+    assert found.stopping.best == max(figures, key=figures.__getitem__)
+    # The model that is kept is the one whose figures the job ends with.
+    assert found.metrics["validation.auc"] == figures[found.stopping.best]
+
+
 def test_two_providers_each_prepare_their_own_columns() -> None:
     business, provider = tables()
     first, second = provider.select("id", "debt"), provider.select("id", "rent", "cards")

@@ -42,6 +42,12 @@ def statistics(at: Path) -> Recorded:
     return record(at, "logistic", 90, inference=True, max_iterations=2, **shares)
 
 
+def stopped(at: Path, retention: str = "digests") -> Recorded:
+    """Training stops early by the metric of the validation rows, and the figures of the model kept are told."""
+    stops = {"stop_metric": "log_loss", "patience": 1, "stop_evaluations_max": 2, "max_iterations": 4}
+    return record(at, "logistic", 90, retention=retention, validation=0.3, evaluate=["validation"], **stops)
+
+
 def scored(at: Path, mode: str = "batch", retention: str = "digests") -> Recorded:
     """A scoring job by a small model; one that answers lookups is cancelled after an answer."""
     trained = record(at, "logistic", 60, max_iterations=1)
@@ -74,6 +80,7 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "three-parties": ("done", record_three),
     "growing": ("done", lambda at: record(at, "logistic", 90, sample_set="growing", batches=2, max_iterations=4)),
     "block": ("done", lambda at: record(at, "logistic", 90, solver="block", max_iterations=5)),
+    "stopped": ("done", stopped),
     "validated": ("done", lambda at: record(at, "linear", 90, folds=2, penalties=[0.1, 0.03], max_iterations=4)),
     "cancelled": ("cancelled", lambda at: record(at, "logistic", 120, max_iterations=20, meddle=cancel)),
     "declined": ("declined", lambda at: record(at, "logistic", 60, retention="full", allowed=("digests",))),

@@ -93,6 +93,29 @@ def test_local_prints_one_json_object_and_writes_results_and_plots(
     }
 
 
+def test_local_stops_early_by_as_many_evaluations_as_the_provider_s_columns_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tables(tmp_path, 100)
+    pl.read_csv(found.provider).select("id", "x0", "x1", "x2").write_csv(found.provider)
+    more = (
+        "--small-sample",
+        "--l2",
+        "1e-2",
+        "--max-iterations",
+        "9",
+        "--validation",
+        "0.3",
+        "--stop-metric",
+        "log_loss",
+    )
+    assert run(local_arguments(found, *more, "--json"), monkeypatch) == DONE
+    stopping = json.loads(capsys.readouterr().out)["stopping"]
+    assert [one["iteration"] for one in stopping["evaluations"]] == [1, 2]
+    assert run(local_arguments(found, *more, "--stop-evaluations", "3"), monkeypatch) == FAILED
+    assert "fewer evaluations than columns" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("edit", "options", "code", "named"),
     [

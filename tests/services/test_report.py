@@ -315,6 +315,28 @@ def _history(facts: list[dict[str, Any]]) -> bytes:
     return json.dumps({"iterations": facts, "converged": True, "stop_reason": "converged"}).encode()
 
 
+def test_early_stopping_is_shown_drawn_and_in_the_json_and_its_figures_in_the_business_s_file_alone(
+    tmp_path: Path,
+) -> None:
+    stopping = {"metric": "auc", "patience": 1, "every": 1, "best": 1}
+    figures = [{"iteration": 1, "figure": 0.75}, {"iteration": 2, "figure": 0.71875}]
+    told, known = ({**stopping, "evaluations": seen} for seen in (figures, [{"iteration": 1}, {"iteration": 2}]))
+    end = {"iterations": FACTS[:2], "converged": False, "stop_reason": "patience"}
+    histories = {
+        "business": json.dumps({**end, "stopping": told}).encode(),
+        "provider": json.dumps({**end, "stopping": known}).encode(),
+    }
+    job, text = replace(finished("logistic"), history=histories["business"], histories=histories), io.StringIO()
+    summary.show(job, Console(file=text, width=120))
+    assert "its model is kept" in next(line for line in text.getvalue().splitlines() if "0.75000" in line)
+    assert report.json_object(job)["stopping"] == told
+    assert "stopping" not in report.json_object(finished("logistic"))
+    report.write_outputs(tmp_path, job)
+    assert (tmp_path / "stopping.png").read_bytes().startswith(b"\x89PNG")
+    assert "0.71875" in (tmp_path / "business/history.json").read_text()
+    assert "figure" not in (tmp_path / "provider/history.json").read_text()
+
+
 def test_a_cross_validation_is_shown_drawn_and_in_the_json(tmp_path: Path) -> None:
     job, text = validated(), io.StringIO()
     summary.show(job, Console(file=text, width=120))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from tests.simulation.chained import THREE_PROVIDERS, TWO_PROVIDERS
 from tests.simulation.consents import APPROVED, DECLINED
 from tests.simulation.meshes import CHAIN, MESH
-from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, TRAINING, VALIDATED, Story
+from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, STOPPED, TRAINING, VALIDATED, Story
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
 
@@ -16,6 +16,7 @@ JOBS = {
     "validated": VALIDATED,
     "blocks": BLOCKS,
     "growing": GROWING,
+    "stopped": STOPPED,
     "scoring": SCORING,
     "lookups": LOOKUPS,
     "approved": APPROVED,

@@ -119,6 +119,20 @@ def _sampled(nonce: bytes, **fields: object) -> Story:
 
 VALIDATED: Final = _sampled(b"folded..", folds=2, penalties=(0.1, 0.01), l2=0.01, max_iterations=3, validation=0.2)
 BLOCKS: Final = _sampled(b"blocks..", solver="block", max_iterations=4)
+STOPPED: Final = replace(
+    _sampled(
+        b"stopped.",
+        validation=0.3,
+        stop_metric="log_loss",
+        patience=1,
+        stop_every=2,
+        stop_evaluations_max=2,
+        max_iterations=6,
+        evaluate=("validation",),
+    ),
+    policy={"stop_evaluations_max": 2},
+    results=4,
+)
 GROWING: Final = _sampled(b"growing.", sample_set="growing", batches=2, max_iterations=4, tolerance=0.05)
 
 
