@@ -80,7 +80,7 @@ def shared(
         ValueError: a name is not `[a-z0-9-]{1,40}`.
 
     """
-    rights = {party: permissions(party, mqtt=party in mqtt) for party in parties}
+    rights = {party: permissions(party, mqtt=party in mqtt, beside_sessions=bool(mqtt)) for party in parties}
     queues = all_queues(parties, version, limits, mqtt)
     document = _document(queues, rights, passwords or {}, administrators or {})
     return document | ({"policies": limits_of_sessions(version, limits or Limits())} if mqtt else {})

@@ -103,6 +103,7 @@ class MqttTransport:
         self._down.set()
         self._paused = False
         self._resumed = asyncio.Event()
+        self.probes_answered = 0
         self._state = TransportState(False, f"waiting for the broker at {self._address.place}", 0)
 
     def __repr__(self) -> str:
@@ -272,6 +273,7 @@ class MqttTransport:
                 await self.publish(probe_key(self._party, self._party, traffic), b"")
                 async with asyncio.timeout(probe_s):
                     await line.sign.wait()
+                self.probes_answered += 1
             except PublishFailed:
                 # That line has troubles of its own; when it is back it is asked again.
                 continue

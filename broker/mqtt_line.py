@@ -16,7 +16,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from broker.hosts import is_this_machine
-from broker.sessions import APPLY_HINT, routing_key_of, topic_of
+from broker.sessions import APPLY_HINT, routing_key_of
+from messages.keys import to_mqtt
 
 CLOSE_TIMEOUT_S: Final = 2.0
 QOS: Final = 1
@@ -181,7 +182,7 @@ class MqttLine(aiomqtt.Client):
 
         """
         try:
-            await self._unless_lost(self.publish(topic_of(routing_key), body, qos=QOS, timeout=math.inf), timeout_s)
+            await self._unless_lost(self.publish(to_mqtt(routing_key), body, qos=QOS, timeout=math.inf), timeout_s)
         except TimeoutError:
             # paho would count the message as under way for ever.
             self.lose("a message was not confirmed in time")

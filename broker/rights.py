@@ -18,13 +18,17 @@ class Permissions:
     topic_read: str
 
 
-def queue_rights(party: str, exchange: str) -> Permissions:
-    """Of a party that speaks AMQP: send in its own name, read its own queues, declare nothing."""
+def queue_rights(party: str, exchange: str, *, beside_sessions: bool = False) -> Permissions:
+    """Of a party that speaks AMQP: send in its own name, read its own queues, declare nothing.
+
+    `beside_sessions`: others speak MQTT. RabbitMQ's plug-in can neither hand over a message whose key is no text
+    nor forget it, and after ten of them a session stands still; so only keys of the protocol's letters are taken.
+    """
     return Permissions(
         configure="^$",
         write=f"^{exchange}$",
         read=rf"^((control|bulk)\.{party}\.[a-z0-9-]+|dead\.{party})$",
-        topic_write=_own_keys(party),
+        topic_write=_own_plain_keys(party) if beside_sessions else _own_keys(party),
         topic_read="^$",
     )
 
@@ -42,7 +46,7 @@ def session_rights(party: str, exchange: str) -> Permissions:
         configure=f"^{session}$",
         write=f"^({exchange}|{session})$",
         read=f"^({exchange}|{session})$",
-        topic_write=_own_keys(party),
+        topic_write=_own_plain_keys(party),
         topic_read=rf"^from\.\*\.to\.{party}\.(control|bulk)\.#$",
     )
 
@@ -65,3 +69,7 @@ def delivery_rights(own: str, peer: str, exchange: str) -> Permissions:
 
 def _own_keys(party: str) -> str:
     return rf"^(from\.{party}\.to\..*|status\.{party}\..*)$"
+
+
+def _own_plain_keys(party: str) -> str:
+    return rf"^(from\.{party}\.to|status\.{party})\.[a-z0-9.-]+$"

@@ -25,11 +25,6 @@ def session_filter(party: str, traffic: str) -> str:
     return f"from/+/to/{party}/{traffic}/#"
 
 
-def topic_of(routing_key: str) -> str:
-    """The MQTT topic that the plug-in maps to `routing_key`."""
-    return routing_key.replace(".", "/")
-
-
 def routing_key_of(topic: bytes) -> str:
     """The routing key of a message that came with `topic`.
 

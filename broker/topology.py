@@ -131,10 +131,10 @@ def observer_queue(name: str, bytes_max: int = 256 * 2**20) -> Queue:
     return Queue(f"observer.{name}", arguments, ((EXCHANGE, "#"),))
 
 
-def permissions(party: str, *, mqtt: bool = False) -> Permissions:
+def permissions(party: str, *, mqtt: bool = False, beside_sessions: bool = False) -> Permissions:
     """What the broker user of `party` may do; see `broker.rights`. `mqtt`: it speaks that and not AMQP."""
     check_name(party)
-    return session_rights(party, EXCHANGE) if mqtt else queue_rights(party, EXCHANGE)
+    return session_rights(party, EXCHANGE) if mqtt else queue_rights(party, EXCHANGE, beside_sessions=beside_sessions)
 
 
 def out_queue_name(peer: str) -> str:
