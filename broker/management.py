@@ -77,6 +77,10 @@ class Management:
         """POST `/api/<path>` and the decoded answer; raises `ManagementError`."""
         return self._request("POST", path, body)
 
+    def delete(self, *path: str) -> None:
+        """DELETE `/api/<path>`; raises `ManagementError`."""
+        self._request("DELETE", path, None)
+
     def _request(self, method: str, path: tuple[str, ...], body: object) -> object:
         url = f"{self._root}/api/" + "/".join(quote(part, safe="") for part in path)
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked in __init__

@@ -381,14 +381,26 @@ class JobFrozen(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     reason_code: ReasonCode
 
 
-class PeerProbe(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer.probe.v1"):
-    """Business to provider, unsequenced, for `warren check`: are you there, and would this contract fit?"""
+class PeerProbe(
+    Message, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="peer.probe.v1"
+):
+    """Either party to another, unsequenced: are you there, and would this contract fit (`warren check`)?
+
+    With `clock` and no contract: what time is it there (`warren doctor`)? Left out of the bytes where it is not asked,
+    so that former versions read the others.
+    """
 
     contract: Annotated[bytes, Meta(max_length=65_536)]
+    clock: bool = False
 
 
-class PeerAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer.answer.v1"):
-    """Provider to business, unsequenced: versions and what its policy says of the probed contract."""
+class PeerAnswer(
+    Message, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="peer.answer.v1"
+):
+    """Either party to one that asked, unsequenced: versions and what the policy says of the probed contract.
+
+    `clock`: seconds since 1970 where it was asked for, which reveals by how much that machine's clock is off.
+    """
 
     software_version: Annotated[str, Meta(max_length=40)]
     protocol_version: Count
@@ -400,6 +412,7 @@ class PeerAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True,
     rows: Count
     columns: Count
     free_bytes: Count
+    clock: Count = 0
 
 
 BULK: Final[frozenset[str]] = frozenset(

@@ -17,6 +17,7 @@ from services.cli import (
     consent,
     consoles,
     daemons,
+    doctor,
     figures,
     identities,
     locals_,
@@ -45,6 +46,7 @@ COMMANDS = (
     *consoles.COMMANDS,
     *audits.COMMANDS,
     *locals_.COMMANDS,
+    *doctor.COMMANDS,
     *predict.COMMANDS,
     *figures.COMMANDS,
 )

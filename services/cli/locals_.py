@@ -1,8 +1,7 @@
-"""`warren local`, `warren demo`, `warren doctor`: everything on this machine."""
+"""`warren local`, `warren demo`: everything on this machine."""
 
 import json
 import logging
-import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,6 @@ from learning.links.family import MULTICLASS, TASKS
 from learning.solvers.loop import DEFAULT_TOLERANCE
 from paillier import choice
 from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
-from services import __version__
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
 from services.daemon.job_file import STOP_EVALUATIONS
@@ -35,9 +33,7 @@ from services.daemon.local import (
     processes,
     run_job,
 )
-from services.party.back_ends import back_ends
 from services.party.configuration import ConfigError
-from services.party.plain_text import plain
 from services.results import class_report, report, summary
 from services.tables.row_columns import RowColumns
 
@@ -331,28 +327,4 @@ def demo(
     return DONE if report.json_object(finished)["converged"] else FAILED
 
 
-def doctor() -> None:
-    """What this installation runs on, and why."""
-    out.print(f"warren        {__version__}, Python {platform.python_version()}, {platform.machine()}")
-    for part in back_ends():
-        out.print(plain(f"{part.work:<13} {part.name}: {part.why}"), soft_wrap=True)
-        if part.advice:
-            out.print(plain(f"{'':<13} {part.advice}"), soft_wrap=True)
-    for module in (
-        "aio_pika",
-        "aiormq",
-        "cffi",
-        "cryptography",
-        "gmpy2",
-        "msgpack",
-        "numpy",
-        "phe",
-        "polars",
-        "sqlalchemy",
-    ):
-        from importlib.metadata import version
-
-        out.print(f"{module:<13} {version(module.replace('_', '-'))}")
-
-
-COMMANDS = (local, demo, doctor)
+COMMANDS = (local, demo)

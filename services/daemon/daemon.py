@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Mapping
 
+import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -322,6 +323,8 @@ class Daemon(Desk):
                 continue
             try:
                 answer = await self._config.answer_probe(question.sender, question.message)
+                if question.message.clock:
+                    answer = msgspec.structs.replace(answer, clock=int(self.clock()))
                 await self._relay.say(question.job, question.sender, answer)
             except Exception as error:
                 # Nothing depends on a probe, so nothing may end because of one.
@@ -357,6 +360,10 @@ class Daemon(Desk):
     def transport_state(self) -> TransportState:
         """Whether the broker is there, and what is missing."""
         return self._transport.state
+
+    def clock(self) -> float:
+        """This daemon's time, seconds since 1970."""
+        return self._config.surroundings.clock()
 
     async def queue_depths(self) -> dict[str, int]:
         """Messages that wait for this party at the broker, by queue; empty where the transport cannot tell."""

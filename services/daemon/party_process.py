@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.transport import Transport
+from services.daemon.clocks import Clocks
 from services.daemon.control import ControlSocket, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.metrics import Metrics
@@ -61,7 +62,7 @@ async def run_beside(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     note(party=party.file.name)
     metrics = Metrics(party, daemon)
-    verbs = {**Verbs(party, daemon, book).table(), "metrics": metrics.tell}
+    verbs = {**Verbs(party, daemon, book).table(), "metrics": metrics.tell, "clocks": Clocks(party, daemon).tell}
     control = ControlSocket(party.data_directory, verbs)
     if party.file.metrics:
         beside = (*beside, lambda _: serve_metrics(party.file.metrics, metrics.render))

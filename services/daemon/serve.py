@@ -24,6 +24,7 @@ from services import __version__
 from services.daemon.daemon import Daemon, DaemonConfig
 from services.daemon.keeping import version_of
 from services.engine.jobs import JobView
+from services.engine.surroundings import Surroundings
 from services.models.store import ModelStore
 from services.models.version import ModelDamaged
 from services.party.back_ends import back_ends
@@ -77,7 +78,13 @@ def terms_of(party: Party, contract: bytes) -> Terms:
     )
 
 
-def make_daemon(party: Party, transport: Transport | None = None, *, accept_restored: bool = False) -> Daemon:
+def make_daemon(
+    party: Party,
+    transport: Transport | None = None,
+    *,
+    accept_restored: bool = False,
+    surroundings: Surroundings | None = None,
+) -> Daemon:
     """The daemon of a party; without `transport`, over the broker that its file names. See DaemonConfig.
 
     Raises kernel.library.KernelError when the environment asks for a kernel that cannot be had.
@@ -115,6 +122,7 @@ def make_daemon(party: Party, transport: Transport | None = None, *, accept_rest
         answering_role=answering_role,
         answer_probe=answer,
         accept_restored=accept_restored,
+        surroundings=surroundings or Surroundings(),
     )
     return Daemon(config, transport)
 

@@ -99,11 +99,29 @@ def lock_session(connection: Connection, party: str) -> None:
     name = owner_of(party).encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
     connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
     if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
-        raise JournalTaken(_sentence(shown(connection.engine.url), _holder(connection)))
+        raise JournalTaken(_sentence(shown(connection.engine.url), session_owner(connection)))
     connection.info[_INFO] = True
 
 
-def _holder(connection: Connection) -> str:
+def file_owner(journal: Path) -> str:
+    """Who works on a journal in a file, without taking it; empty for nobody. Raises OSError."""
+    path = journal.resolve()
+    path = path.with_name(f"{path.name}.lock")
+    if not path.exists():
+        return ""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Shared, and for an instant: who has it for itself is seen, and nobody is kept out for long.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(file, 1000, 0).decode(errors="replace").strip() or "it does not say who"
+    finally:
+        os.close(file)
+    return ""
+
+
+def session_owner(connection: Connection) -> str:
+    """Who works on a journal at PostgreSQL; empty for nobody."""
     row = connection.execute(
         text(
             "SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "

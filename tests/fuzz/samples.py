@@ -88,7 +88,13 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.ReceiptHeld(receipted=1)
     yield schemas.JobFrozen(reason_code="receipt_ahead")
     yield schemas.PeerProbe(contract=contract())
-    yield schemas.PeerAnswer(
+    yield schemas.PeerProbe(contract=b"", clock=True)
+    for clock in (0, 1_700_000_000):
+        yield _answer(clock)
+
+
+def _answer(clock: int) -> schemas.PeerAnswer:
+    return schemas.PeerAnswer(
         software_version="1.0",
         protocol_version=1,
         logic_version=1,
@@ -99,6 +105,7 @@ def sample_messages() -> Iterator[Message]:
         rows=80,
         columns=3,
         free_bytes=2**30,
+        clock=clock,
     )
 
 

@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from alignment import lanes
 from kernel import library
 from paillier.choice import select
-from services.cli import app, locals_
+from services.cli import app
+from services.cli import doctor as doctors
 from services.cli.failures import BAD_INPUT, guarded
 from services.daemon.local import BUSINESS, LocalTables, make_party
 from services.daemon.serve import make_daemon
@@ -18,7 +19,7 @@ from services.party.configuration import load_party
 
 def doctor(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of `warren doctor`."""
-    locals_.doctor()
+    doctors.doctor()
     return capsys.readouterr().out.splitlines()
 
 
