@@ -47,7 +47,9 @@ def quota(state: JobState) -> dict[str, object]:
     """What a provider's rules are told when the common rows are known; nothing in other jobs."""
     contract = state.terms_of
     parts = [*contract.evaluate, *[VALIDATION] * contract.stop_evaluations_max]
-    return {"evaluated": parts} if parts and state.role != BUSINESS else {}
+    if not parts or state.role == BUSINESS:
+        return {}
+    return {"evaluated": parts, **({"stops": contract.stop_evaluations_max} if contract.stop_metric else {})}
 
 
 def _midway(state: JobState) -> bool:

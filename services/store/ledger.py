@@ -46,6 +46,10 @@ class ScoresSpent(ValueError):
     """More rows were to be scored than the policy leaves."""
 
 
+class ProjectionsSpent(ValueError):
+    """Rows were to be evaluated so often, over all jobs, that their columns could be solved for."""
+
+
 class _Scores(msgspec.Struct, frozen=True):
     """The scores granted to a job. `at`: seconds since 1970, UTC."""
 
@@ -159,6 +163,33 @@ class Ledger:
             )
         _write_durably(path, msgspec.json.encode(_Scores(model=model, rows=rows, at=now)))
         return used + rows
+
+    def grant_projections(
+        self, job: str, identifiers: Sequence[str], count: int, *, columns: int, small_sample: bool = False
+    ) -> None:
+        """Count `count` projections of rows by models of one job, durably, before one of them leaves.
+
+        Over all jobs a row gets fewer of them than it has `columns`, unless `small_sample` lifts that. Raises
+        ProjectionsSpent. Running it again for the same job counts once.
+        """
+        path = self._directory / f"{job}.projections"
+        if path.exists():
+            return
+        rows = np.unique(self.row_hashes(identifiers))
+        seen = np.zeros(len(rows), dtype=np.int64)
+        for other in sorted(self._directory.glob("*.projections")):
+            with np.load(other) as record:
+                seen += np.isin(rows, record["rows"]) * int(record["count"])
+        most = int(seen.max(initial=0))
+        if most + count >= columns and not small_sample:
+            raise ProjectionsSpent(
+                f"{int((seen == most).sum())} validation rows were evaluated {most} times by former jobs, {count} more "
+                f"make as many as there are columns ({columns}): a stop_evaluations_max of "
+                f"{max(0, columns - 1 - most)} is left, if the parties do not both accept the mark small_sample"
+            )
+        data = io.BytesIO()
+        np.savez_compressed(data, rows=rows, count=np.int64(count))
+        _write_durably(path, data.getvalue())
 
     @staticmethod
     def _scores(path: Path) -> "_Scores":

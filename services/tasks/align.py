@@ -12,7 +12,7 @@ from learning import parts, release
 from messages import schemas
 from protocol.policy import Policy, read_policy
 from protocol.state import SCORING_PROVIDER
-from services.store.ledger import DAY_S, Ledger, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, ScoresSpent
 from services.tables.snapshot import unpack_snapshot
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
@@ -143,6 +143,9 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     allowed = _release_rules(context, arguments, training, used, weights)
     if "evaluated" in arguments:
         held_out = {"training": len(used), "validation": 0, "test": 0, **sizes}
+        if "stops" in arguments:
+            rows = found.own_rows[places[len(used) :][: held_out["validation"]]]
+            grant_projections(context, arguments, [snapshot.identifiers[row] for row in rows])
         grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
@@ -196,6 +199,21 @@ def scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, po
             "score_quota", f"{rows} identifiers in common, the contract allows {arguments['score_quota']} scores"
         )
     grant_scores(context, arguments["model"], rows, policy)
+
+
+def grant_projections(context: TaskContext, arguments: dict[str, Any], validation: list[str]) -> None:
+    """Note, as `grant_scores` does, how often a job that stops early may evaluate its validation rows.
+
+    Raises TaskRefused.
+    """
+    columns, small_sample = arguments["own_columns"], arguments["small_sample"]
+    ledger = Ledger(context.data_directory, context.partner.name)
+    try:
+        ledger.grant_projections(
+            context.job, validation, arguments["stops"], columns=columns, small_sample=small_sample
+        )
+    except ProjectionsSpent as error:
+        raise TaskRefused("projections_spent", str(error)) from None
 
 
 def grant_scores(context: TaskContext, model: str, rows: int, policy: Policy) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
-from services.store.ledger import DAY_S, Ledger, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, ScoresSpent
 
 PEOPLE = [f"person-{number:05d}" for number in range(4200)]
 
@@ -24,6 +24,29 @@ def test_scores_of_all_models_count_within_a_period_and_a_job_once(tmp_path: Pat
     assert grant("job-3", "model-1", 60, now=30.5 * DAY_S) == 100
     with pytest.raises(ScoresSpent, match="0 are left"):
         grant("job-5", "model-1", 1, now=30.6 * DAY_S)
+
+
+def test_over_all_jobs_a_row_is_evaluated_less_often_than_it_has_columns(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "bank")
+    grant = functools.partial(ledger.grant_projections, columns=10)
+    grant("job-1", PEOPLE[:300], 5)
+    grant("job-1", PEOPLE[:300], 5)
+    with pytest.raises(ProjectionsSpent, match=r"^1 validation rows were evaluated 5 times .* of 4 is left"):
+        grant("job-2", PEOPLE[299:600], 5)
+    grant("job-2", PEOPLE[299:600], 4)
+    grant("job-3", PEOPLE[600:900], 9)
+    with pytest.raises(ProjectionsSpent, match="of 0 is left"):
+        grant("job-4", PEOPLE[:900], 1)
+    Ledger(tmp_path, "shop").grant_projections("job-5", PEOPLE[:900], 9, columns=10)
+    assert admit(ledger, "job-6", 0, 4000, iterations=8) == 8  # what is counted here is no training
+
+
+def test_projections_of_jobs_on_small_samples_count_for_those_that_are_not(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "bank")
+    for job in ("job-1", "job-2"):
+        ledger.grant_projections(job, PEOPLE[:300], 9, columns=10, small_sample=True)
+    with pytest.raises(ProjectionsSpent, match="evaluated 18 times"):
+        ledger.grant_projections("job-3", PEOPLE[:300], 1, columns=10)
 
 
 def admit(ledger: Ledger, job: str, first: int, last: int, *, small_sample: bool = False, iterations: int = 30) -> int:
