@@ -78,7 +78,7 @@ class Address:
     def explain(self, error: Exception) -> str:
         """A sentence for the operator, without the password: what is wrong and whose it is to mend."""
         if isinstance(error, ProbableAuthenticationError | AuthenticationError):
-            return f"the broker at {self.place} refuses the login of {self.user}{self._as_whom()}"
+            return f"the broker at {self.place} refuses the login of {self.user}{self.as_whom()}"
         if isinstance(error, InvalidFrameError):
             # What aiormq makes of a refused vhost.
             return f"the broker at {self.place} refuses {self.user} the vhost {self.vhost}: {APPLY_HINT}"
@@ -88,13 +88,14 @@ class Address:
             if said:
                 return said
         elif _is_reset(error):
-            return f"the broker at {self.place} ended the connection at once: if it takes TLS only, the URL begins amqps://"
+            scheme = urlsplit(self.url).scheme
+            return f"the broker at {self.place} ended the connection at once: if it takes TLS only, the URL begins {scheme}s://"
         text = f"{type(error).__name__}: {error}"
         if self.password:
             text = text.replace(self.password, "***")
         return f"waiting for the broker at {self.place} ({text[:300]})"
 
-    def _as_whom(self) -> str:
+    def as_whom(self) -> str:
         """The name that our certificate gives us, where it is the login."""
         if not self.certificate or self.password:
             return ""
@@ -149,7 +150,7 @@ class Address:
                     "signed it"
                 )
             case "WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE":
-                return f"at {self.place} nobody speaks TLS: the port of the broker's TLS listener is 5671 as a rule"
+                return f"at {self.place} nobody speaks TLS: the broker's TLS listener has port 5671 as a rule, 8883 for MQTT"
             case _:
                 return ""
 

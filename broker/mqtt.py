@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import structlog
-from aiomqtt.exceptions import MqttConnectError
 
 from broker.inbox import Inbox
 from broker.mqtt_line import LineLost, MqttAddress, MqttLine, Take
 from broker.sessions import APPLY_HINT, session_filter, session_name
-from broker.topology import TRAFFIC, VHOST, is_probe, probe_key
+from broker.topology import TRAFFIC, is_probe, probe_key
 from broker.transport import MESSAGE_BYTES_MAX, Delivery, PublishCode, PublishFailed, Receiver, TransportState
 from broker.waiting import any_set
 
@@ -93,7 +92,7 @@ class MqttTransport:
         options: MqttOptions | None = None,
     ) -> None:
         self._options = options or MqttOptions()
-        self._address = MqttAddress.parse(url, party, VHOST, allow_plain=allow_plain)
+        self._address = MqttAddress.parse(url, party, allow_plain=allow_plain)
         self._party = party
         self._ssl_context = ssl_context
         self._inbox = Inbox()
@@ -104,10 +103,10 @@ class MqttTransport:
         self._paused = False
         self._resumed = asyncio.Event()
         self.probes_answered = 0
-        self._state = TransportState(False, f"waiting for the broker at {self._address.place}", 0)
+        self._state = TransportState(False, f"waiting for the broker at {self._address.about.place}", 0)
 
     def __repr__(self) -> str:
-        return f"MqttTransport({self._party!r} at {self._address.place})"
+        return f"MqttTransport({self._party!r} at {self._address.about.place})"
 
     @property
     def state(self) -> TransportState:
@@ -187,7 +186,7 @@ class MqttTransport:
             except LineLost as error:
                 reason = str(error)
             except Exception as error:
-                reason = self._explain(error)
+                reason = self._address.explain(error)
             if not reason:
                 continue
             if not self._up.is_set():
@@ -298,12 +297,12 @@ class MqttTransport:
         if self._up.is_set() and not self._reading:
             self._up.clear()
             self._down.set()
-            self._set_state(False, f"waiting for the broker at {self._address.place}")
+            self._set_state(False, f"waiting for the broker at {self._address.about.place}")
         elif self._reading and all(sender.line for sender in self._senders.values()):
             changed = not self._up.is_set()
             self._down.clear()
             self._up.set()
-            detail = f"connected to {self._address.place}" + (", paused" if self._paused else "")
+            detail = f"connected to {self._address.about.place}" + (", paused" if self._paused else "")
             self._set_state(True, detail, changed=changed)
 
     def _set_state(self, up: bool, detail: str, *, changed: bool = False) -> None:
@@ -313,17 +312,7 @@ class MqttTransport:
             log.info("broker_connected" if up else "broker_away", party=self._party, detail=detail)
 
     def _away(self, reason: str) -> str:
-        return f"{reason}; waiting for the broker at {self._address.place}"
-
-    def _explain(self, error: Exception) -> str:
-        """A sentence for the operator, without the password."""
-        place, user, vhost = self._address.place, self._address.user, self._address.vhost
-        if isinstance(error, MqttConnectError):
-            return f"the broker at {place} refuses the login of {user} to the vhost {vhost} ({error})"
-        text = f"{type(error).__name__}: {error}"
-        if self._address.password:
-            text = text.replace(self._address.password, "***")
-        return f"waiting for the broker at {place} ({text[:300]})"
+        return f"{reason}; waiting for the broker at {self._address.about.place}"
 
 
 def _awaited(ack: Callable[[], None]) -> Callable[[], Awaitable[None]]:

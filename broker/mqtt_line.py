@@ -12,11 +12,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiomqtt
 import paho.mqtt.client as paho
+from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from broker.address import Address
 from broker.hosts import is_this_machine
 from broker.sessions import APPLY_HINT, routing_key_of
+from broker.topology import VHOST
 from messages.keys import to_mqtt
 
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -39,18 +42,14 @@ class LineLost(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MqttAddress:
-    """A broker's URL with everything in it. `place` and `user` may be shown."""
+    """A broker's URL with everything in it. `about` says what may be shown."""
 
     host: str
     port: int
-    user: str
-    password: str
-    vhost: str
-    tls: bool
-    files: tuple[tuple[str, str], ...]
+    about: Address
 
     @classmethod
-    def parse(cls, url: str, party: str, vhost: str, *, allow_plain: bool) -> "MqttAddress":
+    def parse(cls, url: str, party: str, *, allow_plain: bool) -> "MqttAddress":
         """Read `mqtt[s]://user:password@host:port/vhost?cafile=...`.
 
         Raises:
@@ -65,34 +64,43 @@ class MqttAddress:
         query = dict(parse_qsl(parts.query))
         if unknown := sorted(set(query) - FILES):
             raise ValueError(f"a broker's URL with mqtts:// takes {', '.join(sorted(FILES))}, not {unknown[0]}")
-        return cls(
-            host=parts.hostname,
-            port=parts.port or (8883 if parts.scheme == "mqtts" else 1883),
+        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        about = Address(
+            url=url,
+            place=f"{parts.hostname}:{port}",
             user=unquote(parts.username or party),
+            vhost=unquote(parts.path.strip("/")) or VHOST,
             password=unquote(parts.password or ""),
-            vhost=unquote(parts.path.strip("/")) or vhost,
-            tls=parts.scheme == "mqtts",
-            files=tuple(sorted(query.items())),
+            authority=query.get("cafile", ""),
+            certificate=query.get("certfile", ""),
+            key=query.get("keyfile", ""),
+            encrypted=parts.scheme == "mqtts",
         )
-
-    @property
-    def place(self) -> str:
-        """Host and port."""
-        return f"{self.host}:{self.port}"
+        return cls(parts.hostname, port, about)
 
     def login(self) -> tuple[str | None, str | None]:
         """User name and password as RabbitMQ's plug-in takes them; none for a login with a client certificate."""
-        return (f"{self.vhost}:{self.user}", self.password) if self.password else (None, None)
+        about = self.about
+        return (f"{about.vhost}:{about.user}", about.password) if about.password else (None, None)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """How to check the server, read from the files anew; raises OSError for files that cannot be read."""
-        if not self.tls:
+        about = self.about
+        if not about.encrypted:
             return None
-        files = dict(self.files)
-        context = ssl.create_default_context(cafile=files.get("cafile"))
-        if "certfile" in files:
-            context.load_cert_chain(files["certfile"], files.get("keyfile"))
+        context = ssl.create_default_context(cafile=about.authority or None)
+        if about.certificate:
+            context.load_cert_chain(about.certificate, about.key or None)
         return context
+
+    def explain(self, error: Exception) -> str:
+        """A sentence for the operator, without the password: what is wrong and whose it is to mend."""
+        about = self.about
+        if isinstance(error, MqttConnectError):
+            # RabbitMQ's plug-in has the same answer for a wrong user, password and vhost.
+            refused = f"the broker at {about.place} refuses the login of {about.user} to the vhost {about.vhost}"
+            return f"{refused}{about.as_whom()} ({error})"
+        return about.explain(error)
 
 
 class MqttLine(aiomqtt.Client):
