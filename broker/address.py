@@ -150,7 +150,7 @@ class Address:
                     "signed it"
                 )
             case "WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE":
-                return f"at {self.place} nobody speaks TLS: the broker's TLS listener has port 5671 as a rule, 8883 for MQTT"
+                return f"at {self.place} nobody speaks TLS: a broker's TLS listener is 5671 as a rule, for MQTT 8883"
             case _:
                 return ""
 
