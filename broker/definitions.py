@@ -34,6 +34,8 @@ from broker.topology import (
 
 SHOVEL: Final = "rabbitmq_shovel"
 """The plug-in that linked brokers need."""
+SHOVEL_STATUS: Final = "rabbitmq_shovel_management"
+"""The plug-in that shows at the management URL whether links run."""
 COLLECTED_AT_ONCE: Final = 32
 """Messages that a shovel may hold unconfirmed: a little over as many MiB, and as many duplicates after a cut."""
 HEARTBEAT_S: Final = 10
