@@ -32,6 +32,7 @@ def part_of(version: ModelVersion) -> bytes:
         "schema_digest": version.schema_digest.hex(),
         "software_version": version.software_version,
         "constant": version.target.constant,
+        **{name: column for name, column in msgspec.structs.asdict(version.beside).items() if column},
         **({} if version.preparation is None else {"preparation": msgspec.to_builtins(version.preparation)}),
         "columns": [
             {"name": name, "coefficient": coefficient, "centre": centre, "step": step}

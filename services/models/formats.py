@@ -29,8 +29,9 @@ def to_pmml(model: WholeModel, software: str) -> bytes:
     header = Xml.SubElement(root, "Header", {"description": f"joint model {model.model}"})
     Xml.SubElement(header, "Application", {"name": "Warren", "version": software})
     logistic = model.task == "logistic"
-    dictionary = Xml.SubElement(root, "DataDictionary", {"numberOfFields": str(len(model.columns) + 1)})
-    for name in model.names:
+    inputs = [*model.names, *([model.offset] if model.shifted else [])]
+    dictionary = Xml.SubElement(root, "DataDictionary", {"numberOfFields": str(len(inputs) + 1)})
+    for name in inputs:
         Xml.SubElement(dictionary, "DataField", {"name": name, "optype": "continuous", "dataType": "double"})
     kind = ("categorical", "integer") if logistic else ("continuous", "double")
     target = Xml.SubElement(dictionary, "DataField", {"name": TARGET, "optype": kind[0], "dataType": kind[1]})
@@ -43,13 +44,15 @@ def to_pmml(model: WholeModel, software: str) -> bytes:
     }
     regression = Xml.SubElement(root, "RegressionModel", described)
     schema = Xml.SubElement(regression, "MiningSchema")
-    for name in model.names:
+    for name in inputs:
         Xml.SubElement(schema, "MiningField", {"name": name, "usageType": "active"})
     Xml.SubElement(schema, "MiningField", {"name": TARGET, "usageType": "target"})
     of = {"targetCategory": "1"} if logistic else {}
     table = Xml.SubElement(regression, "RegressionTable", {"intercept": repr(model.intercept), **of})
     for name, column in zip(model.names, model.columns, strict=True):
         Xml.SubElement(table, "NumericPredictor", {"name": name, "coefficient": repr(column.coefficient)})
+    if model.shifted:
+        Xml.SubElement(table, "NumericPredictor", {"name": model.offset, "coefficient": "1.0"})
     if logistic:
         Xml.SubElement(regression, "RegressionTable", {"intercept": "0.0", "targetCategory": "0"})
     Xml.indent(root)
@@ -60,6 +63,8 @@ def to_pmml(model: WholeModel, software: str) -> bytes:
 
 def to_onnx(model: WholeModel) -> bytes:
     """An ONNX model from `columns` (n, d), double, in the order of the metadata, to `score` and `prediction` (n,).
+
+    A model with exposures or offsets has one input more, `offset` (n,): what a score begins with.
 
     Raises FormatUnavailable without the package `onnx`.
     """
@@ -80,13 +85,17 @@ def to_onnx(model: WholeModel) -> bytes:
         helper.make_node("Mul", ["steps", "step"], ["unscaled"]),
         helper.make_node("Add", ["unscaled", "centre"], ["gridded"]),
         helper.make_node("MatMul", ["gridded", "coefficient"], ["products"]),
-        helper.make_node("Add", ["products", "intercept"], ["score"]),
+        helper.make_node("Add", ["products", "intercept"], ["unshifted" if model.shifted else "score"]),
+        *([helper.make_node("Add", ["unshifted", "offset"], ["score"])] if model.shifted else []),
         helper.make_node(inverse_link, ["score"], ["prediction"]),
     ]
     graph = helper.make_graph(
         nodes,
         "model",
-        [helper.make_tensor_value_info("columns", TensorProto.DOUBLE, ["n", len(columns)])],
+        [
+            helper.make_tensor_value_info("columns", TensorProto.DOUBLE, ["n", len(columns)]),
+            *([helper.make_tensor_value_info("offset", TensorProto.DOUBLE, ["n"])] if model.shifted else []),
+        ],
         [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n"]) for name in ("score", "prediction")],
         [
             constant("centre", [column.centre for column in columns]),

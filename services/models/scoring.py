@@ -67,17 +67,20 @@ class ScoredRows:
 
 
 def read_and_score(version: ModelVersion, path: Path, identifier: str) -> ScoredRows:
-    """The own score of every row of a file, from the model's columns. Other columns are not looked at.
+    """The own score of every row of a file, from the model's columns, exposure and offset. Others are not looked at.
 
     Raises TableError naming file, column, row and remedy: a column that the model needs is not there, a value is
     missing or unknown and the model's preparation does not say what it is, a score is too large to be sent.
     """
-    sources = version.sources
-    file = open_table(path, texts={identifier, *version.encoded}, wanted={identifier, *sources})
-    choose_columns(file, identifier, None, sources)
+    sources, beside = version.sources, version.beside
+    file = open_table(path, texts={identifier, *version.encoded}, wanted={identifier, *sources, *beside.names})
+    choose_columns(file, identifier, None, sources, beside.names)
     if not file.height:
         raise file.refusal("rows_none", "there are no data rows", "export the table again")
     scores = _scores_of(file, version)  # the columns are gone before the identifiers become a million objects
+    _, offset = beside.read(file, version.task)
+    if offset is not None:
+        scores += offset
     try:
         projections.to_units(scores, model_unit(version))
     except projections.ProjectionError as error:

@@ -15,6 +15,8 @@ from learning.columns.preparation import FittedPreparation
 from learning.solvers.history import TargetParameters
 from messages.schemas import Digest, Name
 from protocol.contract import JobContract, contract_digest, read_contract
+from protocol.state import BUSINESS
+from services.tables.row_columns import RowColumns
 
 FORMAT: Final = 1
 DIGEST_BYTES: Final = 32
@@ -113,6 +115,17 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return frozenset(column.source for column in columns if column.encoding is not None)
 
     @property
+    def beside(self) -> RowColumns:
+        """The columns besides features that a score begins with. Raises ModelDamaged where they are not named."""
+        found = RowColumns(exposure=self.document.get("exposure", ""), offset=self.document.get("offset", ""))
+        if self.role == BUSINESS and self.terms.shifted and not found.names:
+            raise ModelDamaged(
+                f"model {self.model} was trained with exposures or offsets and does not name their columns, which "
+                "former versions of Warren left out: train it again"
+            )
+        return found
+
+    @property
     def task(self) -> str:
         """The task of the model."""
         return str(self.document["task"])
@@ -183,12 +196,24 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class WholeModel:
-    """All parts of a model, at the party that may hold them. Columns in the contract's order."""
+    """All parts of a model, at the party that may hold them. Columns in the contract's order.
+
+    `shifted`: a score begins with an offset, or the logarithm of an exposure, which is one input more.
+    """
 
     model: str
     task: str
     intercept: float
     columns: tuple[Column, ...] = field(repr=False)
+    shifted: bool = False
+
+    @property
+    def offset(self) -> str:
+        """A name for the input that a score begins with: no column's."""
+        name = "offset"
+        while name in self.names:
+            name += "_"
+        return name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,7 +236,8 @@ def whole_of(version: ModelVersion) -> WholeModel:
     columns = [*_columns(version.party, document)]
     for name in providers:
         columns += _columns(name, parts[name])
-    return WholeModel(version.model, version.task, version.targets[0].constant, tuple(columns))
+    constant, shifted = version.targets[0].constant, version.terms.shifted
+    return WholeModel(version.model, version.task, constant, tuple(columns), shifted)
 
 
 def _columns(party: str, part: dict[str, Any]) -> list[Column]:

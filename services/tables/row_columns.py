@@ -32,6 +32,11 @@ class RowColumns(msgspec.Struct, frozen=True, kw_only=True):
         """Those that there are."""
         return tuple(name for name in (self.weight, self.exposure, self.offset) if name)
 
+    @property
+    def shifts(self) -> "RowColumns":
+        """Those that a score begins with: what scoring asks for as training did."""
+        return RowColumns(exposure=self.exposure, offset=self.offset)
+
     def read(self, file: TableFile, task: str | None) -> tuple[Vector | None, Vector | None]:
         """(weights, offsets) of all rows. Raises TableError `row_column_unfit`, or a code of its cells."""
         weight = offset = None

@@ -10,6 +10,7 @@ from learning.columns.preparation import Preparation
 from learning.columns.preparing import SourceTable
 from learning.links.targets import Targets
 from learning.solvers.warm import Start
+from services.tables.row_columns import NOTHING_BESIDE, RowColumns
 from services.tables.table import Table
 
 
@@ -21,7 +22,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A table as bytes: `values` and `label` are little-endian float64, row-major.
 
     With a `preparation`, `columns` and `values` are the source's, and `categories` has the texts that values are
-    places in, as in `services.tables.Table`.
+    places in, as in `services.tables.Table`. `beside`: names of the columns that offsets are made of.
     """
 
     identifiers: list[str]
@@ -34,6 +35,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     offset: bytes = b""
     start: Start | None = None
     classes: list[str] = []
+    beside: RowColumns = NOTHING_BESIDE
 
     def source(self) -> SourceTable:
         """The rows as a preparation takes them."""
@@ -64,7 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Targets(np.array(self.labels()), self.weights(), offset)
 
 
-LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start", "classes"})
+LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start", "classes", "beside"})
 """Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
 bytes."""
 
@@ -82,9 +84,13 @@ def pack_snapshot(table: Table, start: Start | None = None) -> bytes:
         offset=_bytes_of(table.offset),
         start=start,
         classes=list(table.classes),
+        beside=table.beside.shifts,
     )
     said = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
-    return msgspec.msgpack.encode({name: value for name, value in said.items() if value or name not in LATER_FIELDS})
+    nothing: tuple[object, ...] = (None, b"", [], NOTHING_BESIDE)
+    return msgspec.msgpack.encode(
+        {name: value for name, value in said.items() if value not in nothing or name not in LATER_FIELDS}
+    )
 
 
 def pack_identifiers(identifiers: list[str]) -> bytes:

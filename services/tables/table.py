@@ -46,6 +46,7 @@ class Table:
         preparation: what is to be done with the columns before training, settled; None: nothing.
         classes: what labels are places in, for a model of several classes.
         weight, offset: shape (rows,), what `services.tables.row_columns` says; None where there is none.
+        beside: the names of the columns that these are made of.
         categories: with a preparation for each column the texts that `values` are places in, None for numbers.
 
     """
@@ -59,6 +60,7 @@ class Table:
     classes: tuple[str, ...] = field(default=(), repr=False)
     weight: Vector | None = field(default=None, repr=False)
     offset: Vector | None = field(default=None, repr=False)
+    beside: RowColumns = NOTHING_BESIDE
 
     @property
     def prepared_columns(self) -> tuple[str, ...]:
@@ -137,6 +139,7 @@ def read_table(
         classes=classes,
         weight=weight,
         offset=offset,
+        beside=beside,
     )
 
 

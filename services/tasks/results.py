@@ -47,6 +47,8 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
         column: {"centre": centre, "step": scale}
         for column, centre, scale in zip(columns, target.centres, target.scales, strict=True)
     }
+    # Scores of rows begin with what these columns say; no features, so they are named apart.
+    parameters.update({name: column for name, column in msgspec.structs.asdict(snapshot.beside).items() if column})
     if len(inputs) > 2:
         # What scoring has to do with raw columns before the coefficients are theirs.
         parameters["preparation"] = msgspec.to_builtins(decode_fitted(inputs[2]))
