@@ -104,3 +104,13 @@ def fresh_database() -> str:
     name = f"journal{next(_databases)}"
     do(f"CREATE DATABASE {name}")
     return name
+
+
+def guarded_user(password: str) -> str:
+    """A user that is let in with a password only, who may read everything in databases where it is granted."""
+    name = f"reader{next(_databases)}"
+    do(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE pg_read_all_data")
+    rules = Path(running_server()) / "data" / "pg_hba.conf"
+    rules.write_text(f"local all {name} scram-sha-256\n{rules.read_text()}")
+    do("SELECT pg_reload_conf()")
+    return name

@@ -17,6 +17,7 @@ from services.cli import (
     consent,
     consoles,
     daemons,
+    data,
     doctor,
     figures,
     identities,
@@ -37,6 +38,7 @@ app.add_typer(identities.identity, name="identity")
 app.add_typer(identities.peer, name="peer")
 app.add_typer(brokers.app, name="broker")
 app.add_typer(certificates.app, name="tls")
+app.add_typer(data.app, name="data")
 app.add_typer(benches.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(audits.app, name="audit")

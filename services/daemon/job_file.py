@@ -44,6 +44,7 @@ from protocol.contract import (
 )
 from protocol.stop_rules import StopMetric
 from services.party.configuration import ConfigError, Dataset, Party, entry_of, read_steps, read_toml
+from services.tables.queries import source_of
 from services.tables.row_columns import ClassWeight, RowColumns, class_weights
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 
@@ -179,7 +180,7 @@ def business_table(party: Party, job: JobFile, given: Any = None) -> Table:
     if not label:
         raise ConfigError(f"data set {job.dataset} has no label column: name it as `label` in the job or data set")
     table = read_table(
-        Path(entry["source"]),
+        source_of(job.dataset, entry),
         identifier=entry["id"],
         label=label,
         columns=entry["columns"] or None,

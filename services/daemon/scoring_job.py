@@ -26,6 +26,7 @@ from services.models.scoring import ScoredRows, read_and_score
 from services.models.store import ModelStore
 from services.models.version import ModelVersion
 from services.party.configuration import ConfigError, Party
+from services.tables.queries import Query, source_of
 from services.tables.table import TableError, data_digest
 
 PSI_QUOTA: Final = 10_000_000
@@ -80,7 +81,7 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     if asked.provider_dataset and terms.further:
         raise ConfigError("a model of several providers scores the data sets that it was trained on: name no other")
     salt = secrets.token_bytes(32)
-    found = _read(party, version, *source_of(party, version, asked), salt)
+    found = _read(party, version, *rows_of(party, version, asked), salt)
     contract = make_contract(party.identity.public, party.peers, version, asked, found)
     return Prepared(
         contract=encode_scoring(contract),
@@ -102,9 +103,9 @@ class _Rows:
         return self.blobs[0][1]
 
 
-def _read(party: Party, version: ModelVersion, path: Path, identifier: str, salt: bytes) -> _Rows:
+def _read(party: Party, version: ModelVersion, path: Path | Query, identifier: str, salt: bytes) -> _Rows:
     """Read and score a file; a large one in a process of its own, so that its memory is gone afterwards."""
-    if not path.is_file() or path.stat().st_size < SEPARATE_FROM_BYTES:
+    if isinstance(path, Path) and (not path.is_file() or path.stat().st_size < SEPARATE_FROM_BYTES):
         return _rows_of(read_and_score(version, path, identifier), salt)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         found = pool.submit(_read_apart, party.data_directory, version.model, path, identifier, salt).result()
@@ -113,7 +114,9 @@ def _read(party: Party, version: ModelVersion, path: Path, identifier: str, salt
     raise TableError(*found)
 
 
-def _read_apart(data_directory: Path, model: str, path: Path, identifier: str, salt: bytes) -> _Rows | tuple[str, str]:
+def _read_apart(
+    data_directory: Path, model: str, path: Path | Query, identifier: str, salt: bytes
+) -> _Rows | tuple[str, str]:
     """The rows; or code and text of what is wrong with the file."""
     try:
         return _rows_of(read_and_score(ModelStore(data_directory).get(model).version, path, identifier), salt)
@@ -125,7 +128,7 @@ def _rows_of(found: ScoredRows, salt: bytes) -> _Rows:
     return _Rows(data_digest(found.table(scores=False), salt=salt), found.blobs)
 
 
-def source_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path, str]:
+def rows_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path | Query, str]:
     """(file, identifier column) of the rows to score: those given, or the model's own data set. Raises ConfigError."""
     if asked.source and asked.identifier:
         return Path(asked.source), asked.identifier
@@ -136,7 +139,7 @@ def source_of(party: Party, version: ModelVersion, asked: Asked) -> tuple[Path, 
             "the identifier column"
         )
     entry = party.datasets[name]
-    return Path(asked.source or entry["source"]), entry["id"]
+    return Path(asked.source) if asked.source else source_of(name, entry), entry["id"]
 
 
 def make_contract(

@@ -13,7 +13,7 @@ from protocol.scoring_contract import ScoringContract
 from services.models.store import ModelStore, ModelUnknown
 from services.models.version import ModelVersion
 from services.tables.cells import categories_of, numbers_of
-from services.tables.files import TableError, TableFile, open_table
+from services.tables.files import Elsewhere, TableError, TableFile, open_table
 from services.tables.snapshot import pack_identifiers
 from services.tables.table import Table, choose_columns, identifiers_of
 
@@ -66,7 +66,7 @@ class ScoredRows:
         return Table(identifiers=self.identifiers, columns=(), values=nothing, label=self.scores if scores else None)
 
 
-def read_and_score(version: ModelVersion, path: Path, identifier: str) -> ScoredRows:
+def read_and_score(version: ModelVersion, path: Path | Elsewhere, identifier: str) -> ScoredRows:
     """The own score of every row of a file, from the model's columns, exposure and offset. Others are not looked at.
 
     Raises TableError naming file, column, row and remedy: a column that the model needs is not there, a value is

@@ -20,6 +20,7 @@ source = "loans.csv"
 id = "id"
 label = "defaulted"                      # at a business
 columns = []                             # empty: all but id and label
+                                         # or source = "postgresql://host/database", query = "SELECT ..." (docs/data.md)
 
 [dataset.preparation]                    # or a file with the same: preparation = "loans.preparation.toml"
 income = [{ step = "impute", by = "median" }, { step = "log" }]   # docs/preparation.md
@@ -41,6 +42,7 @@ from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from protocol.policy import PolicyError, read_policy
 from services.party.listening import address_of
+from services.party.sources import ENVIRONMENT, SourceUnfit, check_source, is_database
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -59,6 +61,8 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Name
     source: str
     id: str
+    query: str = ""
+    credentials: str = ""
     label: str = ""
     columns: tuple[str, ...] = ()
     preparation: dict[str, Any] | str = {}
@@ -115,14 +119,32 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry_of(dataset: Dataset, directory: Path, steps: dict[str, tuple[Step, ...]]) -> dict[str, Any]:
-    """A data set as the readers of tables take it."""
+    """A data set as the readers of tables take it. Raises ConfigError for a source that cannot be."""
+    try:
+        check_source(dataset.source, dataset.query, dataset.credentials)
+    except SourceUnfit as error:
+        raise ConfigError(f"data set {dataset.name}: {error}") from None
+    database: dict[str, Any] = {}
+    if is_database(dataset.source):
+        named = dataset.credentials
+        inside = not named or named.startswith(ENVIRONMENT)
+        database = {"query": dataset.query, "credentials": named if inside else str(directory / named)}
     return {
-        "source": str(directory / dataset.source),
+        "source": dataset.source if database else str(directory / dataset.source),
+        **database,
         "id": dataset.id,
         "label": dataset.label,
         "columns": list(dataset.columns),
         "steps": steps,
     }
+
+
+def check_dataset(dataset: Dataset, directory: Path, path: Path) -> None:
+    """Raises ConfigError for a source that cannot be, naming the file."""
+    try:
+        entry_of(dataset, directory, {})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def cores() -> int:
@@ -163,6 +185,8 @@ def load_party(path: Path) -> Party:
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")
+    for item in file.dataset:
+        check_dataset(item, directory, path)
     steps = {
         item.name: read_steps(item, directory, f"{path}: data set {item.name}")
         for item in file.dataset

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -47,7 +47,8 @@ class TableError(ValueError):
     value_not_finite, value_not_numeric, value_not_categorical, value_inexact, column_constant. The preparation:
     preparation_unfit, category_unseen, categories_many, log_domain, statistic_none, names_repeated. The label:
     label_missing (no such column), label_invalid, label_constant. Weights, exposures, offsets: row_column_missing
-    (no such column), row_column_unfit, class_weight.
+    (no such column), row_column_unfit, class_weight. A query: source_driver, source_unreachable, credentials_unfit,
+    query_failed, column_type.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -61,7 +62,7 @@ class TableFile:
     """An opened file.
 
     Attributes:
-        path: where it was read from.
+        path: where it was read from: a file, or another source, in words.
         columns: names of its columns.
         height: number of data rows.
         take: the cells of a column, once: they are not kept. A column of numbers in a file of text is `Numbers`.
@@ -69,7 +70,7 @@ class TableFile:
 
     """
 
-    path: Path
+    path: object
     columns: list[str]
     height: int
     take: Callable[[str], Cells] = field(repr=False)
@@ -95,11 +96,20 @@ def shown(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
-def open_table(path: Path, *, texts: Collection[str] | None = None, wanted: Collection[str] | None = None) -> TableFile:
-    """Open a file that ends in .csv or .parquet.
+class Elsewhere(Protocol):
+    """A source of rows that is no file; its text says where it is."""
+
+    def open(self, wanted: Collection[str] | None) -> TableFile:
+        """See `open_table`."""
+
+
+def open_table(
+    path: Path | Elsewhere, *, texts: Collection[str] | None = None, wanted: Collection[str] | None = None
+) -> TableFile:
+    """Open a file that ends in .csv or .parquet, or a source that is no file.
 
     Args:
-        path: of the file.
+        path: of the file, or the source.
         texts: columns of a CSV file whose cells stay text: identifiers and categories. None: all. Others are numbers.
         wanted: columns whose cells will be read; None: any.
 
@@ -108,6 +118,8 @@ def open_table(path: Path, *, texts: Collection[str] | None = None, wanted: Coll
             unnamed or repeated columns.
 
     """
+    if not isinstance(path, Path):
+        return path.open(wanted)
     if not path.is_file():
         raise TableError("file_missing", f"{path}: there is no such file; check the path and what mounts it")
     suffix = path.suffix.lower()
@@ -180,6 +192,14 @@ def _header(path: Path, source: CsvSource) -> list[str]:
         raise _malformed(path, source, 0) from None
     if names is None:
         raise TableError("file_format", f"{path}: is empty; export it with a header line")
+    refuse_names(path, names)
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise TableError("file_format", f"{path}: the header has no commas; save the file with commas between fields")
+    return names
+
+
+def refuse_names(path: object, names: list[str]) -> None:
+    """Refuse columns without a name, or with that of another one. Raises TableError."""
     for place, name in enumerate(names, start=1):
         if not name.strip():
             raise TableError("column_unnamed", f"{path}: column {place} has no name; name it in the header line")
@@ -190,9 +210,6 @@ def _header(path: Path, source: CsvSource) -> list[str]:
             f"{path}: the header names column '{shown(repeated[0])}' {names.count(repeated[0])} times; "
             "rename all but one",
         )
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise TableError("file_format", f"{path}: the header has no commas; save the file with commas between fields")
-    return names
 
 
 def _malformed(path: Path, source: CsvSource, width: int) -> TableError:

@@ -21,7 +21,7 @@ from learning.columns.preparation import Encoding, Impute, Preparation, Preparat
 from learning.columns.preparing import PreparationRefused, SourceTable, apply, fit, settle
 from learning.links.family import MULTICLASS, TASKS
 from services.tables.cells import FILL, categories_of, numbers_of, texts_of
-from services.tables.files import TableError, TableFile, open_table, shown
+from services.tables.files import Elsewhere, TableError, TableFile, open_table, shown
 from services.tables.row_columns import NOTHING_BESIDE, RowColumns
 
 __all__ = ["Table", "TableError", "data_digest", "read_table", "schema_digest"]
@@ -74,7 +74,7 @@ class Table:
 
 
 def read_table(
-    path: Path,
+    path: Path | Elsewhere,
     *,
     identifier: str,
     label: str | None = None,
@@ -83,10 +83,10 @@ def read_table(
     steps: Mapping[str, tuple[Step, ...]] | None = None,
     beside: RowColumns = NOTHING_BESIDE,
 ) -> Table:
-    """Read and check a CSV file (UTF-8, commas, a header line) or a Parquet file.
+    """Read and check a CSV file (UTF-8, commas, a header line), a Parquet file, or what a query gives.
 
     Args:
-        path: ends in .csv or .parquet.
+        path: ends in .csv or .parquet; or a source that is no file.
         identifier: name of the identifier column. Text stays as written: "007" is not 7.
         label: name of the label column, if the table has one.
         columns: names of the feature columns, in the order wanted; None takes all others in the file's order.
@@ -103,7 +103,7 @@ def read_table(
     if task is not None and task not in (*TASKS, MULTICLASS):
         raise ValueError(f"task {task!r} is none of {', '.join((*TASKS, MULTICLASS))}")
     file = open_table(
-        Path(path),
+        path,
         texts=_texts(identifier, label if task == MULTICLASS else None, steps),
         wanted=None if columns is None else {identifier, label or identifier, *columns, *beside.names},
     )

@@ -13,6 +13,7 @@ from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
 from protocol.stop_rules import columns_wrong
 from services.models.warming import WarmStartRefused, start_of
+from services.tables.queries import source_of
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
 from services.tasks.compute import TaskContext, TaskResult
@@ -34,10 +35,10 @@ def judge(contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, m
     return decide(contract, policy, frozenset(settings["datasets"]), provider=me)
 
 
-def table_of(dataset: Mapping[str, Any]) -> Table:
+def table_of(name: str, dataset: Mapping[str, Any]) -> Table:
     """The table of a provider's data set as the settings have it. Raises TableError."""
     return read_table(
-        Path(dataset["source"]),
+        source_of(name, dataset),
         identifier=dataset["id"],
         columns=dataset.get("columns") or None,
         steps=dataset.get("steps"),
@@ -65,7 +66,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         )
     dataset = context.settings["datasets"][own.dataset]
     try:
-        table = table_of(dataset)
+        table = table_of(own.dataset, dataset)
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
         context.log.warning("data set refused", dataset=own.dataset, reason=str(error))
@@ -133,7 +134,7 @@ def probe(
         name = decode_contract(contract_bytes).entry_of(me).dataset
         dataset = settings["datasets"][name]
         try:
-            table = table_of(dataset)
+            table = table_of(name, dataset)
             rows, columns = len(table.identifiers), len(table.prepared_columns)
         except TableError as error:
             decision = Decision(reason_code="dataset_unfit", reason=f"data set {name}: {error.code}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from protocol.scoring_contract import ScoringContract, decode_scoring
 from services.models.scoring import model_for, model_unit, read_and_score
 from services.models.store import ModelRetired, ModelStore, ModelUnknown
 from services.models.version import ModelDamaged, ModelVersion
+from services.tables.queries import source_of
 from services.tables.snapshot import unpack_snapshot
 from services.tables.table import TableError, data_digest, schema_digest
 from services.tasks import keyring, pairwise
@@ -58,7 +58,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     own = contract.entry_of(context.party)
     dataset = context.settings["datasets"][own.dataset]
     try:
-        found = read_and_score(version, Path(dataset["source"]), dataset["id"])
+        found = read_and_score(version, source_of(own.dataset, dataset), dataset["id"])
     except TableError as error:
         # The text names this party's files and columns: they stay here, the partner gets the code.
         context.log.warning("data set refused", dataset=own.dataset, reason=str(error))
