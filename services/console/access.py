@@ -99,6 +99,10 @@ class Access:
         """The bearer token with which a monitor reads `/metrics`, and nothing else."""
         return self._mac(_METRICS, "")
 
+    def monitor_may(self, token: str) -> bool:
+        """Whether this is the monitor's token."""
+        return _same(self.metrics_token, token)
+
     def _named(self, purpose: bytes, seconds: float) -> str:
         name = f"{int(self._clock() + seconds)}.{secrets.token_hex(16)}"
         return f"{name}.{self._mac(purpose, name)}"

@@ -6,6 +6,7 @@
 | `/enter?ticket=` | a link of `warren console`: gives the browser its cookie and key |
 | `/api/stream?job=` | server-sent events `overview` and, of one job, `job`: each when it has changed |
 | `/api/contract/ID`, `/api/peers`, `/api/month`, `/api/models`, `/api/system` | JSON |
+| `/metrics` | for a monitor with its bearer token |
 | `/api/do/VERB` | POST: a verb of the control socket that changes something |
 """
 
@@ -27,8 +28,9 @@ from starlette.types import ASGIApp
 
 from services.console.access import SESSION_S, Access
 from services.console.facts import Facts
-from services.console.guard import Guard, cookie_name, names_of
+from services.console.guard import METRICS, Guard, cookie_name, names_of
 from services.daemon.control import ControlError, answer
+from services.daemon.metrics import CONTENT_TYPE
 from services.daemon.party_process import Running
 from services.party.listening import Address
 
@@ -70,6 +72,7 @@ class Console:
             Route("/api/models", _told(lambda _: facts.models())),
             Route("/api/system", _told(lambda _: facts.system())),
             Route("/api/do/{verb}", self._do, methods=["POST"]),
+            Route(METRICS, self._metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _failed})
@@ -109,6 +112,15 @@ class Console:
         if "error" in found:
             return refusal(found["error"]["code"], found["error"]["message"])
         return _json(found)
+
+    async def _metrics(self, request: Request) -> Response:
+        sort, _, token = request.headers.get("authorization", "").partition(" ")
+        if sort.lower() != "bearer" or not self._access.monitor_may(token):
+            return refusal("no_session", "a bearer token is needed: `warren console --metrics-token` prints it", 401)
+        found = await answer(self._running.verbs, "metrics", {})
+        if "error" in found:
+            return refusal(found["error"]["code"], found["error"]["message"])
+        return Response(found["ok"]["text"], media_type=CONTENT_TYPE)
 
     async def _stream(self, request: Request) -> Response:
         if self._streams >= STREAMS_MAX:

@@ -227,6 +227,7 @@ def convergence(connection: Connection, job: str) -> dict[str, Any] | None:
     return {
         "tolerance": contract.tolerance,
         "iterations_max": contract.max_iterations,
+        "iterations_allowed": state.iterations_max,
         "business": contract.business,
         "providers": list(contract.providers),
         "converged": state.converged,

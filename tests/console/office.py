@@ -5,11 +5,14 @@ test wants to look at it.
 """
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
+
+import polars as pl
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from broker.private import free_ports
@@ -25,6 +28,9 @@ from services.party.configuration import Party, load_party
 from services.party.logs import LogBook, remembering, write_into
 from tests.parties import PARTNER, example_tables, make_parties, until
 from tests.services import gates, house
+
+HOSTILE: Final = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e'
+"""What a browser must not take for markup."""
 
 ROWS: Final = 120
 MARKS: Final = ("insecure", "small_sample")
@@ -52,6 +58,7 @@ class Office:
         for role, path in self._paths.items():
             head, _, rest = path.read_text().partition("\n")
             path.write_text(f'{head}\nconsole = "127.0.0.1:{self.ports[role]}"\n{rest}')
+        self._add_hostile_dataset(directory / "hostile.parquet")
         if policy:
             rules = self._paths[PROVIDER].with_name("policy.toml")
             rules.write_text(rules.read_text() + policy)
@@ -62,6 +69,14 @@ class Office:
         self._daemons: dict[str, Daemon] = {}
         self._running: dict[str, Future[None]] = {}
         self._log = remembering()
+
+    def _add_hostile_dataset(self, path: Path) -> None:
+        """A data set of the provider that is refused by the name of its column."""
+        rows = range(99)
+        columns = {"id": map(str, rows), "a": [row % 7 for row in rows], HOSTILE: [1] * len(rows)}
+        pl.DataFrame(columns).write_parquet(path)
+        file = self._paths[PROVIDER]
+        file.write_text(f'{file.read_text()}\n[[dataset]]\nname = "hostile"\nsource = "{path}"\nid = "id"\n')
 
     def __enter__(self) -> Self:
         self._log.__enter__()
@@ -115,8 +130,6 @@ class Office:
         await run_beside(party, daemon, book, beside=(serve_console,))
 
     def _listens(self, role: str) -> bool:
-        import socket
-
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.ports[role])) == 0
 
@@ -144,6 +157,14 @@ class Office:
         """Wait until a job is over at both."""
         for role in NAMES:
             until(lambda role=role: self.view(role, job).get("status") == "finished", f"the job ends at {role}")
+
+    def over(self, job: str, role: str = PROVIDER) -> dict[str, Any]:
+        """Wait until a job is over at a party."""
+        return until(lambda: (found := self.view(role, job)).get("status") == "finished" and found, f"{job} ends")
+
+    def path(self, role: str) -> Path:
+        """A party's party.toml."""
+        return self._paths[role]
 
     def url(self, role: str) -> str:
         """The address of a console."""

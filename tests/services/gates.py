@@ -37,6 +37,11 @@ def shut(*places: tuple[str, str]) -> Iterator[None]:
         release()
 
 
+def open_one(place: tuple[str, str]) -> None:
+    """Open one gate of several."""
+    _shut.pop(place).set()
+
+
 def release() -> None:
     """Open every gate."""
     for gate in _shut.values():

@@ -3,7 +3,7 @@
 import { act } from "./daemon.js";
 import { confirmed } from "./dialogs.js";
 import { empty, h } from "./dom.js";
-import { ago, plain, shortened } from "./format.js";
+import { now, plain, shortened, span } from "./format.js";
 import { sentences } from "./job.js";
 
 export function approvals(state, { read }) {
@@ -22,9 +22,9 @@ function pending(one, read) {
     "article",
     { class: "card", "data-key": one.job, "aria-labelledby": `p-${one.job}` },
     h("div", { class: "head" }, h("h2", { id: `p-${one.job}` }, `Contract proposed by ${one.partner}`), h("a", { href: `#/jobs/${encodeURIComponent(one.job)}` }, "Job ", h("code", {}, shortened(one.job)))),
-    h("p", { class: "soft" }, `waits since ${ago(one.since).replace(" ago", "")}; nothing of your data has been touched`),
+    h("p", { class: "soft" }, `It has waited for ${span(now() - one.since)}. Nothing of your data has been touched.`),
+    one.exceeded.length ? h("div", { class: "note warn" }, h("strong", {}, "Why you are asked"), sentences(one.exceeded)) : null,
     sentences(one.contract),
-    one.exceeded.length ? [h("h3", {}, "Why you are asked"), sentences(one.exceeded)] : null,
     h(
       "div",
       { class: "buttons" },

@@ -100,6 +100,11 @@ export function pairs(list) {
   );
 }
 
+// The same for short values, several beside each other.
+export function grid(list) {
+  return h("dl", { class: "grid" }, list.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
 // `columns`: [heading, "number" or ""]; `rows`: lists of cells. Scrolls sideways by itself, by keyboard too.
 export function table(caption, columns, rows, attributes = {}) {
   return h(

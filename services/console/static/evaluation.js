@@ -35,7 +35,7 @@ function gain(parts) {
     "figure",
     {},
     h("figcaption", {}, "Gain: share of the labels found, by the share of rows with the highest scores"),
-    lines({ label: `Gain. ${parts.map(([name, one]) => `${name}: ${half(one.lift)}`).join("; ")}.`, series, xTicks: SHARES, yTicks: SHARES, xName: "share of rows", diagonal: true, height: 300 }),
+    lines({ label: `Gain. ${parts.map(([name, one]) => `${name}: ${half(one.lift)}`).join("; ")}.`, series, xTicks: SHARES, yTicks: SHARES, xName: "share of rows", diagonal: true, half: true, height: 260 }),
   );
 }
 
@@ -56,6 +56,6 @@ function calibration(parts) {
     "figure",
     {},
     h("figcaption", {}, "Calibration: mean label by mean prediction of a bin"),
-    lines({ label: "Calibration: mean label against mean prediction in bins; on the diagonal both agree.", series, xTicks: ticks, yTicks: ticks, xName: "prediction", diagonal: true, height: 300 }),
+    lines({ label: "Calibration: mean label against mean prediction in bins; on the diagonal both agree.", series, xTicks: ticks, yTicks: ticks, xName: "prediction", diagonal: true, half: true, height: 260 }),
   );
 }

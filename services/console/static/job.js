@@ -4,7 +4,7 @@ import { act } from "./daemon.js";
 import { confirmed } from "./dialogs.js";
 import { empty, h, pairs, section, table } from "./dom.js";
 import { evaluation } from "./evaluation.js";
-import { DASH, day, moment, plain, seconds, short, size, whole } from "./format.js";
+import { DASH, counted, day, moment, plain, seconds, short, size, whole } from "./format.js";
 import { outcomeChip, progress, titleOf, waits } from "./jobs.js";
 import { bars, decades, legend, lines } from "./plots.js";
 
@@ -33,7 +33,7 @@ export function job(state) {
       "div",
       { class: "columns" },
       h("div", {}, standing(one), convergence(one.convergence), evaluation(one.figures), log(one.lines)),
-      h("div", {}, agreed(state.told.contract, state.error.contract), left(one.so_far)),
+      h("div", {}, left(one.so_far), agreed(state.told.contract, state.error.contract)),
     ),
   ];
 }
@@ -151,8 +151,10 @@ function convergence(found) {
 }
 
 function ended(found, last) {
-  const count = `${whole(last.iteration)} of at most ${whole(found.iterations_max)} iterations`;
+  const cut = found.iterations_allowed < found.iterations_max ? ` (the contract has ${whole(found.iterations_max)}; on these rows the release caps leave ${whole(found.iterations_allowed)})` : "";
+  const count = `${whole(last.iteration)} of at most ${whole(found.iterations_allowed)} iterations${cut}`;
   if (found.converged) return `Converged after ${count}.`;
+  if (found.stop_reason === "iterations") return `Ended with ${count}, before the tolerance was reached.`;
   return found.stop_reason ? `Stopped after ${count}: ${found.stop_reason.replaceAll("_", " ")}.` : `${count} so far.`;
 }
 
@@ -181,10 +183,10 @@ function field(name, value) {
 
 // -- what left the house -------------------------------------------------------------------------------------
 
-const DIRECTIONS = [["sent", "Left the house"], ["received", "Came in"]];
 
 function left(found) {
   if (!found?.lines) return null;
+  const [sent, received] = ["sent", "received"].map((direction) => found.lines.filter((one) => one.direction === direction));
   return section(
     "What left the house",
     h(
@@ -194,7 +196,8 @@ function left(found) {
     ),
     found.whole ? null : h("p", { class: "soft" }, "Still reading the journal of this job…"),
     found.released.map(released),
-    DIRECTIONS.map(([direction, title]) => [h("h3", {}, title), kinds(title, found.lines.filter((one) => one.direction === direction))]),
+    h("details", {}, h("summary", {}, `Left: ${sum(sent)}`), kinds(sent)),
+    h("details", {}, h("summary", {}, `Came in: ${sum(received)}`), kinds(received)),
     h(
       "details",
       {},
@@ -220,7 +223,12 @@ function released(one) {
   );
 }
 
-function kinds(title, rows) {
+function sum(rows) {
+  const total = (name) => rows.reduce((all, one) => all + (one[name] ?? 0), 0);
+  return `${counted(total("messages"), "message")}, ${size(total("bytes"))}`;
+}
+
+function kinds(rows) {
   if (!rows.length) return h("p", { class: "soft" }, "Nothing yet.");
   const several = new Set(rows.map((one) => one.partner)).size > 1;
   return h(
@@ -230,8 +238,9 @@ function kinds(title, rows) {
       h(
         "li",
         { class: one.outside.length ? "bad" : null, "data-key": `${one.direction} ${one.kind} ${one.partner}` },
-        h("div", {}, h("code", {}, plain(one.kind)), several ? ` ${one.direction === "sent" ? "to" : "from"} ${one.partner}` : "", h("span", { class: "soft" }, ` ${plain(one.words)}`)),
-        h("div", { class: "figures" }, [`${whole(one.messages)}×`, size(one.bytes), one.rows === null ? null : `${whole(one.rows)} rows`].filter(Boolean).join(" · ")),
+        h("span", {}, h("code", {}, plain(one.kind)), several ? ` ${one.direction === "sent" ? "to" : "from"} ${one.partner}` : ""),
+        h("span", { class: "figures" }, [`${whole(one.messages)}×`, size(one.bytes), one.rows === null ? null : `${whole(one.rows)} rows`].filter(Boolean).join(" · ")),
+        h("span", { class: "soft words" }, plain(one.words)),
         one.outside.map((text) => h("p", { class: "fault" }, plain(text))),
       ),
     ),
@@ -243,14 +252,14 @@ function kinds(title, rows) {
 const DRESS = new Set(["event", "timestamp", "level", "job"]);
 
 function log(rows) {
-  const text = (row) => Object.entries(row).filter(([name]) => !DRESS.has(name)).map(([name, value]) => `${name}=${value}`).join(" ");
+  const text = (row) => Object.entries(row).filter(([name, value]) => !DRESS.has(name) && value !== "None").map(([name, value]) => `${name}=${value}`).join(" ");
   return section(
     "Log",
     rows.length
       ? h(
-          "ol",
+          "div",
           { class: "log", tabindex: "0", role: "region", "aria-label": "Log lines, newest first" },
-          rows.toReversed().map((row, place) => h("li", { class: row.level, "data-key": `${rows.length - place} ${row.timestamp}` }, h("time", {}, (row.timestamp ?? "").slice(11, 19)), " ", h("strong", {}, plain(row.event)), " ", plain(text(row)))),
+          h("ol", {}, rows.toReversed().map((row, place) => h("li", { class: row.level, "data-key": `${rows.length - place} ${row.timestamp}` }, h("time", {}, (row.timestamp ?? "").slice(11, 19)), " ", h("strong", {}, plain(row.event)), " ", plain(text(row))))),
         )
       : empty("No line since the daemon started.", "Older ones are in its log on standard error."),
   );

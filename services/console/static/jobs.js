@@ -40,8 +40,8 @@ function card(one) {
       { class: "head" },
       h("a", { href: `#/jobs/${encodeURIComponent(one.job)}`, class: "title" }, titleOf(one)),
       chip(one.outcome, SORTS[one.outcome] ?? ""),
+      h("span", { class: "soft" }, `${one.role} · `, h("code", {}, shortened(one.job)), ` · ${runs ? `began ${ago(one.created_at)}` : `ended ${moment(one.updated_at)}`}`),
     ),
-    h("p", { class: "soft" }, `${one.role} · `, h("code", {}, shortened(one.job)), ` · ${runs ? `began ${ago(one.created_at)}` : `ended ${moment(one.updated_at)}`}`),
     runs ? progress(one) : reason(one),
     waits(one),
   );

@@ -178,8 +178,9 @@ function theme() {
 
 function showTheme() {
   const button = document.getElementById("theme");
-  button.textContent = { system: "Auto", light: "Light", dark: "Dark" }[theme()];
-  button.setAttribute("aria-label", `Theme: ${theme()}. Change it`);
+  const word = theme() === "system" ? "auto" : theme();
+  patchChildren(button, h("span", {}, h("span", { class: "roomy" }, "Theme: "), word));
+  button.setAttribute("aria-label", `Theme: ${word}`);
 }
 
 document.getElementById("theme").addEventListener("click", () => {

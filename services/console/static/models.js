@@ -1,6 +1,6 @@
 // What this party keeps of its models. No parameter is shown.
 
-import { chip, empty, h, pairs } from "./dom.js";
+import { chip, empty, grid, h, pairs } from "./dom.js";
 import { figure, moment, plain, whole } from "./format.js";
 
 export function models(state) {
@@ -19,16 +19,16 @@ function card(one) {
     h(
       "div",
       { class: "head" },
-      h("a", { class: "title", href: `#/jobs/${encodeURIComponent(one.model)}` }, `${one.task} of ${one.business} with ${one.providers}`),
+      h("a", { class: "title", href: `#/jobs/${encodeURIComponent(one.model)}` }, `${one.task.charAt(0).toUpperCase()}${one.task.slice(1)} model of ${one.business} with ${one.providers}`),
       chip(one.status, retired ? "warn" : "good"),
     ),
     h("p", { class: "soft" }, `${one.role} · made ${moment(one.created_at)}`),
     retired ? h("p", { class: "reason" }, `Retired ${moment(one.retired_at)}`, one.retired_because ? `: ${plain(one.retired_because)}` : "") : null,
-    pairs([
+    grid([
       ["Rows", whole(one.rows)],
       ["Own columns", whole(one.columns)],
       ["Iterations", `${whole(one.iterations)}${one.converged ? ", converged" : ""}`],
-      ...Object.entries(one.metrics ?? {}).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "number" ? figure(value) : plain(value)]),
+      ...Object.entries(one.metrics ?? {}).map(([name, value]) => [name.replaceAll("_", " ").replace(".", ": "), typeof value === "number" ? figure(value) : plain(value)]),
     ]),
     h(
       "details",

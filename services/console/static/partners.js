@@ -46,11 +46,14 @@ function peers(found, error) {
     h("h3", {}, `${found.own.name} (you)`),
     fingerprint(found.own.fingerprint),
     found.peers.length
-      ? found.peers.map((one) =>
-          h("div", { "data-key": one.name }, h("h3", {}, one.name), fingerprint(one.fingerprint), h("p", { class: "soft" }, one.heard_at ? `last sign ${ago(one.heard_at)}` : "no sign yet")),
-        )
+      ? h("div", { class: "prints" }, found.peers.map(peer))
       : empty("There is no partner yet.", "Add one with ", h("code", {}, "warren peer add FILE"), " and start the daemon again."),
   );
+}
+
+function peer(one) {
+  const sign = one.heard_at ? `last sign ${ago(one.heard_at)}` : "no sign yet";
+  return h("div", { "data-key": one.name }, h("h3", {}, one.name), fingerprint(one.fingerprint), h("p", { class: "soft" }, sign));
 }
 
 function fingerprint(text) {

@@ -3,14 +3,19 @@
 import { h } from "./dom.js";
 import { power, short } from "./format.js";
 
-const WIDTH = 640;
 const LEFT = 46;
 const RIGHT = 12;
 const TOP = 10;
 const BOTTOM = 30;
 
 // `series`: [{name, sort, points: [[x, y]], hollow}]; y may be logarithmic. `level`: {value, name}, a dashed line.
-export function lines({ label, series, xTicks, yTicks, height = 240, log = false, level = null, xName, yText = short, diagonal = false }) {
+// A unit of the drawing is about a pixel, so that numbers have the size of the text around them.
+function roomFor(half) {
+  return half || window.innerWidth < 640 ? 350 : 640;
+}
+
+export function lines({ half = false, label, series, xTicks, yTicks, height = 240, log = false, level = null, xName, yText = short, diagonal = false }) {
+  const WIDTH = roomFor(half);
   const scale = log ? Math.log10 : (value) => value;
   const [x0, x1] = [xTicks[0], xTicks.at(-1)];
   const [y0, y1] = [scale(yTicks[0]), scale(yTicks.at(-1))];
@@ -20,7 +25,7 @@ export function lines({ label, series, xTicks, yTicks, height = 240, log = false
     "svg",
     { class: "plot", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label },
     yTicks.map((value) => [
-      h("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
+      h("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
       h("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, log ? power(Math.round(Math.log10(value))) : yText(value)),
     ]),
     thinned(xTicks).map((value) => h("text", { class: "tick", x: x(value), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(value))),
@@ -39,6 +44,7 @@ export function lines({ label, series, xTicks, yTicks, height = 240, log = false
 }
 
 export function bars({ label, points, xName, height = 110 }) {
+  const WIDTH = roomFor(false);
   const most = Math.max(1, ...points.map(([, value]) => value));
   const first = points[0]?.[0] ?? 1;
   const count = Math.max(1, points.length);
@@ -48,7 +54,7 @@ export function bars({ label, points, xName, height = 110 }) {
     "svg",
     { class: "plot", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label },
     [0, most].map((value) => [
-      h("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
+      h("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
       h("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)),
     ]),
     points.map(([place, value]) =>
@@ -60,7 +66,8 @@ export function bars({ label, points, xName, height = 110 }) {
         height: Math.max(0, height - BOTTOM - y(value)),
       }),
     ),
-    h("text", { class: "tick", x: WIDTH - RIGHT, y: height - 10, "text-anchor": "end" }, xName),
+    thinned(points).map(([place]) => h("text", { class: "tick", x: round(LEFT + (place - first + 0.2) * step + Math.min(step * 0.6, 60) / 2), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(place))),
+    h("text", { class: "tick", x: WIDTH - RIGHT, y: height - 2, "text-anchor": "end" }, xName),
   );
 }
 

@@ -54,7 +54,7 @@ function daemon(found, overview) {
     pairs([
       ["Version", overview.version],
       ["Runs since", `${moment(overview.started_at)} (${span(now() - overview.started_at)})`],
-      ["Process", whole(found.pid)],
+      ["Process", String(found.pid)],
       ["Processor time", seconds(found.cpu_seconds)],
       ["Most memory", size(found.peak_bytes)],
       ["Longest pause of its loop", `${whole(1000 * found.lag_worst_s)} ms`],
@@ -71,7 +71,7 @@ function work(found) {
     pairs([
       ["Worker processes", whole(found.workers.length)],
       ["Tasks waiting", whole(found.tasks_waiting)],
-      ...found.back_ends.map((one) => [one.work, `${one.name}. ${one.why} ${one.advice}`.trim()]),
+      ...found.back_ends.map((one) => [one.work, `${one.name}: ${one.why} ${one.advice}`.trim()]),
     ]),
   );
 }
