@@ -110,6 +110,24 @@ def score(
         show(figures, out)
 
 
+@app.command("long")
+def long_(
+    jobs: Annotated[int, typer.Option(help="Jobs, one after the other.", min=2)] = 200,
+    first: Annotated[int, typer.Option(help="The job from which on growth counts.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Small jobs through the same two daemons over a private RabbitMQ: what grows with the number of jobs."""
+    from bench.long_run import figures, measure_long_run
+    from bench.train import show
+
+    with _progress() as say:
+        found = figures(measure_long_run(jobs, say=say), min(first, jobs))
+    if as_json:
+        out.print_json(json.dumps(found))
+    else:
+        show({f"{role} {name}": value for role, each in found.items() for name, value in each.items()}, out)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says what is being measured, on standard error and on a terminal only."""
