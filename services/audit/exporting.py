@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, select
@@ -13,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from messages.identity import PublicIdentity
 from services import __version__
-from services.audit.export_file import AUDITOR, Audience, Ending, Entry, ExportWriter, FurtherPartner, Opening
+from services.audit.export_file import AUDITOR, PARTNER, Audience, Ending, Entry, ExportWriter, FurtherPartner, Opening
 from services.engine.jobs import JobRecord, Status
 from services.engine.records import AuditError, contract_of_job, record_of
 from services.party.configuration import ConfigError, Party
@@ -21,6 +22,8 @@ from services.store import chain
 from services.store.data_directory import JOURNAL
 from services.store.journal_schema import SCHEMA_VERSION, events, meta, purged
 from services.store.migrations import other_schema
+
+ARCHIVE: Final = "archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,19 @@ def reading(party: Party) -> Iterator[Connection]:
         engine.dispose()
 
 
+def archive_of(party: Party, job: str) -> Path:
+    """Where the file of a job lies that has left the journal: see `services.audit.archive`."""
+    return party.data_directory / ARCHIVE / f"{job}.{PARTNER}"
+
+
 def export(connection: Connection, party: Party, job: str, audience: Audience, out: Path) -> Exported:
     """Write the export of a job. Raises AuditError, FileExistsError."""
     record = record_of(connection, job)
+    if record.status == Status.ARCHIVED.value:
+        raise AuditError(
+            f"job {job} was archived: what can be proved of it is in {archive_of(party, job)}, which is its export for "
+            "partners"
+        )
     contract, purged_at = contract_of_job(connection, job)
     if audience == AUDITOR and purged_at:
         raise AuditError(
@@ -125,7 +138,7 @@ def _ending(record: JobRecord, audience: Audience) -> Ending:
     return Ending(
         length=record.length,
         head=record.head,
-        status=Status(record.status).value,
+        status="running" if record.running else "frozen" if record.status == Status.FROZEN.value else "finished",
         outcome=record.outcome if private else "",
         reason_code=record.reason_code if private else "",
         reason=record.reason[:4096] if private else "",

@@ -217,7 +217,7 @@ class Daemon(Desk):
             raise DaemonStopped("the daemon stopped")
 
     async def _go_on(self, found: Found) -> None:
-        kept = [record.job for record in found.records if record.status != Status.FINISHED.value]
+        kept = [record.job for record in found.records if record.status in (Status.RUNNING.value, Status.FROZEN.value)]
         whole = await self._journal.read(retention.jobs_kept)
         await asyncio.to_thread(self._secrets.sweep, {*kept, *whole})
         for task in found.tasks:

@@ -66,6 +66,8 @@ class Desk:
         self._endings: dict[str, asyncio.Event] = {}
         self._answers: dict[str, asyncio.Future[schemas.PeerAnswer]] = {}
         self._over = False
+        self.on_end: Callable[[str], None] = lambda job: None
+        """Told of every job that ended or was frozen."""
 
     def close(self) -> None:
         """The daemon is about to end: who waits for a job is told."""
@@ -77,6 +79,7 @@ class Desk:
         """A job ended or was frozen."""
         if job in self._endings:
             self._endings[job].set()
+        self.on_end(job)
 
     def answered(self, question: Question) -> None:
         """A `peer.answer` came."""
@@ -140,6 +143,10 @@ class Desk:
     async def jobs(self) -> list[JobView]:
         """All jobs, oldest first."""
         return await self._journal.read(jobs.views)
+
+    async def done(self) -> list[str]:
+        """Jobs that have results in the journal, oldest first."""
+        return await self._journal.read(jobs.with_results)
 
     async def job(self, job: str) -> JobView:
         """One job with its progress. Raises JobUnknown."""

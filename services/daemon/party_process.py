@@ -12,6 +12,7 @@ from services.daemon.control import ControlSocket, Verb
 from services.daemon.daemon import Daemon
 from services.daemon.metrics import Metrics
 from services.daemon.metrics_page import serve_metrics
+from services.daemon.retaining import retain_jobs
 from services.daemon.serve import keep_results, make_daemon
 from services.daemon.verbs import Verbs
 from services.party.configuration import Party
@@ -80,6 +81,7 @@ async def run_beside(
         tasks = [
             group.create_task(serve_control()),
             group.create_task(keep_results(party, daemon)),
+            group.create_task(retain_jobs(party, daemon)),
             *(group.create_task(serve_beside(part)) for part in beside),
         ]
         try:

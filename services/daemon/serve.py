@@ -5,6 +5,7 @@ import functools
 import os
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,6 @@ MODEL_RESULTS = 2
 """Results that every trained model has: its parameters and history."""
 RESULTS_OF = {SCORING_BUSINESS: ("scores.csv", "unmatched.csv")}
 """The result files of jobs that train no model."""
-RESULTS_PERIOD_S = 0.2
 RESULTS_RETRY_S = 2.0
 
 
@@ -132,26 +132,36 @@ async def keep_results(party: Party, daemon: Daemon) -> None:
 
     Until cancelled; what cannot be written is tried again for as long as the daemon runs.
     """
-    directory, models = party.data_directory / "results", ModelStore(party.data_directory)
-    unfit: set[str] = set()
+    ended: asyncio.Queue[str] = asyncio.Queue()
+    daemon.on_end = ended.put_nowait
     await daemon.started()
+    waiting = await daemon.done()
     while True:
-        pause_s = RESULTS_PERIOD_S
-        for view in await daemon.jobs():
-            if view.outcome == "done" and view.results:
-                try:
-                    if view.role not in RESULTS_OF and view.job not in unfit and not models.has(view.job):
-                        await _keep_model(party, daemon, view, models)
-                    if not (directory / view.job).exists():
-                        await _write_results(daemon, view, directory / view.job)
-                except ModelDamaged as error:
-                    # Parameters in a form that no model version has: the results are written all the same.
-                    log.error("no model kept", job=view.job, cause=str(error))
-                    unfit.add(view.job)
-                except (OSError, BlobError) as error:
-                    _note_unwritten(daemon, view.job, error)
-                    pause_s = RESULTS_RETRY_S
-        await asyncio.sleep(pause_s)
+        waiting = [job for job in waiting if not await _keep_results_of(party, daemon, job)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RESULTS_RETRY_S if waiting else None):
+                waiting.append(await ended.get())
+
+
+async def _keep_results_of(party: Party, daemon: Daemon, job: str) -> bool:
+    """Model and results of one job. False: something could not be written yet."""
+    directory, models = party.data_directory / "results" / job, ModelStore(party.data_directory)
+    view = await daemon.job(job)
+    if view.outcome != "done" or not view.results:
+        return True
+    try:
+        if view.role not in RESULTS_OF and not models.has(job):
+            try:
+                await _keep_model(party, daemon, view, models)
+            except ModelDamaged as error:
+                # Parameters in a form that no model version has: the results are written all the same.
+                log.error("no model kept", job=job, cause=str(error))
+        if not directory.exists():
+            await _write_results(daemon, view, directory)
+    except (OSError, BlobError) as error:
+        _note_unwritten(daemon, job, error)
+        return False
+    return True
 
 
 def _note_unwritten(daemon: Daemon, job: str, error: OSError | BlobError) -> None:

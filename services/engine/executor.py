@@ -48,6 +48,11 @@ class _Queue:
     unreceipted: dict[str, int] = field(default_factory=dict)
     promised: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def idle(self) -> bool:
+        """Whether a fresh one would be the same."""
+        return not (self.tasks or any(self.unreceipted.values()) or any(self.promised.values()))
+
     def next(self) -> ReadyTask | None:
         for place, task in enumerate(self.tasks):
             if not (task.sends_bulk and self._full(task.partner)):
@@ -195,16 +200,22 @@ class Executor:
 
     def unreceipted(self, job: str, partner: str, size: int) -> None:
         """Bytes of bulk of a job that a partner has not confirmed to have."""
-        self._queue(job).unreceipted[partner] = size
+        queue = self._queue(job)
+        queue.unreceipted[partner] = size
+        if queue.idle:
+            # Of a job that is over, receipts still come: nothing would ever drop it again.
+            self._forget(job)
         self._alarm.set()
 
     def drop(self, job: str) -> None:
         """The job is over: forget its tasks, its tables and its keys."""
-        queue = self._queues.pop(job, None)
-        if queue is not None:
-            self._turn.remove(job)
+        self._forget(job)
         for slot in self._slots:
             slot.forget(job)
+
+    def _forget(self, job: str) -> None:
+        if self._queues.pop(job, None) is not None:
+            self._turn.remove(job)
 
     def _queue(self, job: str) -> _Queue:
         if job not in self._queues:

@@ -25,6 +25,8 @@ class Status(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     FROZEN = "frozen"
+    ARCHIVED = "archived"
+    """Over, and in the journal by name only: see `services.engine.archiving`."""
 
 
 @dataclass(slots=True)
@@ -350,6 +352,12 @@ def views(connection: Connection) -> list[JobView]:
     names = connection.scalars(select(jobs.c.job).order_by(jobs.c.created_at, jobs.c.job)).all()
     found = (view(connection, name) for name in names)
     return [item for item in found if item is not None]
+
+
+def with_results(connection: Connection) -> list[str]:
+    """Jobs that are done and whose results are named here, oldest first."""
+    where = (jobs.c.outcome == "done", func.length(jobs.c.results) > 0)
+    return list(connection.scalars(select(jobs.c.job).where(*where).order_by(jobs.c.created_at, jobs.c.job)))
 
 
 def entries(connection: Connection) -> int:

@@ -55,6 +55,8 @@ def purge(connection: Connection, store: BlobStore, job: str, now: float) -> Pur
     record = record_of(connection, job)
     if record.status == Status.RUNNING.value:
         raise AuditError(f"job {job} still runs: `warren cancel {job}` first, or wait for its end")
+    if record.status == Status.ARCHIVED.value:
+        raise AuditError(f"job {job} was purged and archived already: only its name is left in the journal")
     if connection.dialect.name == "sqlite":
         # What is deleted is overwritten, not only forgotten.
         connection.exec_driver_sql("PRAGMA secure_delete=ON")

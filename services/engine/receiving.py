@@ -221,9 +221,19 @@ class Receiving:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
             return self._frozen(record, line, notices)
+        if record.status == Status.ARCHIVED.value:
+            return self._archived(record, line, header.sequence, notices)
         refusal = self._in_turn(connection, record, line, envelope, notices)
         jobs.save(connection, record)
         return refusal
+
+    @staticmethod
+    def _archived(record: JobRecord, line: Line, sequence: int, notices: Notices) -> str:
+        """A message of a job of which only the name is left: the partner may have lost our receipt."""
+        if sequence > line.applied:
+            return "job_finished"
+        notices.owe(record.job, line.partner, asked=True)
+        return ""
 
     def _open_job(self, connection: Connection, envelope: Envelope) -> tuple[JobRecord | None, str]:
         """A job proposed to this party; None and a code when it is not."""

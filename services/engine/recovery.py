@@ -1,11 +1,12 @@
 """What a daemon finds when it starts on a data directory that it left, or that it was torn from."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
 from services.engine import jobs, outbox
-from services.engine.jobs import JobRecord
+from services.engine.jobs import JobRecord, Status
 from services.engine.notices import ReadyTask
 from services.store.blobs import BlobStore
 from services.store.journal_schema import jobs as jobs_table
@@ -14,7 +15,15 @@ from services.store.journal_schema import tasks as tasks_table
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`sending`: jobs and partners with messages that have no receipt. `tasks`: of running jobs, in their order."""
+    """What has to go on.
+
+    Attributes:
+        records: of jobs that are not over, or have something to send.
+        tasks: of running jobs, in their order.
+        sending: jobs and partners with messages that have no receipt.
+        segments_removed: segments that no blob named.
+
+    """
 
     records: tuple[JobRecord, ...]
     tasks: tuple[ReadyTask, ...]
@@ -24,7 +33,10 @@ class Found:
 
 def recover(connection: Connection, blobs: BlobStore) -> Found:
     """Read everything that has to go on, and remove segments that no committed blob names."""
-    names = connection.scalars(select(jobs_table.c.job).order_by(jobs_table.c.created_at)).all()
+    sending = frozenset(outbox.lines_with_outbox(connection))
+    over = (Status.FINISHED.value, Status.ARCHIVED.value)
+    going_on = connection.scalars(select(jobs_table.c.job).where(jobs_table.c.status.not_in(over)))
+    names = _in_order(connection, {*going_on, *(job for job, _ in sending)})
     records = tuple(found for name in names if (found := jobs.load(connection, name)) is not None)
     running = {record.job: record for record in records if record.running}
     rows = connection.execute(select(tasks_table).order_by(tasks_table.c.id)).all()
@@ -43,5 +55,10 @@ def recover(connection: Connection, blobs: BlobStore) -> Found:
         for row in rows
         if row.job in running
     )
-    sending = frozenset(outbox.lines_with_outbox(connection))
     return Found(records, tasks, sending, blobs.recover(connection))
+
+
+def _in_order(connection: Connection, names: Set[str]) -> list[str]:
+    """Jobs in the order in which they were created."""
+    found = connection.execute(select(jobs_table.c.job, jobs_table.c.created_at).where(jobs_table.c.job.in_(names)))
+    return [name for _, name in sorted((row.created_at, row.job) for row in found)]

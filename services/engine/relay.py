@@ -169,6 +169,7 @@ class Relay:
         """Say nothing more of a job."""
         for key in [key for key in self._lines if key[0] == job]:
             del self._lines[key]
+            self._highest.pop(key, None)
             task = self._tasks.pop(key, None)
             if task is not None:
                 task.cancel()
@@ -220,6 +221,7 @@ class Relay:
                 # Nothing awaits between the check and here, so no wake-up can be lost.
                 del self._lines[line.key]
                 self._tasks.pop(line.key, None)
+                self._highest.pop(line.key, None)
                 return
             await self._listen(line)
 
@@ -318,13 +320,14 @@ class Relay:
             self._owing.clear()
             owed, self._owed = self._owed, {}
             for (job, partner), asked in owed.items():
-                receipt, held = await self._journal.read(functools.partial(_receipt, job=job, partner=partner))
+                receipt, held, goes_on = await self._journal.read(functools.partial(_receipt, job=job, partner=partner))
+                # What was said of a job that is over, or not known here, would be remembered for ever.
+                said = self._said.get((job, partner)) if goes_on else self._said.pop((job, partner), None)
                 if receipt is None:
                     continue
                 state = (receipt.applied, receipt.credit)
-                if (asked or self._said.get((job, partner)) != state) and await self.say(job, partner, receipt):
-                    # What was said of a job that is not known here would be remembered for ever.
-                    if receipt.applied:
+                if (asked or said != state) and await self.say(job, partner, receipt):
+                    if goes_on and receipt.applied:
                         self._said[job, partner] = state
                     self.counts.receipts += 1
                     if asked and held:
@@ -369,12 +372,13 @@ def _contains(connection: Connection, line: _Line, sequence: int) -> bool:
     return outbox.contains(connection, line.job, line.partner, sequence)
 
 
-def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Receipt | None, int]:
-    """What we have of the partner's messages (of a job that we do not know, nothing), and what it has of ours."""
+def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Receipt | None, int, bool]:
+    """What we have of the partner's messages (of a job that we do not know, nothing), what it has of ours, and whether
+    the job goes on."""
     record = jobs.load(connection, job)
     if record is None:
-        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW), 0
+        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW), 0, False
     line = record.lines.get(partner)
     if record.status == jobs.Status.FROZEN.value or line is None:
-        return None, 0
-    return schemas.Receipt(applied=line.applied, credit=line.credit_given), line.receipted
+        return None, 0, False
+    return schemas.Receipt(applied=line.applied, credit=line.credit_given), line.receipted, record.running

@@ -226,8 +226,16 @@ class Stepper(Endings):
             else:
                 self._carry_out(connection, record, effect, notices)
         if ending is not None:
-            self._told.pop(record.job, None)
             self._finish(connection, record, ending, notices)
+
+    def _finish(self, connection: Connection, record: JobRecord, effect: Finish, notices: Notices) -> None:
+        self._told.pop(record.job, None)
+        super()._finish(connection, record, effect, notices)
+
+    def freeze(self, record: JobRecord, code: str, reason: str, notices: Notices) -> None:
+        """See `Endings.freeze`."""
+        self._told.pop(record.job, None)
+        super().freeze(record, code, reason, notices)
 
     def _expect_peers(self, record: JobRecord) -> None:
         missing = [name for name in record.partners if not self._outbox.knows(name)]

@@ -1,6 +1,8 @@
 """How long the stages of a job took, read from the commit times of its journal."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -16,6 +18,9 @@ TRAINED = ("computed:curvature.score", "computed:results")
 INFERRED = ("computed:results",)
 
 
+JOBS_REMEMBERED_MAX: Final = 64
+
+
 @dataclass(slots=True)
 class _Seen:
     position: int = 0
@@ -25,10 +30,10 @@ class _Seen:
 
 
 class StageTimes:
-    """Reads each event of a job once, however often somebody asks. For one thread."""
+    """Reads each event of a job once, however often somebody asks of a few jobs. For one thread."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
     def read(self, connection: Connection, job: str) -> dict[str, float]:
         """Seconds of `align`, `encrypt_features`, `train` and `total` so far; a stage not reached is 0.
@@ -38,6 +43,9 @@ class StageTimes:
         A stage ends with the first event of the next one, so waits count where they were spent.
         """
         seen = self._seen.setdefault(job, _Seen())
+        self._seen.move_to_end(job)
+        if len(self._seen) > JOBS_REMEMBERED_MAX:
+            self._seen.popitem(last=False)
         later = select(events.c.position, events.c.at, events.c.event).where(
             events.c.job == job,
             events.c.position > seen.position,

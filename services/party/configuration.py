@@ -10,6 +10,8 @@ policy = "policy.toml"                   # optional; see protocol.policy
 workers = 1
 threads = 0                              # of each worker, for the compiled back end; 0: one per core
 metrics = "127.0.0.1:9464"               # optional: metrics for Prometheus, on loopback (docs/monitoring.md)
+retention_days = 90                      # optional: purge jobs that ended so long ago (docs/upkeep.md); 0: never
+retention_full_days = 0                  # the same for jobs with retention "full"
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
 console = "127.0.0.1:8700"               # optional: where the web console listens; see docs/console.md
 console_hosts = []                       # further names by which browsers may call it, with port
@@ -85,6 +87,8 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     console: str = ""
     console_hosts: tuple[str, ...] = ()
     metrics: str = ""
+    retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
+    retention_full_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
     dataset: tuple[Dataset, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -11,7 +11,8 @@ from typing import Any, Final, TextIO, cast
 import structlog
 
 LINES_PER_JOB_MAX: Final = 500
-JOBS_MAX: Final = 200
+LINES_MAX: Final = 2000
+"""Of all jobs together: what a daemon remembers must not grow with the number of its jobs."""
 
 note = structlog.contextvars.bind_contextvars
 """Names that every later line of this task or thread bears: `note(party=...)`."""
@@ -55,19 +56,23 @@ class _Unfailing:
 
 
 class LogBook:
-    """A structlog processor that remembers the newest lines of each job."""
+    """A structlog processor that remembers the newest lines of each job; the job that was silent longest goes first."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, deque[dict[str, Any]]] = {}
+        self._jobs: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
+        self._count = 0
 
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Remember a line that speaks of a job."""
         del logger, name
         if job := event.get("job"):
-            if job not in self._jobs and len(self._jobs) >= JOBS_MAX:
-                del self._jobs[next(iter(self._jobs))]
             lines = self._jobs.setdefault(str(job), deque(maxlen=LINES_PER_JOB_MAX))
+            self._jobs.move_to_end(str(job))
+            self._count += len(lines) < LINES_PER_JOB_MAX
             lines.append({key: value if isinstance(value, int | float) else str(value) for key, value in event.items()})
+            while self._count > LINES_MAX:
+                _, gone = self._jobs.popitem(last=False)
+                self._count -= len(gone)
         return event
 
     def lines(self, job: str) -> list[dict[str, Any]]:

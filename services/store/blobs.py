@@ -58,6 +58,7 @@ class BlobStore:
         self._unsynced: dict[str, _Segment] = {}
         self._new_entries: set[Path] = set()
         self._candidates: set[str] = set()
+        self._settled: set[str] = set()
         self._made = 0
         self.bytes_written = 0
         """Appended since the start, for `warren bench journal`."""
@@ -94,8 +95,9 @@ class BlobStore:
             self._candidates.add(segment)
 
     def retain(self, connection: Connection, job: str, keep: dict[bytes, int]) -> None:
-        """Set the references of a job to `keep` and release every other blob, unless everything of it is kept."""
+        """Of a job that gets no more blobs: set its references to `keep` and release all others, unless all is kept."""
         own = retention.keeps_all(connection, job)
+        self._settled.add(job)
         rows = connection.execute(select(blobs.c.sha256, blobs.c.segment).where(blobs.c.job == job)).all()
         for sha256, segment in rows:
             where = (blobs.c.job == job, blobs.c.sha256 == sha256)
@@ -190,7 +192,14 @@ class BlobStore:
         self._crash("blob.synced")
 
     def sweep(self, connection: Connection) -> None:
-        """Delete the segments that lost their last reference: after the commit that took it."""
+        """Delete the segments that lost their last reference: after the commit that took it.
+
+        Files of jobs that get no more blobs are closed, so that a daemon has open what its running jobs need.
+        """
+        while self._settled:
+            job = self._settled.pop()
+            for key in [key for key in self._open if key[0] == job]:
+                self._close(key)
         if not self._candidates:
             return
         with connection.begin():

@@ -9,10 +9,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
@@ -28,6 +28,9 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 log = structlog.get_logger("journal")
+
+_PRAGMAS: Final = ("busy_timeout=10000", "journal_size_limit=16777216")
+_INCREMENTAL: Final = 2
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Transactions:
         self._lock = lock_file(self._engine, self._party)
         try:
             self._make_tables()
+            self._settle_free_pages()
         except DBAPIError as error:
             self.dispose()
             where = shown(self._engine.url)
@@ -119,6 +123,19 @@ class Transactions:
             if meta.name not in there:
                 first = [{"key": "party", "value": self._party}, {"key": "schema", "value": str(SCHEMA_VERSION)}]
                 connection.execute(insert(meta), first)
+
+    def _settle_free_pages(self) -> None:
+        """A file from before free pages were given back is written anew once, if there is room for that."""
+        if self._lock is None or self._engine.url.database is None:
+            return
+        try:
+            with closing(sqlite3.connect(self._engine.url.database, timeout=10, isolation_level=None)) as connection:
+                (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+                if mode != _INCREMENTAL:
+                    connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}").close()
+                    connection.execute("VACUUM").close()
+        except sqlite3.Error as error:
+            log.warning("the journal's file keeps its size", cause=str(error))
 
     def connect(self, *, reader: bool = False) -> Connection:
         """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
@@ -242,9 +259,10 @@ def _engine(url: str, synchronous: str, begin: str) -> Engine:
     if engine.dialect.name == "sqlite":
 
         def set_up(connection: sqlite3.Connection, _: object) -> None:
+            # How free pages are given back is settled by the first page that is written: it comes first.
             # The driver's own transaction control would begin late and never IMMEDIATE.
             connection.isolation_level = None
-            for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+            for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", f"synchronous={synchronous}", *_PRAGMAS):
                 connection.execute(f"PRAGMA {pragma}").close()
 
         def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
