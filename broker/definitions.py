@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlencode
 
-from broker.rights import Permissions, delivery_rights, shovel_rights
+from broker.rights import Permissions, delivery_rights, shovel_rights, watcher_rights
 from broker.topology import (
     DEAD_EXCHANGE,
     EXCHANGE,
@@ -128,6 +128,22 @@ def linked(
         rights[delivery_user(name)] = delivery_rights(own, name, EXCHANGE)
     document = _document(linked_queues(own, names, version, limits), rights, passwords or {}, administrators or {})
     return document | {"parameters": [_shovel(own, peer, certificates) for peer in peers]}
+
+
+def watcher(name: str, password: str | None) -> dict[str, object]:
+    """A user who reads the status of jobs and may nothing else, at a broker of either shape.
+
+    Args:
+        name: of the user; no party's.
+        password: None for a login with a client certificate alone.
+
+    Raises:
+        ValueError: the name is not `[a-z0-9-]{1,40}`.
+
+    """
+    check_name(name)
+    passwords = {} if password is None else {name: password}
+    return _document([], {name: watcher_rights(name, EXCHANGE)}, passwords, {})
 
 
 def peer_broker(text: str) -> PeerBroker:

@@ -5,7 +5,8 @@ connections, so that no traffic holds up the other and a refused message disturb
 
 * two that read, each a persistent session with one traffic class, because the broker hands over only so much
   unacknowledged per session (`mqtt.prefetch`, 10): in one session, bulk that waits would stop control;
-* two that send, because RabbitMQ answers a message that it does not take by closing the connection.
+* two that send, because RabbitMQ answers a message that it does not take by closing the connection; and a fifth
+  one, for status, when there is any.
 
 Messages are acknowledged by hand, when the journal has them. What MQTT 3.1.1 cannot say: that no queue takes a
 message (it is confirmed, and the partner's silence tells), and why one was refused.
@@ -30,6 +31,7 @@ from broker.waiting import any_set
 
 log = structlog.get_logger(__name__)
 
+STATUS: Final = "status"
 REFUSAL_S: Final = 0.2
 """So long after its sending line a reading line may be lost for it to be the same loss and no refusal."""
 
@@ -59,11 +61,12 @@ class MqttOptions:
 
 
 class _Sender:
-    """The line by which one traffic class is sent, while there is one."""
+    """The line by which one class of messages is sent, while there is one. `wanted`: there is something to send."""
 
     def __init__(self) -> None:
         self.line: MqttLine | None = None
         self.ready = asyncio.Event()
+        self.wanted = asyncio.Event()
 
 
 class MqttTransport:
@@ -96,7 +99,9 @@ class MqttTransport:
         self._party = party
         self._ssl_context = ssl_context
         self._inbox = Inbox()
-        self._senders = {traffic: _Sender() for traffic in TRAFFIC}
+        self._senders = {traffic: _Sender() for traffic in (*TRAFFIC, STATUS)}
+        for traffic in TRAFFIC:
+            self._senders[traffic].wanted.set()
         self._reading = False
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
@@ -139,7 +144,9 @@ class MqttTransport:
             detail = f"{len(body)} bytes are more than {self._options.message_bytes_max}"
             raise PublishFailed(PublishCode.OVERSIZED, detail)
         words = routing_key.split(".")
-        sender = self._senders["bulk" if len(words) > 4 and words[4] == "bulk" else "control"]
+        bulk = len(words) > 4 and words[4] == "bulk"
+        sender = self._senders[STATUS if words[0] == STATUS else "bulk" if bulk else "control"]
+        sender.wanted.set()
         try:
             async with asyncio.timeout(self._options.publish_timeout_s):
                 if self._up.is_set():
@@ -171,7 +178,7 @@ class MqttTransport:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inbox.serve(receiver))
             group.create_task(self._keep(self._read))
-            for traffic in TRAFFIC:
+            for traffic in self._senders:
                 group.create_task(self._keep(functools.partial(self._send, traffic)))
 
     async def _keep(self, once: Callable[[], Awaitable[str]]) -> NoReturn:
@@ -201,6 +208,7 @@ class MqttTransport:
     async def _send(self, traffic: str) -> str:
         """Have a line to send `traffic` by until it is lost."""
         sender = self._senders[traffic]
+        await sender.wanted.wait()
         line = self._line(f"{session_name(self._party, traffic)}.out", persistent=False)
         try:
             await line.open()
@@ -298,7 +306,7 @@ class MqttTransport:
             self._up.clear()
             self._down.set()
             self._set_state(False, f"waiting for the broker at {self._address.about.place}")
-        elif self._reading and all(sender.line for sender in self._senders.values()):
+        elif self._reading and all(self._senders[traffic].line for traffic in TRAFFIC):
             changed = not self._up.is_set()
             self._down.clear()
             self._up.set()

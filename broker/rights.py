@@ -41,7 +41,7 @@ def session_rights(party: str, exchange: str) -> Permissions:
     permission is for the two patterns themselves, so that no wider subscription is possible.
     """
     # Also those of the lines that only send: at each connection the plug-in wants to delete their queues.
-    session = rf"mqtt-subscription-warren\.{party}\.(control|bulk)(\.out)?qos[01]"
+    session = rf"mqtt-subscription-warren\.{party}\.((control|bulk)(\.out)?|status\.out)qos[01]"
     return Permissions(
         configure=f"^{session}$",
         write=f"^({exchange}|{session})$",
@@ -64,6 +64,18 @@ def delivery_rights(own: str, peer: str, exchange: str) -> Permissions:
         read="^$",
         topic_write=rf"^from\.{peer}\.to\.{own}\.",
         topic_read="^$",
+    )
+
+
+def watcher_rights(user: str, exchange: str) -> Permissions:
+    """Of somebody who looks at the status of jobs, over AMQP or MQTT, and can neither send nor see anything else."""
+    own = rf"(mqtt-subscription-)?warren-watch\.{user}\.[a-z0-9]+(qos[01])?"
+    return Permissions(
+        configure=f"^{own}$",
+        write=f"^{own}$",
+        read=f"^({exchange}|{own})$",
+        topic_write="^$",
+        topic_read=r"^status\.#$",
     )
 
 

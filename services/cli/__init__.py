@@ -24,6 +24,7 @@ from services.cli import (
     locals_,
     models,
     predict,
+    watching,
 )
 from services.cli.failures import DEBUG, exits, guarded
 
@@ -51,6 +52,7 @@ COMMANDS = (
     *doctor.COMMANDS,
     *predict.COMMANDS,
     *figures.COMMANDS,
+    *watching.COMMANDS,
 )
 for command in COMMANDS:
     app.command(name=command.__name__.rstrip("_"))(exits(command))

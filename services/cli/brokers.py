@@ -14,6 +14,7 @@ from rich.console import Console
 
 from broker import applying
 from broker.definitions import PeerBroker, linked, peer_broker, shared
+from broker.definitions import watcher as watcher_document
 from broker.topology import NEWEST_VERSION, TopologyError, Version, parse_version
 from messages.keys import AddressError, check_name
 from services.party.configuration import LOCAL_HOSTS, ConfigError
@@ -150,6 +151,28 @@ def definitions(
     administrators = dict(read_password(entry, "--administrator-file") for entry in administrator or ())
     document = shape.document(number, passwords, administrators)
     typer.echo(json.dumps(document, indent=2))
+
+
+@app.command()
+def watcher(
+    url: Annotated[str, typer.Argument(help="Management URL (http...) with an administrator.")],
+    name: Annotated[str, typer.Argument(help="The user; not a party.")],
+    password_file: Annotated[
+        Path | None, typer.Option(help="FILE with its broker password; without it, login by client certificate alone.")
+    ] = None,
+) -> None:
+    """Make a user who reads where jobs stand (`warren watch`), and can neither send nor see anything else."""
+    check_url(url)
+    if urlsplit(url).scheme in {"amqp", "amqps"}:
+        raise ConfigError("URL: users are made at the management URL (http...)")
+    try:
+        check_name(name)
+    except AddressError as error:
+        raise ConfigError(f"NAME: {error}") from None
+    password = read_password(f"{name}={password_file}", "--password-file")[1] if password_file else None
+    document = watcher_document(name, password)
+    for line in applying.make(url, lambda _: document, overwrite_users=[name] if password else []):
+        out.print(plain(line))
 
 
 def check_url(url: str) -> None:

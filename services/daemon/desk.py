@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from broker.transport import Transport
 from messages import schemas
-from messages.keys import check_name
+from messages.keys import check_name, status_key
 from protocol.effects import ApproveDecided, BlobRef, DeclineDecided
 from services.engine import jobs, parking
 from services.engine.envelopes import Envelopes
@@ -160,6 +160,10 @@ class Desk:
         known = await self._journal.read(lambda connection: facts(connection, job))
         stuck = self._runner.disk.trouble or ("no commit yet" if self._runner.stuck_since else "")
         return waits(known, self._transport.state, self._relay.refusals, stuck)
+
+    async def say_status(self, job: str, body: bytes) -> None:
+        """Publish what is told of a job to whoever subscribes. Raises PublishFailed; nothing depends on it."""
+        await self._transport.publish(status_key(self._envelopes.party, job), body)
 
     async def wait(self, job: str) -> JobView:
         """Wait until a job has ended or is frozen. Raises JobUnknown, DaemonStopped."""

@@ -14,6 +14,7 @@ from services.daemon.metrics import Metrics
 from services.daemon.metrics_page import serve_metrics
 from services.daemon.retaining import retain_jobs
 from services.daemon.serve import keep_results, make_daemon
+from services.daemon.status import StatusReports
 from services.daemon.verbs import Verbs
 from services.party.configuration import Party
 from services.party.logs import LogBook, note
@@ -67,6 +68,8 @@ async def run_beside(
     control = ControlSocket(party.data_directory, verbs)
     if party.file.metrics:
         beside = (*beside, lambda _: serve_metrics(party.file.metrics, metrics.render))
+    if party.file.status:
+        beside = (*beside, lambda _: StatusReports(party.file.name, daemon).run())
     running = Running(party, daemon, book, verbs)
 
     async def serve_control() -> None:

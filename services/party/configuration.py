@@ -13,6 +13,7 @@ metrics = "127.0.0.1:9464"               # optional: metrics for Prometheus, on 
 retention_days = 90                      # optional: purge jobs that ended so long ago (docs/upkeep.md); 0: never
 retention_full_days = 0                  # the same for jobs with retention "full"
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
+status = false                           # true: tell where jobs stand under status.<name>.<job> (docs/mqtt.md)
 console = "127.0.0.1:8700"               # optional: where the web console listens; see docs/console.md
 console_hosts = []                       # further names by which browsers may call it, with port
 
@@ -89,6 +90,7 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metrics: str = ""
     retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
     retention_full_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
+    status: bool = False
     dataset: tuple[Dataset, ...] = ()
 
 
