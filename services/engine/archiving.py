@@ -7,7 +7,7 @@ its lines: they refuse a proposal that comes a second time, and answer a partner
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from services.engine import jobs
 from services.engine.jobs import Status
@@ -55,7 +55,10 @@ def archive(connection: Connection, job: str) -> None:
         return
     for table in _EMPTIED:
         connection.execute(delete(table).where(table.c.job == job))
-    connection.execute(update(jobs_table).where(jobs_table.c.job == job).values(status=Status.ARCHIVED.value))
+    # Put in anew, not changed in its place: there it would keep the room that its state had.
+    row = connection.execute(select(jobs_table).where(jobs_table.c.job == job)).one()
+    connection.execute(delete(jobs_table).where(jobs_table.c.job == job))
+    connection.execute(insert(jobs_table), {**row._mapping, "status": Status.ARCHIVED.value})
 
 
 def give_back(connection: Connection) -> int:
