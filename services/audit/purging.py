@@ -5,15 +5,43 @@ import dataclasses
 import sqlite3
 import time
 from pathlib import Path
+from typing import Final
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
 
 from services.engine.purging import Purged, purge
 from services.engine.records import AuditError
 from services.models.store import MODELS
 from services.party.configuration import Party
 from services.store.blobs import BlobStore
-from services.store.data_directory import DataDirectory
+from services.store.data_directory import JOURNAL, DataDirectory
 from services.store.job_secrets import JobSecrets
 from services.store.journal import ThreadedJournal, sqlite_url
+from services.store.journal_schema import events, held, jobs, outbox, tasks
+
+
+def forget_pages(party: Party) -> None:
+    """After a purge: what was deleted is not to be found in the database's files either. Blocks.
+
+    SQLite has overwritten the pages, and its write-ahead log still has the old ones: it is emptied. PostgreSQL keeps
+    deleted rows in its files: the tables that had any are written anew.
+    """
+    url = make_url(party.file.journal or sqlite_url(party.data_directory / JOURNAL))
+    if url.get_backend_name() == "sqlite":
+        truncate_log(Path(url.database or ""))
+        return
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            for table in HAD_PRIVATE:
+                connection.execute(text(f"VACUUM FULL {table.name}"))
+    finally:
+        engine.dispose()
+
+
+HAD_PRIVATE: Final = (events, held, outbox, tasks, jobs)
+"""Tables whose rows may have held private values of a job that was purged."""
 
 
 def truncate_log(journal: Path) -> None:
@@ -44,8 +72,7 @@ def purge_stopped(party: Party, job: str) -> Purged:
             journal.close()
             store.close()
         JobSecrets(directory.secrets).erase(job)
-        if not party.file.journal:
-            truncate_log(directory.journal)
+        forget_pages(party)
     return with_results(party, done)
 
 

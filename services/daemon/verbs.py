@@ -17,7 +17,7 @@ from messages import schemas
 from protocol.contract import ContractError, encode_contract, job_id
 from protocol.state import BUSINESS
 from services import __version__
-from services.audit.purging import truncate_log, with_results
+from services.audit.purging import forget_pages, with_results
 from services.daemon.arguments import job_of, number_of, text_of
 from services.daemon.consent_verbs import ConsentVerbs, words_of
 from services.daemon.control import ControlError, Verb
@@ -33,7 +33,6 @@ from services.engine.timings import StageTimes
 from services.models.warming import WarmStartRefused, first_gradient_of, start_of
 from services.party.configuration import ConfigError, Party
 from services.party.logs import LogBook
-from services.store.data_directory import JOURNAL
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError
 
@@ -191,8 +190,7 @@ class Verbs:
             done = with_results(self._party, await self._daemon.purge(job_of(request)))
         except AuditError as error:
             raise ControlError("bad_input", str(error)) from None
-        if not self._party.file.journal:
-            await asyncio.to_thread(truncate_log, self._party.data_directory / JOURNAL)
+        await asyncio.to_thread(forget_pages, self._party)
         return dataclasses.asdict(done)
 
     async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,10 +10,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from services.store.journal_errors import JournalClosed, JournalError, JournalForeign, JournalUnavailable
 from services.store.limits import TRANSACTION_ITEMS_MAX, TRANSACTION_SECONDS_MAX
@@ -42,6 +43,9 @@ __all__ = [
 T = TypeVar("T")
 
 log = structlog.get_logger("journal")
+
+AWAY_S: Final = 0.5
+"""Pause between two questions to a server that is away, seconds."""
 
 
 class Journal(Protocol):
@@ -92,6 +96,7 @@ class ThreadedJournal:
         self._threads: list[threading.Thread] = []
         self._closed = True
         self._gate = threading.Lock()
+        self._ending = threading.Event()
 
     @property
     def transactions(self) -> int:
@@ -112,6 +117,7 @@ class ThreadedJournal:
         """See `Journal.open`: starts writer and reader."""
         self._transactions.prepare()
         self._closed = False
+        self._ending.clear()
         for target, name in ((self._write_all, "journal writer"), (self._read_all, "journal reader")):
             # The threads log for the daemon that opened the journal: see `services.party.logs.write_into`.
             run = contextvars.copy_context().run
@@ -142,6 +148,7 @@ class ThreadedJournal:
             self._closed = True
         self._units.put(None)
         self._reads.put(None)
+        self._ending.set()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -189,12 +196,28 @@ class ThreadedJournal:
                 if not unit.done.set_running_or_notify_cancel():
                     continue
                 try:
-                    unit.result = self._transactions.read(connection, unit.work)
+                    unit.result = self._read_patiently(connection, unit)
                 except BaseException as error:
                     unit.done.set_exception(error)
                 else:
                     unit.done.set_result(unit.result)
         self._refuse(self._reads)
+
+    def _read_patiently(self, connection: Connection, unit: Unit) -> Any:
+        """Read, again and again while a server is away: nothing of a daemon can go on without what it asks for."""
+        told = False
+        while True:
+            try:
+                return self._transactions.read(connection, unit.work)
+            except DBAPIError as error:
+                if not self._transactions.away(error):
+                    raise
+                if not told:
+                    log.error("journal cannot be read", error=type(error).__name__, cause=cause_of(error))
+                told = True
+                roll_back(connection)
+            if self._ending.wait(AWAY_S):
+                raise JournalClosed("the journal is closed")
 
     @staticmethod
     def _refuse(units: "queue.SimpleQueue[Unit | None]") -> None:

@@ -98,6 +98,10 @@ def lock_session(connection: Connection, party: str) -> None:
         return
     name = owner_of(party).encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
     connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
+    # A server may be told to answer before a commit is durable; whatever we say after it would be said too early.
+    connection.execute(
+        text("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
+    )
     if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
         raise JournalTaken(_sentence(shown(connection.engine.url), session_owner(connection)))
     connection.info[_INFO] = True

@@ -175,6 +175,12 @@ class Transactions:
         with connection.begin():
             return work(connection)
 
+    def away(self, error: DBAPIError) -> bool:
+        """Whether an error means that a server is away, and may come back."""
+        if self._reading.dialect.name == "sqlite":
+            return False
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
     def dispose(self) -> None:
         """Let the database go. May be called twice."""
         self._engine.dispose()

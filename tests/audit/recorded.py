@@ -1,8 +1,9 @@
 """Jobs of two whole daemons, run once for several tests, and what each party exports of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,10 @@ def record(
     allowed: tuple[str, ...] = ("digests", "full"),
     meddle: Meddle | None = None,
     prepared: bool = False,
+    journals: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Recorded:
-    """Run a job to its end, whatever it is, with `prepared` on raw tables.
+    """Run a job to its end, whatever it is, with `prepared` on raw tables. `journals`: URLs by role.
 
     `meddle` gets the business's console and the job when it has begun.
     """
@@ -130,6 +132,8 @@ def record(
     if prepared:
         tables = made_raw(directory, tables)
     paths = make_parties(directory, tables, marks=MARKS, retention=allowed)
+    for role, url in journals.items():
+        paths[role].write_text(f'journal = "{url}"\n{paths[role].read_text()}')
     with (
         embedded((paths[BUSINESS], paths[PROVIDER])),
         connect(load_party(paths[BUSINESS])) as business,
