@@ -1,10 +1,12 @@
 """`warren bench`: how fast this machine is at what training is made of."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -108,6 +110,26 @@ def score(
         out.print_json(json.dumps(figures))
     else:
         show(figures, out)
+
+
+@app.command()
+def transport(
+    small: Annotated[int, typer.Option(help="Control messages of 1 KiB in each turn.", min=1)] = 500,
+    large: Annotated[int, typer.Option(help="Bulk messages of 1 MiB in each turn.", min=1)] = 50,
+    rounds: Annotated[int, typer.Option(help="Turns of each way.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """MQTT beside AMQP through one private RabbitMQ: messages a second, MiB a second, round trip."""
+    from bench.train import show
+    from bench.transport import measure_transports
+
+    # Lines about connections would come among the figures.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    figures = measure_transports(small, large, rounds)
+    if as_json:
+        out.print_json(json.dumps(figures))
+    else:
+        show({f"{way} {name}": value for way, each in figures.items() for name, value in each.items()}, out)
 
 
 @app.command("long")
