@@ -5,7 +5,7 @@ Convergence and figures of a model are this party's own: they go to its console 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from protocol.contract import ContractError
+from protocol.contract import ContractError, JobContract
 from protocol.scoring_contract import AnyContract, read_any
-from protocol.state import decode_state
+from protocol.state import JobState, decode_state
 from services import __version__
 from services.audit.so_far import SoFar
 from services.console.kinds import words_of
@@ -36,8 +36,8 @@ from services.store.journal_schema import outbox, partners
 FRESH_S: Final = 0.9
 """How old an overview may be that several pages share."""
 LINES_SHOWN_MAX: Final = 120
+OVER_SHOWN_MAX: Final = 100
 PARKED_SHOWN_MAX: Final = 50
-RATES_MAX: Final = 200
 ROLE_WORDS: Final = {
     "business": "business",
     "provider": "provider",
@@ -80,6 +80,9 @@ class Facts:
         shown = {"transport": {"up": state.up, "detail": state.detail}}
         views = await self.ask("jobs")
         await self._entitle([view["job"] for view in views])
+        self._forget({view["job"] for view in views})
+        running = [view for view in views if view["status"] == "running"]
+        over = [view for view in views if view["status"] != "running"]
         return {
             "party": self._running.party.file.name,
             "version": __version__,
@@ -87,7 +90,8 @@ class Facts:
             "transport": shown["transport"],
             "disk": {"ok": not disk.trouble, "detail": disk.trouble},
             "pending": await self.pending(),
-            "jobs": [self._card({**view, **shown}) for view in reversed(views)],
+            "jobs": [self._card({**view, **shown}) for view in (*running[::-1], *over[-OVER_SHOWN_MAX:][::-1])],
+            "over": len(over),
         }
 
     async def _entitle(self, names: Sequence[str]) -> None:
@@ -96,6 +100,12 @@ class Facts:
         if new:
             read = self._running.daemon.journal.read
             self._titles |= await read(lambda connection: {name: _title(connection, name) for name in new})
+
+    def _forget(self, names: Set[str]) -> None:
+        """Jobs leave the journal; what is remembered of them leaves with them."""
+        for known in (self._titles, self._rates):
+            for name in known.keys() - names:
+                del known[name]
 
     def _card(self, view: dict[str, Any]) -> dict[str, Any]:
         progress = view["progress"] or {}
@@ -120,8 +130,6 @@ class Facts:
         }
 
     def _rate(self, job: str, progress: dict[str, Any]) -> float:
-        if job not in self._rates and len(self._rates) >= RATES_MAX:
-            del self._rates[next(iter(self._rates))]
         return self._rates.setdefault(job, Rate()).update(
             progress.get("stage", ""), progress.get("iteration", 0), progress.get("done", 0), time.monotonic()
         )
@@ -232,6 +240,7 @@ def convergence(connection: Connection, job: str) -> dict[str, Any] | None:
         "providers": list(contract.providers),
         "converged": state.converged,
         "stop_reason": state.stop_reason,
+        "validation": _validation(state, contract),
         "iterations": [
             {
                 "iteration": fact.iteration,
@@ -244,6 +253,15 @@ def convergence(connection: Connection, job: str) -> dict[str, Any] | None:
             for fact in state.facts
         ],
     }
+
+
+def _validation(state: JobState, contract: JobContract) -> dict[str, Any] | None:
+    """Of a job that stops early, at the business: the metric of the validation rows by iteration, and the best."""
+    stopping = state.stopping
+    if not stopping.figures:
+        return None
+    points = [list(pair) for pair in zip(stopping.evaluated, stopping.figures, strict=False)]
+    return {"metric": contract.stop_metric, "best": stopping.best, "points": points}
 
 
 def _in_words(so_far: dict[str, Any]) -> dict[str, Any]:

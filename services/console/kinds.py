@@ -5,6 +5,7 @@ from typing import Final
 KINDS: Final[dict[str, str]] = {
     "job.propose": "the contract",
     "job.accept": "consent to the contract, digests of the data, numbers of rows and columns",
+    "job.pending": "that the policy asks a person",
     "job.decline": "the contract declined, with a reason",
     "job.agreed": "numbers of columns of each provider",
     "job.cancel": "the job ended by a person, with a reason",
@@ -25,6 +26,7 @@ KINDS: Final[dict[str, str]] = {
     "residual.share": "residuals behind a random mask",
     "cross.term": "sums over all rows, encrypted, with release noise",
     "step.products": "products of gradients: numbers that the receiver can read",
+    "stop.decision": "whether training goes on, and which iteration is the best so far",
     "step.masked": "products of gradients behind masks that cancel",
     "intercept.part": "a mean of scores behind a mask that cancels",
     "score.partial": "rounded scores of common rows: numbers that the business can read",

@@ -53,5 +53,5 @@ def _read(path: Path) -> Grant | None:
         written_at = path.stat().st_mtime
         with np.load(path) as record:
             return Grant(path.parent.name, path.stem, len(record["rows"]), int(record["entries"]), False, written_at)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError):
         return None

@@ -37,9 +37,10 @@ JOB: Final[dict[str, Any]] = {
 
 
 def picture(found: Page, path: Path) -> None:
-    """Keep what is seen, in few colours: these are flat."""
+    """Keep what is seen, in the colours that are nearest: these pictures are flat."""
     image = Image.open(io.BytesIO(found.screenshot(animations="disabled"))).convert("RGB")
-    image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

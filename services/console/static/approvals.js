@@ -22,7 +22,7 @@ function pending(one, read) {
     "article",
     { class: "card", "data-key": one.job, "aria-labelledby": `p-${one.job}` },
     h("div", { class: "head" }, h("h2", { id: `p-${one.job}` }, `Contract proposed by ${one.partner}`), h("a", { href: `#/jobs/${encodeURIComponent(one.job)}` }, "Job ", h("code", {}, shortened(one.job)))),
-    h("p", { class: "soft" }, `It has waited for ${span(now() - one.since)}. Nothing of your data has been touched.`),
+    h("p", { class: "soft" }, `It has waited for ${span(now() - one.since)}. Nothing of your data has left.`),
     one.exceeded.length ? h("div", { class: "note warn" }, h("strong", {}, "Why you are asked"), sentences(one.exceeded)) : null,
     sentences(one.contract),
     h(

@@ -4,9 +4,14 @@ import { act } from "./daemon.js";
 import { confirmed } from "./dialogs.js";
 import { empty, h, pairs, section, table } from "./dom.js";
 import { evaluation } from "./evaluation.js";
-import { DASH, counted, day, moment, plain, seconds, short, size, whole } from "./format.js";
+import { DASH, counted, day, figure, moment, plain, seconds, short, size, whole } from "./format.js";
 import { outcomeChip, progress, titleOf, waits } from "./jobs.js";
-import { bars, decades, legend, lines } from "./plots.js";
+import { bars, decades, legend, lines, steps } from "./plots.js";
+
+const STOPS = {
+  patience: "the validation rows got no better",
+  evaluations: "the contract allows no more evaluations",
+};
 
 const STAGES = [
   ["align", "Align samples"],
@@ -135,6 +140,7 @@ function convergence(found) {
         { sort: "provider", points: of("provider"), hollow: hollow("provider") },
       ],
     }),
+    validation(found.validation, xTicks),
     h("h3", {}, "Ciphertexts per row"),
     bars({ label: `Ciphertexts per row by iteration, ${whole(Math.max(...points.map((one) => one.ciphertexts)))} at most.`, points: points.map((one) => [one.iteration, one.ciphertexts]), xName: "iteration" }),
     h(
@@ -150,12 +156,26 @@ function convergence(found) {
   );
 }
 
+// In a job that stops early, at its business.
+function validation(found, xTicks) {
+  if (!found) return null;
+  const values = found.points.map(([, value]) => value);
+  const name = found.metric.replaceAll("_", " ");
+  const label = `${name} of the validation rows by iteration: ${figure(values.at(-1))} at the last, best at iteration ${found.best}.`;
+  const yTicks = steps(Math.min(...values), Math.max(...values));
+  const series = [{ sort: "third", points: found.points, hollow: found.points.map(([iteration]) => iteration !== found.best) }];
+  return [
+    h("h3", {}, `${name} of the validation rows (filled: the best so far)`),
+    lines({ label, series, xTicks, yTicks, xName: "iteration", height: 170 }),
+  ];
+}
+
 function ended(found, last) {
-  const cut = found.iterations_allowed < found.iterations_max ? ` (the contract has ${whole(found.iterations_max)}; on these rows the release caps leave ${whole(found.iterations_allowed)})` : "";
-  const count = `${whole(last.iteration)} of at most ${whole(found.iterations_allowed)} iterations${cut}`;
-  if (found.converged) return `Converged after ${count}.`;
-  if (found.stop_reason === "iterations") return `Ended with ${count}, before the tolerance was reached.`;
-  return found.stop_reason ? `Stopped after ${count}: ${found.stop_reason.replaceAll("_", " ")}.` : `${count} so far.`;
+  const cut = found.iterations_allowed < found.iterations_max ? ` The contract has ${whole(found.iterations_max)}; the release caps leave ${whole(found.iterations_allowed)} on these rows.` : "";
+  const count = `${whole(last.iteration)} of at most ${whole(found.iterations_allowed)} iterations`;
+  if (found.converged) return `Converged after ${count}.${cut}`;
+  if (found.stop_reason === "iterations") return `Ended with ${count}, before the tolerance was reached.${cut}`;
+  return found.stop_reason ? `Stopped after ${count}: ${STOPS[found.stop_reason] ?? plain(found.stop_reason)}.${cut}` : `${count} so far.${cut}`;
 }
 
 // -- the contract --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ const SORTS = { done: "good", running: "run", failed: "bad", frozen: "bad", decl
 export function jobs(state) {
   const running = state.overview.jobs.filter((one) => one.status === "running");
   const over = state.overview.jobs.filter((one) => one.status !== "running");
+  const count = state.overview.over;
   if (!running.length && !over.length) {
     return [
       h("h1", {}, "Jobs"),
@@ -19,7 +20,8 @@ export function jobs(state) {
     pending(state),
     h("h2", { class: "list" }, `Running (${whole(running.length)})`),
     running.length ? h("ul", { class: "jobs" }, running.map(card)) : h("p", { class: "soft" }, "Nothing runs."),
-    over.length ? [h("h2", { class: "list" }, `Over (${whole(over.length)})`), h("ul", { class: "jobs over" }, over.map(card))] : null,
+    over.length ? [h("h2", { class: "list" }, `Over (${whole(count)})`), h("ul", { class: "jobs over" }, over.map(card))] : null,
+    over.length < count ? h("p", { class: "soft" }, `The newest ${whole(over.length)} are shown; `, h("code", {}, "warren jobs"), " lists all.") : null,
   ];
 }
 
@@ -72,7 +74,8 @@ function sentence(text) {
 export function speed(one) {
   const { done, total } = one.progress;
   const parts = [`${whole(done)} of ${whole(total)} rows`];
-  if (one.rate > 0) parts.push(`${whole(one.rate)} rows/s`, `${span(one.left_s)} left`);
+  const of = one.progress.iteration ? " of this iteration" : "";
+  if (one.rate > 0) parts.push(`${whole(one.rate)} rows/s`, `${span(one.left_s)} left${of}`);
   return parts.join(" · ");
 }
 
