@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from asyncio import IncompleteReadError
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,7 +88,7 @@ class Address:
             said = own_fault(self, datetime.now(UTC)) or self._explain_tls(error)
             if said:
                 return said
-        elif _is_reset(error):
+        elif _hung_up(error):
             scheme = urlsplit(self.url).scheme
             return f"the broker at {self.place} ended the connection at once: if it takes TLS only, the URL begins {scheme}s://"
         text = f"{type(error).__name__}: {error}"
@@ -113,7 +114,7 @@ class Address:
                 said = self._explain_alert(cause.reason)
                 if said:
                     return said
-        if _is_reset(error):
+        if _hung_up(error):
             wants = f"does not take our certificate {self.certificate}" if self.certificate else "wants a certificate"
             return (
                 f"the broker at {self.place} ended the connection without a word, as one does that {wants}: "
@@ -199,5 +200,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or following.__context__
 
 
-def _is_reset(error: Exception) -> bool:
-    return any(isinstance(cause, ConnectionResetError) for cause in _causes(error))
+def _hung_up(error: Exception) -> bool:
+    return any(isinstance(cause, ConnectionResetError | IncompleteReadError) for cause in _causes(error))
