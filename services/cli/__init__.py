@@ -24,6 +24,7 @@ from services.cli import (
     locals_,
     models,
     predict,
+    private_broker,
     watching,
 )
 from services.cli.failures import DEBUG, exits, guarded
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(identities.identity, name="identity")
 app.add_typer(identities.peer, name="peer")
+brokers.app.command()(private_broker.private)
 app.add_typer(brokers.app, name="broker")
 app.add_typer(certificates.app, name="tls")
 app.add_typer(data.app, name="data")
