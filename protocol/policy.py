@@ -237,7 +237,7 @@ def decide_scoring(
 def asks(contract: AnyContract, policy: Policy) -> tuple[str, ...]:
     """Why the steward is asked about a contract that `policy` allows, a sentence each; none: it is automatic."""
     iterations = contract.max_iterations if isinstance(contract, JobContract) else 0
-    scores = contract.business_rows if isinstance(contract, ScoringContract) else 0
+    scores = contract.business_rows * max(1, contract.classes) if isinstance(contract, ScoringContract) else 0
     reasons = (
         (policy.approval == "ask", 'the policy asks about every contract (approval = "ask")'),
         (

@@ -44,7 +44,13 @@ def terms_of(state: JobState) -> ScoringContract:
 def match_arguments(state: JobState) -> dict[str, object]:
     """What decides how many rows may be scored: for the task that finds the common rows."""
     terms = terms_of(state)
-    return {"role": state.role, "model": terms.model, "score_quota": terms.score_quota}
+    return {"role": state.role, "model": terms.model, "score_quota": terms.score_quota, **_classes(state)}
+
+
+def _classes(state: JobState) -> dict[str, object]:
+    """What tasks are told of a model of several classes; nothing for a model of one score."""
+    classes = terms_of(state).classes
+    return {"classes": classes} if classes else {}
 
 
 def aligned(state: JobState) -> Outcome:
@@ -115,6 +121,7 @@ def _project(state: JobState, count: int) -> Outcome:
                 "first_row": chunk * rows,
                 "rows": min(rows, state.rows - chunk * rows),
                 "model": terms_of(state).model,
+                **_classes(state),
                 **_masks(state),
             },
             (scoring.scores, state.align.rows),
@@ -157,6 +164,7 @@ def partial_received(state: JobState, event: BulkReceived) -> Outcome:
             "chunks": chunks,
             "first_row": event.chunk * rows,
             "rows": min(rows, state.rows - event.chunk * rows),
+            **_classes(state),
         },
         (event.body,),
         partner=peer.name,
@@ -186,7 +194,8 @@ def opened(state: JobState, event: Computed) -> Outcome:
         return state, (consumed, shown)
     partials = [ref for one in state.peers for ref in one.scores.partials]
     inputs = (state.snapshot, scoring.scores, state.align.rows, *partials)
-    task = compute("score.results", "score.results", {"model": terms_of(state).model, "rows": state.rows}, inputs)
+    arguments = {"model": terms_of(state).model, "rows": state.rows, **_classes(state)}
+    task = compute("score.results", "score.results", arguments, inputs)
     return state, (consumed, shown, task)
 
 

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from messages.schemas import Digest, Name
 from protocol.contract import (
+    CLASSES_MAX,
     LEAKAGE_VERSION,
     LOGIC_VERSIONS,
     PROTOCOL_VERSION,
@@ -39,7 +40,8 @@ class ScoringContract(
     """What the parties of a model agree on before it scores.
 
     `model` is the training job's identifier and `model_digest` the SHA-256 of its contract. `score_quota`: rows that
-    may be scored in this job. `expires_at`: seconds since 1970, UTC; 0: it does not expire.
+    may be scored in this job. `expires_at`: seconds since 1970, UTC; 0: it does not expire. `classes`: of a model of
+    several, each of which scores every row; 0 for a model of one score.
     """
 
     protocol_version: int
@@ -65,6 +67,7 @@ class ScoringContract(
     chunk_rows_max: Annotated[int, Meta(ge=1, le=SCORE_CHUNK_ROWS)] = SCORE_CHUNK_ROWS
     retention: Retention = "digests"
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
+    classes: Annotated[int, Meta(ge=0, le=CLASSES_MAX)] = 0
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -87,6 +90,9 @@ class ScoringContract(
         return {entry.name: entry for entry in self.chain}[provider]
 
 
+LATER_FIELDS: Final[frozenset[str]] = frozenset({"classes"})
+"""Fields that came after the first scoring contracts: left out of the bytes at their default."""
+
 AnyContract = JobContract | ScoringContract
 
 
@@ -105,8 +111,16 @@ def kind_of_contract(data: bytes) -> str:
 
 
 def encode_scoring(contract: ScoringContract) -> bytes:
-    """The contract's one and only byte form: a msgpack map, kind first, then in field order."""
-    return msgspec.msgpack.encode(contract)
+    """The contract's one and only byte form: a msgpack map, kind first, then in field order.
+
+    Later fields are there where they say something, as in `protocol.contract`.
+    """
+    said = {
+        field.name: getattr(contract, field.name)
+        for field in msgspec.structs.fields(contract)
+        if field.name not in LATER_FIELDS or getattr(contract, field.name) != field.default
+    }
+    return msgspec.msgpack.encode({"kind": SCORE, **said})
 
 
 def read_scoring(data: bytes) -> ScoringContract:
@@ -137,6 +151,15 @@ def check_scoring(contract: ScoringContract) -> None:
         )
     if len(set(contract.parties)) != len(contract.parties):
         raise ContractError("parties", "a party is named twice in the contract")
+    if contract.classes and (contract.classes < 3 or contract.mode == "lookup"):
+        raise ContractError(
+            "classes", "a model of several classes has 3 or more, and scores whole files: leave lookup out"
+        )
+    if contract.classes * contract.chunk_rows_max > SCORE_CHUNK_ROWS:
+        raise ContractError(
+            "classes",
+            f"chunks of {contract.chunk_rows_max} rows with scores of {contract.classes} classes are too large",
+        )
     if contract.mode == "lookup" and not contract.expires_at:
         raise ContractError("expiry_missing", "a job that answers lookups needs an expiry: give expires_in_hours")
 

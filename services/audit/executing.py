@@ -290,4 +290,5 @@ def _table(snapshot: Snapshot) -> Table:
         classes=tuple(snapshot.classes),
         weight=None if not snapshot.weight else np.frombuffer(snapshot.weight, dtype="<f8"),
         offset=None if not snapshot.offset else np.frombuffer(snapshot.offset, dtype="<f8"),
+        beside=snapshot.beside,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from learning.links.family import MULTICLASS
 from services.client.business import BusinessClient, Interrupt, Preparations, Progress
 from services.client.frames import polars_frame
 from services.client.results import Scores, TrainedModel
@@ -134,23 +135,35 @@ class JointEstimator:
 
     def _column(self, X: Any, name: str) -> Vector:
         """A column of the scores in the order of the rows given (n,); NaN for rows that the partner does not have."""
+        return self._joined(X)[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    def _joined(self, X: Any) -> pl.DataFrame:
         rows = polars_frame(X, self.identifier).select(pl.col(self.identifier).cast(pl.String).alias("id"))
-        joined = rows.join(self.score_rows(X).frame, on="id", how="left", maintain_order="left")
-        return joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        return rows.join(self.score_rows(X).frame, on="id", how="left", maintain_order="left")
 
     def decision_function(self, X: Any) -> Vector:
-        """Scores of the joint model (n,), before the inverse link."""
-        return self._column(X, "score")
+        """Scores of the joint model, before the inverse link: (n,), of several classes (n, classes)."""
+        return self._of_classes(X, "score") if self.task == MULTICLASS else self._column(X, "score")
+
+    def _of_classes(self, X: Any, what: str) -> Vector:
+        return np.column_stack([self._column(X, f"{what}_{name}") for name in self.model_.classes])
 
     def predict_proba(self, X: Any) -> Vector:
-        """Probabilities of classes 0 and 1 (n, 2). Raises AttributeError for a task without classes."""
+        """Probabilities (n, 2) of classes 0 and 1, or of all of several. Raises AttributeError for other tasks."""
+        if self.task == MULTICLASS:
+            return self._of_classes(X, "probability")
         if self.task != "logistic":
             raise AttributeError(f"task {self.task} has no classes")
         positive = self._column(X, "prediction")
         return np.column_stack([1.0 - positive, positive])
 
-    def predict(self, X: Any) -> Vector:
-        """The expected label (n,), or the more probable class; NaN for rows that the partner does not have."""
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The expected label (n,), or the likeliest class; NaN for rows that the partner does not have.
+
+        Of several classes their names, and None for those rows.
+        """
+        if self.task == MULTICLASS:
+            return self._joined(X)["prediction"].to_numpy()
         predicted = self._column(X, "prediction")
         if self.task != "logistic":
             return predicted

@@ -115,7 +115,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """What a scoring job gives.
 
     Attributes:
-        frame: `id`, `score`, `prediction` of every row that the partner has, too, in the order of the rows given.
+        frame: `id`, `score`, `prediction` of every row that the partner has, too, in the order of the rows given; of a
+            model of several classes `prediction` (the likeliest), `probability_NAME` and `score_NAME` of each class.
         unmatched: identifiers that the partner does not have.
         job: the scoring job's identifier.
 

@@ -20,7 +20,7 @@ from protocol.contract import (
     FurtherProvider,
     Retention,
 )
-from protocol.scoring_contract import Mode, ScoringContract, check_scoring, encode_scoring
+from protocol.scoring_contract import SCORE_CHUNK_ROWS, Mode, ScoringContract, check_scoring, encode_scoring
 from protocol.state import BUSINESS
 from services.models.scoring import ScoredRows, read_and_score
 from services.models.store import ModelStore
@@ -72,9 +72,9 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     version = ModelStore(party.data_directory).usable(asked.model)
     if version.role != BUSINESS:
         raise ConfigError(f"model {asked.model}: {party.file.name} was its provider; its business asks for scores")
-    if len(version.targets) != 1:
-        raise ConfigError(f"model {asked.model} has several classes: scores are of models of one")
     terms = version.terms
+    if terms.classes and asked.mode == "lookup":
+        raise ConfigError(f"model {asked.model} has several classes: score files with it; lookups are of one score")
     for name in terms.providers:
         if name not in party.peers:
             raise ConfigError(f"{name} is no peer of {party.file.name}; add it with `warren peer add FILE`")
@@ -179,6 +179,8 @@ def make_contract(
             retention=asked.retention,
             identifier_schema=terms.identifier_schema,
             expires_at=int(time.time() + hours * 3600) if hours else 0,
+            classes=terms.classes,
+            chunk_rows_max=SCORE_CHUNK_ROWS // max(1, terms.classes),
         )
         contract = msgspec.convert(msgspec.to_builtins(contract, builtin_types=(bytes,)), ScoringContract)
         check_scoring(contract)

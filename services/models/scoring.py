@@ -34,11 +34,10 @@ def model_for(store: ModelStore, contract: ScoringContract, party: str) -> Model
         version.contract_digest == contract.model_digest
         and terms.parties == contract.parties
         and version.party == party
+        and terms.classes == contract.classes
     )
     if not same:
         raise ModelUnknown(f"model {contract.model} was not trained by the parties and contract that are named")
-    if len(version.targets) != 1:
-        raise ModelUnknown(f"model {contract.model} has several classes: scores are of models of one")
     return version
 
 
@@ -49,7 +48,7 @@ def model_unit(version: ModelVersion) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredRows:
-    """The rows of a file with their own scores (n,): all that scoring needs of it."""
+    """The rows of a file with their own scores (n,), or (n * classes,) row by row: all that scoring needs of it."""
 
     identifiers: list[str] = field(repr=False)
     scores: Vector = field(repr=False)
@@ -89,8 +88,8 @@ def read_and_score(version: ModelVersion, path: Path | Elsewhere, identifier: st
 
 
 def _scores_of(file: TableFile, version: ModelVersion) -> Vector:
-    """The own score of every row (n,). Raises TableError."""
-    scores = np.empty(file.height)
+    """The own score of every row (n,), of several classes (n * classes,) row by row. Raises TableError."""
+    scores = np.empty((file.height, len(version.targets)))
     columns: list[Vector] = []  # no second copy of all of it, as one matrix would be
     categories: list[tuple[str, ...] | None] = []
     for name in version.sources:
@@ -105,8 +104,9 @@ def _scores_of(file: TableFile, version: ModelVersion) -> Vector:
         part = slice(first, first + SLICE_ROWS)
         values = np.column_stack([cells[part] for cells in columns])
         prepared = _prepared(file, version, SourceTable(version.sources, values, tuple(categories)), first)
-        scores[part] = version.target.scores(prepared)
-    return scores
+        for place, target in enumerate(version.targets):
+            scores[part, place] = target.scores(prepared)
+    return scores.reshape(-1)
 
 
 def _prepared(file: TableFile, version: ModelVersion, source: SourceTable, first: int) -> NDArray[np.float64]:

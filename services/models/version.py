@@ -131,6 +131,11 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return str(self.document["task"])
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of a model of several, at a provider their numbers; none for a model of one score."""
+        return tuple(self.document.get("classes", ()))
+
+    @property
     def rows(self) -> int:
         """Aligned rows that it was trained on."""
         return int(self.document["rows"])

@@ -198,7 +198,7 @@ def scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, po
         raise TaskRefused(
             "score_quota", f"{rows} identifiers in common, the contract allows {arguments['score_quota']} scores"
         )
-    grant_scores(context, arguments["model"], rows, policy)
+    grant_scores(context, arguments["model"], rows * arguments.get("classes", 1), policy)
 
 
 def grant_projections(context: TaskContext, arguments: dict[str, Any], validation: list[str]) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alignment import identifiers
+from learning.evaluation import multiclass
 from learning.evaluation.part_figures import mean_response
 from learning.links import projections
 from messages import schemas
@@ -105,11 +106,14 @@ def _version(context: TaskContext, model: str) -> ModelVersion:
 
 
 def _units(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> projections.Units:
-    """The own scores of some rows of a named set: inputs are scores of all own rows, and the set's row numbers."""
-    scores = np.frombuffer(inputs[0], dtype="<f8")
+    """The own scores of some rows of a named set: inputs are scores of all own rows, and the set's row numbers.
+
+    With several classes a row's scores lie beside each other.
+    """
+    scores = np.frombuffer(inputs[0], dtype="<f8").reshape(-1, arguments.get("classes", 1))
     first, rows = arguments["first_row"], arguments["rows"]
     chosen = np.frombuffer(inputs[1], dtype="<i8")[first : first + rows]
-    units = projections.to_units(scores[chosen], model_unit(_version(context, arguments["model"])))
+    units = projections.to_units(scores[chosen].ravel(), model_unit(_version(context, arguments["model"])))
     return hidden(context, arguments, units) if "masks" in arguments else units
 
 
@@ -144,14 +148,14 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
 
 
 def open_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """Check a chunk of partial scores. Blob: its values, 8 bytes a row."""
+    """Check a chunk of partial scores. Blob: its values, 8 bytes for each row, or class of it."""
     chunk, rows = arguments["chunk"], arguments["rows"]
     where = f"score.partial chunk {chunk} from {context.partner.name}"
     message = open_chunk(context, inputs[0], schemas.ScorePartial, chunk, arguments["chunks"])
     said = (message.part, message.iteration, message.first_row, message.rows)
     if said != (arguments["part"], arguments["iteration"], arguments["first_row"], rows):
         raise TaskRefused("partial_rows", f"{where} speaks of other rows than chunk {chunk} of {arguments['part']}")
-    if len(message.values) != 8 * rows:
+    if len(message.values) != 8 * rows * arguments.get("classes", 1):
         raise TaskRefused("partial_rows", f"{where} has {len(message.values)} bytes for {rows} rows")
     return TaskResult({}, ((message.values, rows),))
 
@@ -202,29 +206,39 @@ def hash_identifiers(names: list[bytes], salt: bytes) -> NDArray[np.bytes_]:
 
 
 def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """Add the own scores and apply the inverse link. Blobs: `scores.csv`, `unmatched.csv`, in the own rows' order."""
+    """Add the own scores and apply the inverse link. Blobs: `scores.csv`, `unmatched.csv`, in the own rows' order.
+
+    Of several classes the prediction is the likeliest, and each has a probability and a score.
+    """
     names = pl.Series("id", unpack_snapshot(inputs[0]).identifiers, dtype=pl.String)
-    own = np.frombuffer(inputs[1], dtype="<f8")
+    classes = arguments.get("classes", 1)
+    own = np.frombuffer(inputs[1], dtype="<f8").reshape(-1, classes)
     rows = np.frombuffer(inputs[2], dtype="<i8")
     version = _version(context, arguments["model"])
     # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
-    sums = projections.from_bytes(b"".join(inputs[3:])).reshape(-1, len(rows)).sum(axis=0, dtype=np.uint64)
-    partial = projections.from_units(sums, model_unit(version))
+    sums = projections.from_bytes(b"".join(inputs[3:])).reshape(-1, len(rows) * classes).sum(axis=0, dtype=np.uint64)
+    partial = projections.from_units(sums, model_unit(version)).reshape(-1, classes)
     order = np.argsort(rows)
     matched = rows[order]
     scores = own[matched] + partial[order]
     rest = np.setdiff1d(np.arange(len(names)), matched, assume_unique=True)
-    frame = pl.DataFrame(
-        {
-            "id": names.gather(matched),
-            "score": scores,
-            "prediction": mean_response(version.task, scores),
-        }
-    )
+    frame = pl.DataFrame({"id": names.gather(matched), **_columns(version, scores)})
     missing = pl.DataFrame({"id": names.gather(rest)})
     return TaskResult(
         {"matched": len(matched), "unmatched": len(rest)}, ((_csv(frame), len(matched)), (_csv(missing), len(rest)))
     )
+
+
+def _columns(version: ModelVersion, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """What a file of scores (n, classes) has beside the identifiers."""
+    if scores.shape[1] == 1:
+        return {"score": scores[:, 0], "prediction": mean_response(version.task, scores[:, 0])}
+    names, chances = version.classes, multiclass.probabilities(scores)
+    return {
+        "prediction": [names[place] for place in np.argmax(scores, axis=1)],
+        **{f"probability_{name}": chances[:, place] for place, name in enumerate(names)},
+        **{f"score_{name}": scores[:, place] for place, name in enumerate(names)},
+    }
 
 
 def _csv(frame: pl.DataFrame) -> bytes:

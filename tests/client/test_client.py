@@ -264,6 +264,31 @@ def test_a_model_of_several_classes_has_coefficients_of_each(client: BusinessCli
     assert model.table().columns == ["column", "middle", "old", "young"]
 
 
+def test_an_estimator_scores_several_classes_as_scikit_learn_s_one_against_the_rest(client: BusinessClient) -> None:
+    rent = pl.col("income")
+    words = pl.when(rent < -0.5).then(pl.lit("low")).when(rent < 0.5).then(pl.lit("middle")).otherwise(pl.lit("high"))
+    rows = tables()[0].with_columns(words.alias("y"))
+    joint = JointEstimator(
+        client,
+        task="multiclass",
+        label="y",
+        preparation=BUSINESS,
+        l2=0.05,
+        max_iterations=2,
+        progress=False,
+        job={name: value for name, value in JOB.items() if name not in ("l2", "max_iterations")},
+    ).fit(rows)
+    scores, chances, likeliest = (
+        getattr(joint, name)(rows) for name in ("decision_function", "predict_proba", "predict")
+    )
+    known = ~np.isnan(scores).any(axis=1)
+    assert known.sum() == COMMON
+    own = 1.0 / (1.0 + np.exp(-scores[known]))
+    assert np.allclose(chances[known], own / own.sum(axis=1, keepdims=True))
+    assert list(likeliest[known]) == list(joint.classes_[scores[known].argmax(axis=1)])
+    assert set(likeliest[~known]) == {None}
+
+
 def interrupting(view: dict[str, Any]) -> None:
     """The stop button, pressed when the job has come to the alignment."""
     if view["progress"].get("stage") not in (None, "propose"):

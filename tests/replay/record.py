@@ -48,9 +48,9 @@ def stopped(at: Path, retention: str = "digests") -> Recorded:
     return record(at, "logistic", 90, retention=retention, validation=0.3, evaluate=["validation"], **stops)
 
 
-def scored(at: Path, mode: str = "batch", retention: str = "digests") -> Recorded:
+def scored(at: Path, mode: str = "batch", retention: str = "digests", task: str = "logistic") -> Recorded:
     """A scoring job by a small model; one that answers lookups is cancelled after an answer."""
-    trained = record(at, "logistic", 60, max_iterations=1)
+    trained = record(at, task, 60, max_iterations=1)
     paths = trained.paths
     with (
         embedded((paths[BUSINESS], paths[PROVIDER])),
@@ -87,6 +87,7 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "failed": ("failed", lambda at: record(at, "logistic", 90, marks=["insecure"])),
     "scoring": ("done", scored),
     "scoring-full": ("done", lambda at: scored(at, retention="full")),
+    "scoring-classes": ("done", lambda at: scored(at, task="multiclass")),
     "lookups": ("cancelled", lambda at: scored(at, mode="lookup")),
     "whole-model": ("done", lambda at: train_whole(at, allowed=True)[0]),
 }
