@@ -381,6 +381,15 @@ class JobFrozen(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     reason_code: ReasonCode
 
 
+class JobResting(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="job.resting.v1"):
+    """Either party, unsequenced, after each receipt while it computes and sends nothing for the job.
+
+    Reveals why: an operator paused it, or it is a time at which it does nothing for this partner.
+    """
+
+    reason_code: ReasonCode
+
+
 class PeerProbe(
     Message, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="peer.probe.v1"
 ):
@@ -426,6 +435,7 @@ UNSEQUENCED: Final[frozenset[str]] = frozenset(
         "receipt.request",
         "receipt.held",
         "job.frozen",
+        "job.resting",
         "peer.probe",
         "peer.answer",
         "score.ask",

@@ -28,6 +28,7 @@ from services.store.data_directory import DirectoryLocked
 from services.store.journal import JournalError
 from services.store.journal_lock import JournalTaken
 from services.store.journal_mark import JournalRestored
+from services.store.orders import OrdersDamaged
 from services.tables.table import TableError
 
 DONE: Final = 0
@@ -60,7 +61,7 @@ def exit_code_of(error: Exception) -> int | None:
             return BAD_INPUT
         case CertificateError():
             return BAD_INPUT
-        case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError():
+        case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError() | OrdersDamaged():
             return BAD_INPUT
         case (
             AuditError()

@@ -1,7 +1,8 @@
-"""The control socket's verbs of a steward: which contracts wait, what they say, yes or no."""
+"""The control socket's verbs of a steward: contracts that wait, yes or no; taking a yes back; pauses."""
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from protocol.consenting import asked_about
@@ -9,11 +10,12 @@ from protocol.machines import role_of
 from protocol.plain import plain_contract
 from protocol.state import APPROVAL
 from services.daemon.arguments import job_of, text_of
+from services.daemon.consent import OrderUnknown
 from services.daemon.control import ControlError, Verb
 from services.daemon.daemon import Daemon, JobOver, JobUnknown
 from services.engine import jobs
+from services.engine.decisions import NotPending, NotProvider
 from services.engine.jobs import Status
-from services.engine.runner import NotPending
 from services.party.configuration import Party
 from services.store import retention
 from services.store.journal_schema import jobs as jobs_table
@@ -29,7 +31,16 @@ class ConsentVerbs:
 
     def table(self) -> dict[str, Verb]:
         """Verb names and what answers them."""
-        return {"pending": self.pending, "approve": self.approve, "decline": self.decline}
+        return {
+            "pending": self.pending,
+            "approve": self.approve,
+            "decline": self.decline,
+            "revoke": self.revoke,
+            "allow": self.allow,
+            "pause": self.pause,
+            "resume": self.resume,
+            "orders": self.orders,
+        }
 
     async def pending(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Contracts that wait for this party's steward, oldest first: in plain words, and why it is asked."""
@@ -79,6 +90,63 @@ class ConsentVerbs:
             raise refusal(error) from None
         return {"job": job}
 
+    async def revoke(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Take a consent back: to one job, or to all with a partner, that run and that are yet to come."""
+        reason = text_of(request, "reason", "") or "no reason given"
+        job, partner = self._whom(request)
+        if job:
+            try:
+                await self._daemon.revoke(job, reason)
+            except (JobUnknown, JobOver, NotProvider) as error:
+                raise refusal(error) from None
+            return {"jobs": [job]}
+        dataset = text_of(request, "dataset", "")
+        if dataset and dataset not in self._party.datasets:
+            raise ControlError("bad_input", f"party.toml has no data set {dataset!r}")
+        return {"jobs": await self._daemon.consent.revoke(partner, dataset, reason)}
+
+    async def allow(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Take back what was revoked of a partner; jobs that ended by it stay so."""
+        partner, dataset = text_of(request, "partner"), text_of(request, "dataset", "")
+        try:
+            await self._daemon.consent.allow(partner, dataset)
+        except OrderUnknown as error:
+            raise ControlError("bad_input", f"{error}; `warren orders` shows what is") from None
+        return {"partner": partner, "dataset": dataset}
+
+    async def pause(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Let a job, or all with a partner, rest: nothing is computed or sent for it until `resume`."""
+        job, partner = self._whom(request)
+        try:
+            return {"jobs": await self._daemon.consent.pause(job, partner)}
+        except JobUnknown as error:
+            raise ControlError("unknown_job", f"{error}; `warren jobs` lists them") from None
+
+    async def resume(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Let what was paused go on."""
+        job, partner = self._whom(request)
+        try:
+            return {"jobs": await self._daemon.consent.resume(job, partner)}
+        except OrderUnknown as error:
+            raise ControlError("bad_input", f"{error}; `warren orders` shows what is") from None
+
+    async def orders(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What stands over jobs: revocations and pauses."""
+        del request
+        found: dict[str, Any] = msgspec.to_builtins(self._daemon.consent.orders)
+        return found
+
+    def _whom(self, request: dict[str, Any]) -> tuple[str, str]:
+        """(job, partner), of which one is empty. Raises ControlError."""
+        partner = text_of(request, "partner", "")
+        if not partner:
+            return job_of(request), ""
+        if "id" in request:
+            raise ControlError("bad_request", "name a job or a partner, not both")
+        if partner not in self._party.peers:
+            raise ControlError("bad_input", f"{partner!r} is no peer of {self._party.file.name}")
+        return "", partner
+
 
 def words_of(connection: Connection, job: str) -> list[str]:
     """The contract of a job in plain words; nothing where none is noted."""
@@ -86,12 +154,14 @@ def words_of(connection: Connection, job: str) -> list[str]:
     return list(plain_contract(noted[0])) if noted is not None and noted[0] else []
 
 
-def refusal(error: JobUnknown | JobOver | NotPending) -> ControlError:
+def refusal(error: JobUnknown | JobOver | NotPending | NotProvider) -> ControlError:
     """What the command says of a job that cannot be decided about."""
     match error:
         case JobUnknown():
             return ControlError("unknown_job", f"{error}; `warren pending` lists those that wait")
         case JobOver():
             return ControlError("job_over", f"{error}; nothing was changed")
+        case NotProvider():
+            return ControlError("not_provider", str(error))
         case _:
             return ControlError("not_pending", f"{error}; `warren pending` lists those that do")

@@ -7,7 +7,7 @@ well trodden. Everything it knows is in its data directory.
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
@@ -15,9 +15,11 @@ from sqlalchemy import Connection
 
 from broker.transport import Delivery, QueueDepths, Transport, TransportState
 from messages import schemas
+from services.daemon.consent import Consent
 from services.daemon.daemon_config import DaemonConfig
 from services.daemon.desk import DaemonStopped, Desk, PartnerUnknown
 from services.daemon.lookups import Lookups
+from services.engine.decisions import JobOver, JobUnknown
 from services.engine.disk import DiskWatch
 from services.engine.envelopes import Envelopes
 from services.engine.executor import Executor
@@ -29,7 +31,7 @@ from services.engine.outbox import Outbox
 from services.engine.receiving import Receiving
 from services.engine.recovery import Found
 from services.engine.relay import Relay, RelayCounts
-from services.engine.runner import JobExists, JobOver, JobUnknown, Runner
+from services.engine.runner import JobExists, Runner
 from services.engine.starting import Starting
 from services.engine.stepping import Stepper
 from services.engine.worker import Setup
@@ -82,6 +84,8 @@ class Daemon(Desk):
             parties_of=config.parties_of,
             earlier=config.earlier_roles,
         )
+        self.consent = Consent(config.identity.name, config.data_directory, journal, config.settings, around.clock)
+        gate = self.consent.gate
         receiving = Receiving(
             envelopes,
             blobs,
@@ -91,6 +95,7 @@ class Daemon(Desk):
             answering_role=config.answering_role,
             expiry_of=config.expiry_of,
             clock=around.clock,
+            objection=self.consent.objection,
         )
         runner = Runner(
             journal,
@@ -121,11 +126,15 @@ class Daemon(Desk):
             timing=config.timing,
             chance=around.chance,
             broken=runner.freeze,
+            rests=gate.rests,
             crash=config.crash,
         )
-        super().__init__(journal, runner, relay, blobs, envelopes, transport, config.expiry_of, stepper.partners_of)
+        super().__init__(
+            journal, runner, relay, blobs, envelopes, transport, config.expiry_of, stepper.partners_of, gate
+        )
         self._executor = self._make_executor(config)
-        self.lookups = Lookups(journal, blobs, envelopes, relay, config.data_directory, around.entropy)
+        self.consent.attach(runner, self._look_again)
+        self.lookups = Lookups(journal, blobs, envelopes, relay, config.data_directory, around.entropy, gate.rests)
         self.lag = LagMeter(config.timing.lag)
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
@@ -147,6 +156,7 @@ class Daemon(Desk):
             ended=self._runner.task_ended,
             locate=self._locate,
             secret_of=self._secrets.path,
+            rests=self._gate.rests,
             crash=config.crash,
         )
 
@@ -220,11 +230,15 @@ class Daemon(Desk):
         kept = [record.job for record in found.records if record.status in (Status.RUNNING.value, Status.FROZEN.value)]
         whole = await self._journal.read(retention.jobs_kept)
         await asyncio.to_thread(self._secrets.sweep, {*kept, *whole})
+        for record in found.records:
+            if record.running:
+                self._gate.begin(record.job, record.partners)
         for task in found.tasks:
             self._executor.put(task)
         for record in found.records:
             for line in record.lines.values():
                 self._resume(record, line, sending=(record.job, line.partner) in found.sending)
+        await self.consent.enforce()
         log.info(
             "recovered",
             jobs=len(kept),
@@ -254,20 +268,33 @@ class Daemon(Desk):
                 if seen:
                     self._relay.reconnected()
                 seen = changes
+            self.consent.look()
             try:
                 await self._runner.expire()
+                await self.consent.enforce()
                 await self.lookups.note_counts()
             except JournalUnavailable:
                 log.warning("expiries are looked for later")
+
+    def _look_again(self, jobs: Sequence[str]) -> None:
+        """Jobs began to rest, or go on."""
+        for job in jobs:
+            self._relay.look_again(job, self._gate.partners_of(job))
+        self._executor.look_again()
 
     # -- notices --------------------------------------------------------------------------------------------
 
     def _tell(self, notices: Notices) -> None:
         """Act on what a committed unit reported."""
+        for job, partners in notices.begun.items():
+            self._gate.begin(job, partners)
         for (job, partner), receipted in notices.outbox.items():
             self._relay.wake(job, partner, receipted)
         for (job, partner), applied in notices.receipted.items():
             self._relay.receipted(job, partner, applied, answered=(job, partner) in notices.answered)
+        for line in notices.answered:
+            self.resting_there.pop(line, None)
+        self.resting_there.update(notices.resting)
         for (job, partner), asked in notices.receipts.items():
             self._relay.owe(job, partner, asked=asked)
         for (job, partner), size in notices.unreceipted.items():
@@ -284,6 +311,9 @@ class Daemon(Desk):
         for (job, partner), code in notices.frozen.items():
             self._relay.frozen(job, partner, code)
         for job in notices.ended:
+            for partner in self._gate.partners_of(job):
+                self.resting_there.pop((job, partner), None)
+            self._gate.end(job)
             self._executor.drop(job)
             self.lookups.ended(job)
             if job in notices.silenced:

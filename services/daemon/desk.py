@@ -15,14 +15,16 @@ from messages import schemas
 from messages.keys import check_name, status_key
 from protocol.effects import ApproveDecided, BlobRef, DeclineDecided
 from services.engine import jobs, parking
+from services.engine.decisions import JobUnknown
 from services.engine.envelopes import Envelopes
+from services.engine.gate import Gate
 from services.engine.jobs import JobView, Status
 from services.engine.notices import Question
 from services.engine.parking import ParkedView
 from services.engine.purging import Purged
 from services.engine.relay import Relay
-from services.engine.runner import JobUnknown, Runner
-from services.engine.waiting import Waiting, facts, waits
+from services.engine.runner import Runner
+from services.engine.waiting import Around, Waiting, facts, waits
 from services.store.blobs import BlobStore
 from services.store.journal import Journal
 from services.store.segments import read
@@ -54,6 +56,7 @@ class Desk:
         transport: Transport,
         expiry_of: Callable[[bytes], float],
         partners_of: Callable[[bytes, str], tuple[str, ...]],
+        gate: Gate,
     ) -> None:
         self._journal = journal
         self._runner = runner
@@ -63,6 +66,8 @@ class Desk:
         self._transport = transport
         self._expiry_of = expiry_of
         self._partners_of = partners_of
+        self._gate = gate
+        self.resting_there: dict[tuple[str, str], str] = {}
         self._endings: dict[str, asyncio.Event] = {}
         self._answers: dict[str, asyncio.Future[schemas.PeerAnswer]] = {}
         self._over = False
@@ -136,6 +141,10 @@ class Desk:
         """The steward refuses a job that asks. Raises JobUnknown, JobOver, NotPending, JournalUnavailable."""
         await self._runner.answer(job, DeclineDecided(reason_code=STEWARD_DECLINED, reason=reason))
 
+    async def revoke(self, job: str, reason: str) -> None:
+        """This provider takes its consent back. Raises JobUnknown, JobOver, NotProvider, JournalUnavailable."""
+        await self._runner.revoke(job, reason)
+
     async def purge(self, job: str) -> Purged:
         """Erase what is kept of a job that has ended. Raises AuditError."""
         return await self._runner.purge(job)
@@ -158,8 +167,13 @@ class Desk:
     async def waits(self, job: str = "") -> dict[str, Waiting]:
         """What each job (or this one) waits for, of those that wait."""
         known = await self._journal.read(lambda connection: facts(connection, job))
-        stuck = self._runner.disk.trouble or ("no commit yet" if self._runner.stuck_since else "")
-        return waits(known, self._transport.state, self._relay.refusals, stuck)
+        around = Around(
+            refusals=self._relay.refusals,
+            stuck=self._runner.disk.trouble or ("no commit yet" if self._runner.stuck_since else ""),
+            resting=self._gate.resting,
+            resting_there=self.resting_there,
+        )
+        return waits(known, self._transport.state, around)
 
     async def say_status(self, job: str, body: bytes) -> None:
         """Publish what is told of a job to whoever subscribes. Raises PublishFailed; nothing depends on it."""

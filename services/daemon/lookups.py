@@ -96,7 +96,10 @@ class _Asking:
 
 
 class Lookups:
-    """Answers partners and asks them. All methods belong on the daemon's event loop."""
+    """Answers partners and asks them. All methods belong on the daemon's event loop.
+
+    `rests`: why a job rests at present, empty if it does not: its rows are not scored.
+    """
 
     def __init__(
         self,
@@ -106,6 +109,7 @@ class Lookups:
         relay: Relay,
         data_directory: Path,
         entropy: Callable[[int], bytes],
+        rests: Callable[[str], str],
     ) -> None:
         self._journal = journal
         self._blobs = blobs
@@ -113,6 +117,7 @@ class Lookups:
         self._relay = relay
         self._models = ModelStore(data_directory)
         self._entropy = entropy
+        self._rests = rests
         self._held: dict[str, _Held] = {}
         self._asking: dict[str, _Asking] = {}
         self._job_of: dict[str, str] = {}
@@ -150,7 +155,9 @@ class Lookups:
         if held is None or held.partner != sender:
             return False
         value, code = bytes(8), "ok"
-        if self._retired(held.model):
+        if self._rests(job):
+            code = "job_resting"
+        elif self._retired(held.model):
             code = "model_retired"
         elif not message.row < len(held.values) // 8:
             code = "row_unknown"

@@ -27,8 +27,8 @@ from services.daemon.estimate import estimate
 from services.daemon.job_file import JobFile, business_table, job_from, make_contract
 from services.daemon.scoring_verbs import ScoringVerbs
 from services.daemon.serve import cpu_seconds, peak_bytes, view_of
+from services.engine.decisions import JobOver, JobUnknown
 from services.engine.records import AuditError
-from services.engine.runner import JobOver, JobUnknown
 from services.engine.timings import StageTimes
 from services.models.warming import WarmStartRefused, first_gradient_of, start_of
 from services.party.configuration import ConfigError, Party

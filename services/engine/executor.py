@@ -157,6 +157,7 @@ class Executor:
         ended: takes a reply to the journal; answers False when the task is to be run again.
         locate: where the inputs of a task lie.
         secret_of: the file of a job's secret.
+        rests: why a job rests at present, empty if it does not: its tasks wait.
 
     """
 
@@ -168,6 +169,7 @@ class Executor:
         ended: Ended,
         locate: Locate,
         secret_of: Callable[[str], Path],
+        rests: Callable[[str], str],
         crash: CrashHook,
     ) -> None:
         self._slots = tuple(slots)
@@ -175,6 +177,7 @@ class Executor:
         self._ended = ended
         self._locate = locate
         self._secret_of = secret_of
+        self._rests = rests
         self._crash = crash
         self._queues: dict[str, _Queue] = {}
         self._turn: deque[str] = deque()
@@ -205,6 +208,10 @@ class Executor:
         if queue.idle:
             # Of a job that is over, receipts still come: nothing would ever drop it again.
             self._forget(job)
+        self._alarm.set()
+
+    def look_again(self) -> None:
+        """Jobs that rested may go on."""
         self._alarm.set()
 
     def drop(self, job: str) -> None:
@@ -274,7 +281,7 @@ class Executor:
             for _ in range(len(self._turn)):
                 job = self._turn[0]
                 self._turn.rotate(-1)
-                task = self._queues[job].next()
+                task = None if self._rests(job) else self._queues[job].next()
                 if task is not None:
                     self._queues[job].promised[task.partner] += task.sends_bulk
                     return task

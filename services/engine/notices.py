@@ -45,6 +45,8 @@ class Notices:
         silenced: jobs of which nothing may be sent any more: frozen.
         frozen: job and partner that is to be told that the job is frozen, with the reason code.
         questions: peer.probe and peer.answer.
+        begun: new jobs, with their partners.
+        resting: jobs and partners that say that they rest, with the reason code.
 
     """
 
@@ -58,6 +60,8 @@ class Notices:
     silenced: list[str] = field(default_factory=list)
     frozen: dict[tuple[str, str], str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
+    begun: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    resting: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def owe(self, job: str, partner: str, *, asked: bool = False) -> None:
         """The partner is owed a receipt for `job`."""
@@ -77,3 +81,5 @@ class Notices:
         self.silenced += other.silenced
         self.frozen.update(other.frozen)
         self.questions += other.questions
+        self.begun.update(other.begun)
+        self.resting.update(other.resting)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from broker.transport import Delivery
 from messages import schemas
 from messages.envelope import Envelope, EnvelopeError, Header, read_header
-from protocol.effects import BlobRef, BulkReceived, ControlReceived
+from protocol.effects import BlobRef, BulkReceived, ControlReceived, DeclineDecided, RevokeDecided
 from services.engine import inbox, jobs, parking
 from services.engine.envelopes import Envelopes, Unreadable
 from services.engine.inbox import Waiting
@@ -38,12 +38,18 @@ from services.store.limits import (
 OPENING_KIND = "job.propose"
 
 
+def no_objection(connection: Connection, record: JobRecord) -> None:
+    """For parties that object to nothing."""
+    del connection, record
+
+
 class Receiving:
     """Takes deliveries.
 
     Args:
         answering_role: the role of this party in a job whose contract a partner proposes; empty: it is parked.
         expiry_of: the expiry in a contract, seconds since 1970, 0 for none; must not raise.
+        objection: what stands against a job that was just proposed, over all jobs of this party; must not raise.
 
     """
 
@@ -58,6 +64,7 @@ class Receiving:
         answering_role: Callable[[bytes], str],
         expiry_of: Callable[[bytes], float],
         clock: Callable[[], float],
+        objection: Callable[[Connection, JobRecord], DeclineDecided | RevokeDecided | None] = no_objection,
     ) -> None:
         self._envelopes = envelopes
         self._blobs = blobs
@@ -67,6 +74,7 @@ class Receiving:
         self._answering_role = answering_role
         self._expiry_of = expiry_of
         self._clock = clock
+        self._objection = objection
         # Survives a rollback: then the next sign is noted a second later, and nothing depends on it.
         self._heard: dict[str, float] = {}
 
@@ -150,6 +158,9 @@ class Receiving:
                 return "lookup_unwanted"
             case schemas.JobFrozen():
                 self._stepper.desert(connection, record, line, message.reason_code, notices)
+            case schemas.JobResting():
+                notices.resting[record.job, line.partner] = message.reason_code
+                return ""
             case schemas.ReceiptRequest():
                 notices.owe(record.job, line.partner, asked=True)
                 return ""
@@ -212,10 +223,12 @@ class Receiving:
         if len(envelope.body) > (BULK_BODY_BYTES_MAX if bulk else CONTROL_BODY_BYTES_MAX):
             return "body_oversized"
         record = jobs.load(connection, header.job)
+        opened = record is None
         if record is None:
             record, refusal = self._open_job(connection, envelope)
             if record is None:
                 return refusal
+            notices.begun[record.job] = record.partners
         line = record.lines.get(header.sender)
         if line is None:
             return "not_a_party"
@@ -224,6 +237,9 @@ class Receiving:
         if record.status == Status.ARCHIVED.value:
             return self._archived(record, line, header.sequence, notices)
         refusal = self._in_turn(connection, record, line, envelope, notices)
+        objection = self._objection(connection, record) if opened and record.running else None
+        if objection is not None:
+            self._stepper.apply(connection, record, objection, notices, kind=chain.DECIDED)
         jobs.save(connection, record)
         return refusal
 

@@ -7,7 +7,7 @@ it send bulk again by itself; only an answer does. Nothing here is an event of a
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -78,7 +78,8 @@ class RelayCounts:
 
 
 class Relay:
-    """See the module docstring. `chance` jitters the waits; `broken` is told of a job whose messages are damaged."""
+    """See the module docstring. `chance` jitters the waits; `broken` is told of a job whose messages are damaged;
+    `rests` says why a job rests at present: its messages wait, but for receipts."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Relay:
         timing: Timing,
         chance: random.Random,
         broken: Callable[[str, str, str], Awaitable[None]],
+        rests: Callable[[str], str],
         crash: CrashHook,
     ) -> None:
         self._journal = journal
@@ -99,6 +101,7 @@ class Relay:
         self._timing = timing
         self._chance = chance
         self._broken = broken
+        self._rests = rests
         self._crash = crash
         self._lines: dict[tuple[str, str], _Line] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -165,6 +168,13 @@ class Relay:
             line.ask_now = True
             line.wake.set()
 
+    def look_again(self, job: str, partners: Sequence[str]) -> None:
+        """A job began to rest, or goes on: the partners are told with a receipt."""
+        for partner in partners:
+            self.owe(job, partner, asked=True)
+            if line := self._lines.get((job, partner)):
+                line.wake.set()
+
     def drop(self, job: str) -> None:
         """Say nothing more of a job."""
         for key in [key for key in self._lines if key[0] == job]:
@@ -214,10 +224,11 @@ class Relay:
             message, outstanding = await self._journal.read(
                 lambda connection: outbox.next_after(connection, line.job, line.partner, line.cursor)
             )
-            if message is not None:
+            resting = self._rests(line.job)
+            if message is not None and not resting:
                 await self._publish_message(line, message)
                 continue
-            if not outstanding and not line.wake.is_set():
+            if not outstanding and message is None and not line.wake.is_set():
                 # Nothing awaits between the check and here, so no wake-up can be lost.
                 del self._lines[line.key]
                 self._tasks.pop(line.key, None)
@@ -330,6 +341,8 @@ class Relay:
                     if goes_on and receipt.applied:
                         self._said[job, partner] = state
                     self.counts.receipts += 1
+                    if resting := self._rests(job):
+                        await self.say(job, partner, schemas.JobResting(reason_code=resting))
                     if asked and held:
                         await self.say(job, partner, schemas.ReceiptHeld(receipted=held))
 

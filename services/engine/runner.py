@@ -14,18 +14,13 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from broker.transport import Delivery, Transport
 from protocol.effects import (
-    AnyDecision,
-    ApproveDecided,
     BlobRef,
-    CancelDecided,
     Computed,
     ComputeFailed,
-    DeclineDecided,
-    Expired,
     Started,
 )
-from protocol.state import APPROVAL
 from services.engine import jobs, parking
+from services.engine.decisions import Decisions, Tell
 from services.engine.disk import DISK_FULL, DiskWatch
 from services.engine.jobs import JobRecord, Status
 from services.engine.notices import Notices, ReadyTask
@@ -40,7 +35,6 @@ from services.store.crash import CrashHook
 from services.store.job_secrets import JobSecrets
 from services.store.journal import Journal, JournalUnavailable, Work
 from services.store.journal_schema import jobs as jobs_table
-from services.store.journal_schema import progress as progress_table
 from services.store.journal_schema import tasks as tasks_table
 from services.store.limits import DELIVERIES_WAITING_MAX, TASK_FAILURES_MAX, Timing
 
@@ -48,7 +42,6 @@ T = TypeVar("T")
 
 log = structlog.get_logger("runner")
 
-Tell = Callable[[Notices], None]
 
 # Built once: to put a statement together costs more than to run it.
 _TASK: Final = (tasks_table.c.job == bindparam("this_job"), tasks_table.c.task == bindparam("this_task"))
@@ -57,30 +50,12 @@ _FAILURES: Final = select(tasks_table.c.failures).where(*_TASK)
 _FAILED: Final = update(tasks_table).where(*_TASK).values(failures=tasks_table.c.failures + 1)
 _ENDED: Final = delete(tasks_table).where(*_TASK)
 
-_ASKS: Final = select(progress_table.c.job).where(
-    progress_table.c.job == bindparam("this_job"),
-    progress_table.c.stage == APPROVAL,
-    progress_table.c.waits_for == "",
-)
-
 
 class JobExists(Exception):
     """A job of this identifier is in the journal already."""
 
 
-class JobUnknown(Exception):
-    """The journal has no such job."""
-
-
-class JobOver(Exception):
-    """The job has ended already. The text says how."""
-
-
-class NotPending(Exception):
-    """The job does not wait for this party's steward."""
-
-
-class Runner:
+class Runner(Decisions):
     """Carries units of work to the journal and their notices to `tell`."""
 
     def __init__(
@@ -97,14 +72,11 @@ class Runner:
         timing: Timing,
         crash: CrashHook,
     ) -> None:
-        self._journal = journal
+        super().__init__(journal, stepper, tell, clock)
         self._transport = transport
         self._receiving = receiving
-        self._stepper = stepper
         self._blobs = blobs
         self._secrets = secrets
-        self._tell = tell
-        self._clock = clock
         self._timing = timing
         self._crash = crash
         self.disk = DiskWatch()
@@ -227,6 +199,7 @@ class Runner:
             notices = Notices()
             record = self._stepper.create(connection, job, role, partner, expires_at=expires_at, contract=contract)
             refs = tuple(self._blobs.put(connection, job, "started", data, rows) for data, rows in blobs)
+            notices.begun[job] = record.partners
             event = Started(contract=contract, blobs=refs, facts=facts)
             self._stepper.apply(connection, record, event, notices, kind=chain.DECIDED)
             jobs.save(connection, record)
@@ -239,52 +212,6 @@ class Runner:
         notices = await self._journal.write(unit)
         self._crash("submit.committed")
         self._tell(notices)
-
-    async def cancel(self, job: str, reason: str) -> None:
-        """The operator ends a job. Raises JobUnknown, JobOver."""
-        over = await self._decide(job, CancelDecided(reason=reason), chain.DECIDED)
-        if over:
-            raise JobOver(over)
-
-    async def answer(self, job: str, event: ApproveDecided | DeclineDecided) -> None:
-        """The steward answers a job that waits for it. Raises JobUnknown, JobOver, NotPending."""
-        over = await self._decide(job, event, chain.DECIDED)
-        if over:
-            raise JobOver(over)
-
-    async def expire(self) -> None:
-        """Deliver `Expired` to every job whose contract has run out."""
-        now = self._clock()
-
-        def due(connection: Connection) -> list[str]:
-            table = jobs_table
-            where = (table.c.status == Status.RUNNING.value, table.c.expires_at > 0, table.c.expires_at <= now)
-            return list(connection.scalars(select(table.c.job).where(*where).order_by(table.c.job)))
-
-        for job in await self._journal.read(due):
-            await self._decide(job, Expired(), chain.DEADLINE)
-
-    async def _decide(self, job: str, event: AnyDecision | Expired, kind: str) -> str:
-        """Apply a decision; of a job that is over, only say how it ended."""
-
-        def unit(connection: Connection) -> tuple[Notices, str]:
-            record = jobs.load(connection, job)
-            if record is None:
-                raise JobUnknown(f"there is no job {job}")
-            notices = Notices()
-            if not record.running:
-                return notices, f"job {job} is over already: {_ending(record)}"
-            if isinstance(event, ApproveDecided | DeclineDecided) and not asks_steward(connection, job):
-                raise NotPending(f"job {job} does not wait for its steward")
-            self._stepper.apply(connection, record, event, notices, kind=kind)
-            if isinstance(event, Expired):
-                record.expires_at = 0.0
-            jobs.save(connection, record)
-            return notices, ""
-
-        notices, over = await self._journal.write(unit)
-        self._tell(notices)
-        return over
 
     async def fail(self, job: str, code: str, reason: str, *, told: str) -> None:
         """End a job that runs and cannot go on; the partner reads `told`."""
@@ -400,18 +327,8 @@ class Runner:
                 self._blobs.release(connection, task.job, ref.sha256)
 
 
-def asks_steward(connection: Connection, job: str) -> bool:
-    """Whether a job waits for this party's own steward."""
-    return connection.scalar(_ASKS, {"this_job": job}) is not None
-
-
 def _which(task: ReadyTask) -> dict[str, str]:
     return {"this_job": task.job, "this_task": task.task}
-
-
-def _ending(record: JobRecord) -> str:
-    how = record.outcome or record.status
-    return f"{how} ({record.reason})" if record.reason else how
 
 
 def _point(delivery: Delivery) -> str:

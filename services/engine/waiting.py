@@ -7,12 +7,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from broker.transport import TransportState
 from protocol.state import APPROVAL
+from services.engine.gate import PAUSED, QUIET
 from services.engine.jobs import Status
 from services.store.journal_schema import jobs, lines, outbox, partners, progress, tasks
 from services.store.limits import BULK_WINDOW_BYTES
@@ -33,6 +35,9 @@ class Why(StrEnum):
     PARTNER_UNTOLD = "partner_untold"
     STEWARD = "steward"
     PARTNER_STEWARD = "partner_steward"
+    PAUSED = "paused"
+    QUIET_HOURS = "quiet_hours"
+    PARTNER_RESTS = "partner_rests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,15 @@ def _tasks(connection: Connection, job: str) -> Mapping[str, Mapping[tuple[str, 
     return found
 
 
-def waiting(known: Facts, transport: TransportState, *, refused: str, stuck: str) -> Waiting | None:
+def waiting(
+    known: Facts,
+    transport: TransportState,
+    *,
+    refused: str,
+    stuck: str,
+    resting: str = "",
+    resting_there: Mapping[str, str] = MappingProxyType({}),
+) -> Waiting | None:
     """What a job waits for; None for one that is over and whose partners know it.
 
     Args:
@@ -150,11 +163,14 @@ def waiting(known: Facts, transport: TransportState, *, refused: str, stuck: str
         transport: its present state.
         refused: why the broker does not take the job's next message; empty if it does.
         stuck: why nothing can be written here; empty if it can.
+        resting: why the job rests here; empty if it does not.
+        resting_there: by partner, why it said that the job rests there.
 
     """
     if not known.running:
         return _over(known, transport)
-    return _here(known, stuck) or _between(known, transport, refused) or _there(known)
+    here = _here(known, stuck, resting)
+    return here or _between(known, transport, refused) or _rests(known, resting_there) or _there(known)
 
 
 def _answer(known: Facts, waits_for: str, why: Why, detail: str) -> Waiting:
@@ -181,13 +197,19 @@ def _over(known: Facts, transport: TransportState) -> Waiting | None:
     return _of(known, untold, Why.PARTNER_UNTOLD, ended if transport.up else f"{ended}; {transport.detail}")
 
 
-def _here(known: Facts, stuck: str) -> Waiting | None:
+def _here(known: Facts, stuck: str, resting: str) -> Waiting | None:
     """What this party itself is waited for."""
     if stuck:
         return _answer(known, "journal", Why.JOURNAL_STUCK, f"it cannot write ({stuck}): is there room on the disk?")
     if known.stage == APPROVAL and not known.turn:
         advice = f"`warren approve {known.job}` or `warren decline {known.job}`"
         return _answer(known, "approval of its steward", Why.STEWARD, advice)
+    if resting:
+        if resting == PAUSED:
+            return _answer(
+                known, "resume", Why.PAUSED, f"it is paused here: `warren resume {known.job}`, or the partner"
+            )
+        return _answer(known, "the end of quiet hours", Why.QUIET_HOURS, "nothing is computed or sent here until then")
     if known.works:
         return _answer(known, "own work", Why.OWN_WORK, f"{known.tasks} tasks to compute here")
     return None
@@ -202,6 +224,15 @@ def _between(known: Facts, transport: TransportState, refused: str) -> Waiting |
     if silent := [side for side in _untold(known) if side.heard_at < known.since]:
         return _of(known, silent, Why.PARTNER_SILENT, f"{_unconfirmed(silent)}, and given no sign since")
     return None
+
+
+def _rests(known: Facts, resting_there: Mapping[str, str]) -> Waiting | None:
+    """Partners that said that they do nothing for the job at present."""
+    sides = [side for side in known.sides if resting_there.get(side.partner)]
+    if not sides:
+        return None
+    quiet = all(resting_there[side.partner] == QUIET for side in sides)
+    return _of(known, sides, Why.PARTNER_RESTS, "quiet hours there" if quiet else "the job is paused there")
 
 
 def _there(known: Facts) -> Waiting:
@@ -225,9 +256,37 @@ def _unconfirmed(sides: Sequence[Side]) -> str:
     return f"{who} not confirmed {sum(side.unconfirmed for side in sides)} of our messages"
 
 
-def waits(
-    known: Sequence[Facts], transport: TransportState, refusals: dict[str, str], stuck: str
-) -> dict[str, Waiting]:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the journal does not know of waits.
+
+    Attributes:
+        refusals: why the broker does not take a job's next message, of the jobs of which it does not.
+        stuck: why nothing can be written here; empty if it can.
+        resting: why jobs rest here, of those that do.
+        resting_there: the same of partners, as they said last, by job and partner.
+
+    """
+
+    refusals: Mapping[str, str]
+    stuck: str
+    resting: Mapping[str, str]
+    resting_there: Mapping[tuple[str, str], str]
+
+
+def waits(known: Sequence[Facts], transport: TransportState, around: Around) -> dict[str, Waiting]:
     """`waiting` of each job that waits, by its identifier."""
-    found = {item.job: waiting(item, transport, refused=refusals.get(item.job, ""), stuck=stuck) for item in known}
-    return {job: item for job, item in found.items() if item is not None}
+    found = {}
+    for item in known:
+        resting = {side.partner: around.resting_there.get((item.job, side.partner), "") for side in item.sides}
+        told = waiting(
+            item,
+            transport,
+            refused=around.refusals.get(item.job, ""),
+            stuck=around.stuck,
+            resting=around.resting.get(item.job, ""),
+            resting_there=resting,
+        )
+        if told is not None:
+            found[item.job] = told
+    return found

@@ -87,6 +87,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.ReceiptRequest(sent=1)
     yield schemas.ReceiptHeld(receipted=1)
     yield schemas.JobFrozen(reason_code="receipt_ahead")
+    yield schemas.JobResting(reason_code="paused")
     yield schemas.PeerProbe(contract=contract())
     yield schemas.PeerProbe(contract=b"", clock=True)
     for clock in (0, 1_700_000_000):

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from protocol.state import Phase
@@ -13,8 +14,8 @@ from services.daemon.verbs import Verbs
 from services.engine.waiting import Why
 from services.party.logs import LogBook
 from tests.parties import PARTNER
-from tests.services import house
-from tests.services.bureau import Bureau
+from tests.services import gates, house
+from tests.services.bureau import STAGES, Bureau
 
 ASK = {"approval": "ask"}
 
@@ -135,5 +136,140 @@ def test_a_job_that_waits_for_a_steward_is_cancelled_by_either_side(tmp_path, ro
             await daemons[role].cancel(job, "no longer needed")
             theirs = await house.ended(daemons[PARTNER[role]], job)
             assert (theirs.outcome, theirs.reason) == ("cancelled", f"cancelled by {NAMES[role]}: no longer needed")
+
+    asyncio.run(story())
+
+
+# -- taking it back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [Phase.ADMITTING, Phase.ALIGNING, Phase.LINKING])
+def test_a_revoked_job_ends_at_both_with_the_reason(tmp_path, phase):
+    async def story():
+        place = Bureau(tmp_path)
+        with gates.shut(*((NAMES[party], function) for party, function in STAGES[PROVIDER, phase])):
+            async with place.both() as daemons:
+                job = await place.submit(daemons[BUSINESS])
+                await place.reached(daemons[PROVIDER], phase)
+                await verbs(place, daemons)["revoke"]({"id": job, "reason": "the agreement has ended"})
+                gates.release()
+                for daemon in daemons.values():
+                    view = await house.ended(daemon, job)
+                    assert (view.outcome, view.reason_code) == (
+                        "declined" if phase is Phase.ADMITTING else "failed",
+                        "revoked",
+                    )
+                    assert f"{NAMES[PROVIDER]} revoked its consent: the agreement has ended" in view.reason
+
+    asyncio.run(story())
+
+
+def test_a_business_cannot_revoke_and_is_told_what_to_do(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy=ASK)
+        async with place.both() as daemons:
+            job = await asked(place, daemons)
+            with pytest.raises(ControlError, match="`warren cancel` ends it"):
+                await verbs(place, daemons, BUSINESS)["revoke"]({"id": job})
+            assert (await daemons[BUSINESS].job(job)).status == "running"
+
+    asyncio.run(story())
+
+
+def test_a_partner_whose_consent_is_revoked_gets_no_job_until_it_is_allowed_again_even_after_a_restart(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy=ASK)
+        async with house.running(place.daemon(BUSINESS)) as business:
+            async with house.running(place.daemon(PROVIDER)) as provider:
+                daemons = {BUSINESS: business, PROVIDER: provider}
+                waiting = await asked(place, daemons)
+                order = {"partner": NAMES[BUSINESS], "dataset": "features", "reason": "under review"}
+                assert await verbs(place, daemons)["revoke"](order) == {"jobs": [waiting]}
+                assert (await house.ended(business, waiting)).reason_code == "revoked"
+            async with house.running(place.daemon(PROVIDER)) as provider:
+                daemons = {BUSINESS: business, PROVIDER: provider}
+                view = await house.ended(business, await place.submit(business))
+                assert (view.outcome, view.reason_code) == ("declined", "revoked")
+                assert "under review" in view.reason
+                steward = verbs(place, daemons)
+                (stands,) = (await steward["orders"]({}))["revoked"]
+                assert (stands["partner"], stands["dataset"], stands["at"]) == (NAMES[BUSINESS], "features", place.now)
+                with pytest.raises(ControlError, match="nothing is revoked of"):
+                    await steward["allow"]({"partner": NAMES[BUSINESS]})
+                await steward["allow"]({"partner": NAMES[BUSINESS], "dataset": "features"})
+                await asked(place, daemons)
+
+    asyncio.run(story())
+
+
+def test_a_revocation_of_one_data_set_leaves_the_others_open(tmp_path):
+    async def story():
+        place = Bureau(tmp_path)
+        entry = place.parties[PROVIDER].file.dataset[0]
+        file = msgspec.structs.replace(
+            place.parties[PROVIDER].file, dataset=(entry, msgspec.structs.replace(entry, name="others"))
+        )
+        place.parties[PROVIDER] = msgspec.structs.replace(place.parties[PROVIDER], file=file)
+        async with place.both() as daemons:
+            await verbs(place, daemons)["revoke"]({"partner": NAMES[BUSINESS], "dataset": "others"})
+            assert (await house.ended(daemons[BUSINESS], await place.submit(daemons[BUSINESS]))).outcome == "done"
+
+    asyncio.run(story())
+
+
+# -- pauses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
+@pytest.mark.parametrize("by", ["job", "partner"])
+def test_a_paused_job_rests_over_a_restart_is_seen_to_and_ends_as_if_nothing_had_been(tmp_path, role, by):
+    async def story():
+        place = Bureau(tmp_path)
+        other = PARTNER[role]
+        whom = {"partner": NAMES[other]}
+        with gates.shut((NAMES[PROVIDER], "features.quantise"), (NAMES[BUSINESS], "features.quantise")):
+            async with house.running(place.daemon(role)) as mine, house.running(place.daemon(other)) as theirs:
+                job = await place.submit(mine if role == BUSINESS else theirs)
+                await place.reached(mine, Phase.CODING)
+                whom = {"id": job} if by == "job" else whom
+                assert await verbs(place, {role: mine}, role)["pause"](whom) == {"jobs": [job]}
+                gates.release()
+                await house.until(lambda: why(theirs, job, Why.PARTNER_RESTS))
+        async with house.running(place.daemon(role)) as mine:
+            assert await why(mine, job, Why.PAUSED)
+            ran = (await mine.statistics(job))["tasks_run"]
+            # Whoever comes back learns of it, because its questions are answered.
+            async with house.running(place.daemon(other)) as theirs:
+                await house.until(lambda: why(theirs, job, Why.PARTNER_RESTS))
+                assert (await mine.statistics(job))["tasks_run"] == ran
+                assert await verbs(place, {role: mine}, role)["resume"](whom) == {"jobs": [job]}
+                for daemon in (mine, theirs):
+                    assert (await house.ended(daemon, job)).outcome == "done"
+
+    asyncio.run(story())
+
+
+def test_a_paused_job_can_be_cancelled_and_the_partner_hears_of_it(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy=ASK)
+        async with place.both() as daemons:
+            job = await asked(place, daemons)
+            await verbs(place, daemons)["pause"]({"id": job})
+            await daemons[PROVIDER].cancel(job, "never mind")
+            assert (await house.ended(daemons[BUSINESS], job)).outcome == "cancelled"
+
+    asyncio.run(story())
+
+
+def test_what_is_not_paused_cannot_be_resumed(tmp_path):
+    async def story():
+        place = Bureau(tmp_path)
+        async with place.both() as daemons:
+            with pytest.raises(ControlError, match="is not paused"):
+                await verbs(place, daemons)["resume"]({"partner": NAMES[BUSINESS]})
+            with pytest.raises(ControlError, match="is no peer"):
+                await verbs(place, daemons)["pause"]({"partner": "nobody"})
+            with pytest.raises(ControlError, match="no job job-1 is running"):
+                await verbs(place, daemons)["pause"]({"id": "job-1"})
 
     asyncio.run(story())

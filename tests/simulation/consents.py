@@ -33,8 +33,30 @@ async def _cancel(daemon: Daemon, job: str) -> None:
     await daemon.cancel(job, "it takes too long")
 
 
+async def _revoke(daemon: Daemon, job: str) -> None:
+    await daemon.revoke(job, "the agreement has ended")
+
+
+async def _revoke_partner(daemon: Daemon, job: str) -> None:
+    del job
+    await daemon.consent.revoke("bank", "people", "the agreement has ended")
+
+
+async def _pause_or_resume(daemon: Daemon, job: str) -> None:
+    if job in daemon.consent.orders.paused_jobs:
+        await daemon.consent.resume(job)
+    else:
+        await daemon.consent.pause(job)
+
+
 APPROVED: Final = _asking(b"approved", Operator("bureau", APPROVAL, _approve))
 DECLINED: Final = _asking(b"declined", Operator("bureau", APPROVAL, _decline))
 FORGOTTEN: Final = _asking(b"forgott.", expires_at=int(BEGAN) + EXPIRES_S)
 WITHDRAWN: Final = _asking(b"withdraw", Operator("bank", APPROVAL, _cancel))
 SCORED_ON_APPROVAL: Final = replace(SCORING, policy=ASKS, operators=(Operator("bureau", APPROVAL, _approve),))
+REVOKED: Final = replace(_asking(b"revoked.", Operator("bureau", "train", _revoke)), policy={})
+REVOKED_OF_PARTNER: Final = replace(_asking(b"closed..", Operator("bureau", "train", _revoke_partner)), policy={})
+PAUSED: Final = replace(
+    TRAINING,
+    operators=(Operator("bank", "", _pause_or_resume, times=4), Operator("bureau", "", _pause_or_resume, times=2)),
+)

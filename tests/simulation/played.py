@@ -29,11 +29,12 @@ Blobs = tuple[tuple[bytes, int], ...]
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody at `who` who does something as soon as a job is at a `stage` there, and again until it has happened."""
+    """Somebody at `who` who acts so many times while a job is at a `stage` there; "" is any."""
 
     who: str
     stage: str
     act: Callable[[Daemon, str], Awaitable[None]]
+    times: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,16 @@
 
 import pytest
 
-from tests.simulation.consents import APPROVED, DECLINED, FORGOTTEN, SCORED_ON_APPROVAL, WITHDRAWN
+from tests.simulation.consents import (
+    APPROVED,
+    DECLINED,
+    FORGOTTEN,
+    PAUSED,
+    REVOKED,
+    REVOKED_OF_PARTNER,
+    SCORED_ON_APPROVAL,
+    WITHDRAWN,
+)
 from tests.simulation.judging import judge, undisturbed
 from tests.simulation.played import SCORING
 from tests.simulation.schedule import UNDISTURBED, Disaster, Schedule, Strike, draw
@@ -62,3 +71,26 @@ def test_a_scoring_job_waits_for_its_approval_and_tells_the_same_scores_then():
     assert outcome.broken == []
     assert outcome.ends["bank"].results == automatic.ends["bank"].results
     assert "job.pending for bank" in outcome.ends["bureau"].sent
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("story", [REVOKED, REVOKED_OF_PARTNER], ids=["job", "partner"])
+def test_a_revoked_job_is_over_at_both_with_that_reason_whatever_happens(story, seed):
+    outcome = play(draw(seed) if seed else UNDISTURBED, story)
+    assert outcome.broken == []
+    assert {(end.outcome, end.reason_code) for end in outcome.ends.values()} == {("failed", "revoked")}
+
+
+def test_a_provider_that_dies_around_a_revocation_of_a_partner_still_ends_its_jobs():
+    outcome = play(
+        Schedule(seed=1, disasters=tuple(Disaster(at, "kill", "bureau") for at in (2.0, 3.0, 4.0, 5.0))),
+        REVOKED_OF_PARTNER,
+    )
+    assert outcome.broken == []
+    assert {end.reason_code for end in outcome.ends.values()} == {"revoked"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_job_that_is_paused_again_and_again_by_either_side_ends_where_it_would_have(seed):
+    verdict = judge(draw(seed) if seed else UNDISTURBED, undisturbed(), PAUSED)
+    assert verdict.good, (verdict.broken, verdict.differing)

@@ -36,7 +36,7 @@ from tests.simulation.schedule import Disaster, Schedule
 SLOTS: Final = 2
 TIMING: Final = Timing(watch=60.0, lag=60.0, silence_last=120.0)
 VIRTUAL_S_MAX: Final = 6 * 3600.0
-OPERATOR_S: Final = 3.0
+OPERATOR_S: Final = 1.0
 REST_S: Final = 2.0
 REST_S_MAX: Final = 600.0
 
@@ -275,22 +275,24 @@ class Town:
                 await asyncio.sleep(0.1)
 
     async def _operate(self, operator: Operator) -> None:
-        """Look every few seconds, and act when it is time; a command that was cut off is given again."""
-        job, party = self.story.job, self.parties[operator.who]
-        while True:
-            view = await self._look(operator.who, lambda connection: jobs.view(connection, job))
-            if view is not None and view.status != "running":
-                return
-            if view is not None and view.progress is not None and view.progress.stage == operator.stage:
-                try:
-                    assert party.daemon is not None
-                    await operator.act(party.daemon, job)
-                except asyncio.CancelledError:
-                    raise
-                except BaseException as error:
-                    if isinstance(error, Crash) and party.task is not None:
-                        party.task.cancel()
+        """Look every second, and act when it is time; a command that was cut off is given again."""
+        job, party, acted = self.story.job, self.parties[operator.who], 0
+        while acted < operator.times:
             await asyncio.sleep(OPERATOR_S)
+            view = await self._look(operator.who, lambda connection: jobs.view(connection, job))
+            if view is None or view.progress is None or operator.stage not in (view.progress.stage, ""):
+                continue
+            if view.status != "running":
+                return
+            try:
+                assert party.daemon is not None
+                await operator.act(party.daemon, job)
+                acted += 1
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if isinstance(error, Crash) and party.task is not None:
+                    party.task.cancel()
 
     async def _look(self, name: str, look: Any) -> Any:
         """What a read of a party's journal gives, or None while it is away."""
