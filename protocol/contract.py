@@ -383,8 +383,6 @@ def _check_parties(contract: JobContract) -> None:
         raise ContractError("parties", f"{contract.business} cannot be both business and provider")
     if len(set(contract.providers)) < len(contract.providers):
         raise ContractError("parties", "the contract names one provider twice: one data set for each provider")
-    if contract.further and contract.layout.divides:
-        raise ContractError("parts", "validation and test parts are for jobs of one provider: leave them out")
     if contract.further and contract.task == "linear" and contract.weighted:
         raise ContractError("family", "a linear model with row weights is for jobs of one provider: leave weights out")
 
@@ -443,8 +441,6 @@ def _check_samples(contract: JobContract) -> None:
         )
     if contract.warm_start and (sample_set != "full" or solver != "lbfgs"):
         raise ContractError("sample_set", "warm_start goes with the solver lbfgs on the sample set full")
-    if contract.further and solver != "lbfgs":
-        raise ContractError("sample_set", "the solver block is for jobs of one provider")
     if (sample_set == "full") != (contract.batches == 1) or (solver == "block" and sample_set != "full"):
         raise ContractError(
             "sample_set",
@@ -486,11 +482,10 @@ def _check_folds(contract: JobContract) -> None:
         contract.solver != "lbfgs",
         contract.l1 > 0,
         contract.inference,
-        contract.further,
         contract.warm_start,
     )
     if any(other):
         raise ContractError(
             "folds",
-            "cross-validation is for solver lbfgs on sample set full, no l1, inference or warm_start, one provider",
+            "cross-validation is for solver lbfgs on sample set full, no l1, inference or warm_start",
         )

@@ -95,6 +95,8 @@ def granted(contract: JobContract, receiver: str, sender: str) -> frozenset[str]
         kinds |= {"score.partial"}
     if sender == contract.business and contract.stop_metric:
         kinds |= {"stop.decision"}
+    if contract.layout.divides:
+        kinds |= {"parts.seed"}
     order = contract.parties
     if order.index(receiver) == order.index(sender) + 1:
         kinds |= {"link.terms"}

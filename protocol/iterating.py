@@ -185,7 +185,7 @@ def close_cross(state: JobState) -> Outcome:
     state = change(state, phase=Phase.CROSSING, round=change(current, scores=None))
     waiting = waits_for([holder.name for holder in holders_besides(state)])
     said = progress(state, "train", done=rows, total=rows, waits_for=waiting)
-    if tasks or not holds_share(state):
+    if tasks:
         return state, (*dropped, *tasks, said)
     state, effects = _differentiate_when_ready(state)
     return state, (*dropped, *effects, said)
@@ -300,8 +300,16 @@ def products_received(state: JobState, message: schemas.StepProducts, sender: st
 def masked_received(state: JobState, message: schemas.StepMasked, sender: str) -> Outcome:
     """A partner's row of its Gram matrix, under masks that cancel in the sum of all."""
     peer = state.peer(sender)
-    check_iteration(state, "step.masked", message.iteration, peer)
     expect(state.several, "unexpected_message", f"step.masked from {peer.name} in a job of one provider")
+    if state.phase is Phase.STEPPING and peer.round.masked is not None and peer.early_row is None and _revisable(state):
+        # A turn that nobody encrypts for: who has all rows is on, while this party waits for another's.
+        expect(
+            message.iteration == state.iteration + 1,
+            "products_repeated",
+            f"{peer.name} sent two rows for iteration {state.iteration}",
+        )
+        return with_peer(state, change(peer, early_row=(tuple(message.row), message.largest))), ()
+    check_iteration(state, "step.masked", message.iteration, peer)
     return _row_received(state, peer, change(peer.round, masked=tuple(message.row), largest=message.largest))
 
 
@@ -395,9 +403,26 @@ def end(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome
 
 def _revise(state: JobState) -> Outcome:
     """The last gradient under another penalty: an iteration that nobody needs to encrypt anything for."""
-    peers = tuple(change(peer, round=PeerRound()) for peer in state.peers)
+    products = turn_of(state).products
+    peers = tuple(change(peer, round=_early(peer, products), early_row=None) for peer in state.peers)
     after = Round(differentiating=True)
     state = change(state, phase=Phase.CROSSING, iteration=state.iteration + 1, round=after, peers=peers)
     arguments = {"iteration": state.iteration, "job": job_arguments(state), **own_arguments(state)}
+    if state.several:
+        arguments["masks"] = mask_arguments(state)
     task = compute(f"gradient/{state.iteration}", "gradient", arguments, (state.features.history,))
     return state, (task, progress(state, "train", total=state.rows))
+
+
+def _early(peer: Peer, products: int) -> PeerRound:
+    """A round in which a partner's row may be here already."""
+    if peer.early_row is None:
+        return PeerRound()
+    row, largest = peer.early_row
+    expect(len(row) == products, "products_wrong", f"{len(row)} products from {peer.name} where {products} are due")
+    return PeerRound(masked=row, largest=largest)
+
+
+def _revisable(state: JobState) -> bool:
+    """Whether a turn without encryption may follow the present one."""
+    return bool(state.terms_of.penalties)

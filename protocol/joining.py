@@ -9,7 +9,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import aligning, coding, evaluating, matching, scoring
+from protocol import aligning, coding, dividing, evaluating, matching, samples, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
 from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer
@@ -44,6 +44,8 @@ def _release_arguments(state: JobState) -> dict[str, object]:
         "own_columns": state.own_columns,
         "max_iterations": contract.max_iterations,
         "small_sample": contract.small_sample,
+        **dividing.arguments(state),
+        **samples.tariff_arguments(state),
         **evaluating.quota(state),
     }
 
@@ -53,7 +55,7 @@ def _release_arguments(state: JobState) -> dict[str, object]:
 
 def begin_when_ready(state: JobState) -> Outcome:
     """All tokens of all pairs are there: join them."""
-    if not is_business(state) or not all(matching.tokens_whole(state, peer.align) for peer in state.peers):
+    if not all(matching.tokens_whole(state, peer.align) for peer in state.peers):
         return state, ()
     assert state.snapshot is not None
     pairs = [
@@ -80,7 +82,7 @@ def joined(state: JobState, event: Computed) -> Outcome:
     rows, *places = event.blobs
     effects: list[AnyEffect] = []
     state = change(
-        state,
+        dividing.divided(state, output),
         align=Alignment(rows=rows, count=output["count"], iterations_allowed=output["iterations_allowed"]),
     )
     for peer, own, digest in zip(state.peers, places, output["digests"], strict=True):
@@ -164,7 +166,7 @@ def places_received(state: JobState, event: BulkReceived) -> Outcome:
 
 
 def places_opened(state: JobState, event: Computed) -> Outcome:
-    """A chunk of places is open; when all are: check them and take the rows over."""
+    """A chunk of places is open; when all are, they are checked and taken over."""
     peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
     body = peer.align.places_opening[chunk]
     assert body is not None
@@ -175,8 +177,16 @@ def places_opened(state: JobState, event: Computed) -> Outcome:
     )
     state = aligning.aligned(state, peer, align)
     consumed = Consumed(body=body, sender=peer.name)
-    if not whole(align.places_opened, align.places_chunks):
-        return state, (consumed,)
+    state, effects = matching.match_when_ready(state)
+    return state, (consumed, *effects)
+
+
+def adopt_when_ready(state: JobState) -> Outcome:
+    """All places are open, and the seeds of their division are there, if they are divided: take the rows over."""
+    peer = state.peers[0]
+    align = peer.align
+    if not align.places_opened or not whole(align.places_opened, align.places_chunks):
+        return state, ()
     # Places in a list that is not out whole, or before the other list is answered, cannot be honest.
     out = align.lists.sent == chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
     expect(
@@ -196,7 +206,7 @@ def places_opened(state: JobState, event: Computed) -> Outcome:
         (state.snapshot, align.order, *align.places_opened, *align.points),
         partner=peer.name,
     )
-    return change(state, align=change(state.align, matching=True)), (consumed, task)
+    return change(state, align=change(state.align, matching=True)), (task,)
 
 
 def adopted(state: JobState, event: Computed) -> Outcome:
@@ -204,6 +214,7 @@ def adopted(state: JobState, event: Computed) -> Outcome:
     output, peer = output_of(event.output), state.peers[0]
     pair = peer.align
     used = (pair.sorted_list, pair.order, *pair.points, *pair.partner_tokens, *pair.places_opened)
+    state = dividing.divided(state, output)
     align = Alignment(
         rows=event.blobs[0],
         count=output["count"],
@@ -263,9 +274,10 @@ def result_received(state: JobState, name: str) -> Outcome:
 
 def _follow(state: JobState, iterations: int) -> Outcome:
     """What comes after the alignment, in a job of either kind."""
-    state = change(state, rows=state.align.count)
+    state = change(state, rows=sum(state.parts.blocks) or state.align.count)
     if state.role in SCORING_ROLES:
         return scoring.aligned(state)
+    samples.check_blocks(state)
     return coding.start(change(state, iterations_max=min(state.terms_of.max_iterations, iterations)))
 
 

@@ -4,7 +4,7 @@ from messages import schemas
 from protocol import aligning, coding, dividing, evaluating, inferring, joining, samples, scoring
 from protocol.effects import Computed, Release, Send
 from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment
-from protocol.steps import Outcome, change, compute, expect, output_of, progress, whole
+from protocol.steps import Outcome, change, compute, expect, is_business, output_of, progress, whole
 
 
 def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> Outcome:
@@ -19,7 +19,7 @@ def match_when_ready(state: JobState) -> Outcome:
     if state.align.matching or not dividing.agreed(state):
         return state, ()
     if state.several:
-        return joining.begin_when_ready(state)
+        return joining.begin_when_ready(state) if is_business(state) else joining.adopt_when_ready(state)
     align = state.peers[0].align
     if not tokens_whole(state, align):
         return state, ()

@@ -89,7 +89,8 @@ def agreed(state: JobState, message: schemas.JobAgreed, sender: str) -> Outcome:
         )
     for peer in state.peers[1:]:
         state = with_peer(state, change(peer, accepted=True, columns=columns[peer.name]))
-    return change(state, agreed=True), ()
+    state = change(state, agreed=True)
+    return state, dividing.all_told(state)
 
 
 def scored(state: JobState, event: Computed) -> Outcome:

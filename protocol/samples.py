@@ -1,10 +1,12 @@
 """What an iteration is over: its rows and the feature codes that it updates, from the loop that all parties share."""
 
+from typing import Final
+
 from learning.solvers import blocks, loops, validated
 from protocol.contract import contract_digest
 from protocol.facts import all_columns, budget_of, codes_of, partner_columns
 from protocol.state import JobState, Peer, Sample
-from protocol.steps import change
+from protocol.steps import change, expect
 
 
 def plan_of(state: JobState) -> loops.Plan:
@@ -24,6 +26,26 @@ def plan_of(state: JobState) -> loops.Plan:
         penalties=contract.penalties,
         iterations=state.iterations_max,
         classes=contract.classes,
+        parties=tuple(all_columns(state).values()) if state.several else (),
+    )
+
+
+BLOCK_PARTIES_MIN: Final = 3
+"""Parties with columns in a block, of several providers: with fewer, one would learn another's row from the sum."""
+
+
+def check_blocks(state: JobState) -> None:
+    """With several providers, the sum of a block's rows hides each of them. Raises RemoteProtocolError."""
+    contract, parties = state.terms_of, tuple(all_columns(state).values())
+    if not state.several or contract.solver != "block" or "few_columns" in contract.marks:
+        return
+    plan = plan_of(state)
+    dealt = blocks.begin(plan.tolerance, plan.codes, plan.share, plan.draw, plan.seed, parties).deal
+    expect(
+        all(blocks.parties_in(hand, parties) >= BLOCK_PARTIES_MIN for hand in dealt),
+        "few_columns",
+        f"a block of columns is of fewer than {BLOCK_PARTIES_MIN} parties, whose products the sum of all would show: "
+        f"raise block_share: no more blocks than a party has columns ({', '.join(map(str, parties))})",
     )
 
 

@@ -11,7 +11,9 @@ from protocol.facts import before_in_chain
 from protocol.state import SCORING_ROLES, JobState
 from protocol.steps import is_business
 
-_ALL: Final = frozenset({"job.cancel", "job.failed", "job.done", "features.codes", "mask.key", "step.masked"})
+_ALL: Final = frozenset(
+    {"job.cancel", "job.failed", "job.done", "features.codes", "mask.key", "step.masked", "parts.seed"}
+)
 _SINGLE: Final = frozenset({"step.products"})
 """Kinds of jobs of one provider only."""
 

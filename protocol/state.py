@@ -191,7 +191,8 @@ class PeerScores(Record, frozen=True, kw_only=True):
 class Peer(Record, frozen=True, kw_only=True):
     """One partner in a job: another party, and everything that is between it and this one.
 
-    `pending`: it has said that its steward is being asked. `said`: what its `job.done` said of the loop.
+    `pending`: it has said that its steward is being asked. `said`: what its `job.done` said of the loop. `seed`: of the
+    rows' division, where there are several providers.
     """
 
     name: str
@@ -203,11 +204,13 @@ class Peer(Record, frozen=True, kw_only=True):
     features: PeerFeatures = PeerFeatures()
     round: PeerRound = PeerRound()
     early_range: tuple[float, float] | None = None
+    early_row: tuple[tuple[bytes, ...], float] | None = None
     said: tuple[int, bool, bytes] | None = None
     constant: float = 0.0
     constants: tuple[float, ...] = ()
     intercept_part: bytes = b""
     part: bytes = b""
+    seed: bytes = b""
     scores: PeerScores = PeerScores()
 
 

@@ -90,7 +90,7 @@ _STEPPING = _row(
     "control:job.done",
     phase=_P.STEPPING,
     control__step_products=(_P.CROSSING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
-    control__step_masked=(_P.STEPPING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
+    control__step_masked=(_P.STEPPING, _P.CROSSING, _P.EVALUATING, _P.SCORING, _P.CLOSING),
 )
 
 _CLOSING = _row(
@@ -131,7 +131,7 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
         "computed:link.terms",
         "bulk:residual.share",
         "control:cross.term",
-        "control:step.products",  # from a partner of whose columns none is updated
+        *("control:step.products", "control:step.masked"),  # from a partner of whose columns none is updated
         phase=_P.LINKING,
         computed__residual_open=(_P.LINKING, _P.CROSSING),
     ),
@@ -186,6 +186,7 @@ _PROVIDER: dict[Phase, dict[str, frozenset[Phase]]] = {
     _P.SCORING: _row(phase=_P.SCORING, computed__score=_P.LINKING, computed__curvature_score=_P.LINKING),
     _P.LINKING: _row(
         "bulk:link.terms",
+        "control:step.masked",  # from a fellow of whose columns none is updated
         phase=_P.LINKING,
         computed__link_evaluate=(_P.LINKING, _P.CROSSING),
         computed__link_rotate=(_P.LINKING, _P.CROSSING),

@@ -12,7 +12,9 @@ the inner products of a block's gradients of the last sweeps and nothing else. W
 
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, Literal
 
 import msgspec
@@ -74,16 +76,29 @@ class Blocks(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(first + self.count % len(self.deal) for first in self.firsts[:-1])
 
 
-def begin(tolerance: float, codes: int, share: float, draw: Draw, seed: bytes) -> Blocks:
-    """The state before the first iteration: `share` of all `codes` in each block."""
+def begin(tolerance: float, codes: int, share: float, draw: Draw, seed: bytes, parties: Sequence[int] = ()) -> Blocks:
+    """The state before the first iteration: `share` of all `codes` in each block.
+
+    `parties`: columns of each party, where rows of products are told as the sum of all. They are dealt one by one then,
+    so that every block has columns of every party that has as many columns as there are blocks: the sum hides all.
+    """
     order = list(range(codes))
+    places = [place for place, count in enumerate(parties) for _ in range(count)] or [0] * codes
     if draw == "random":
         # Python promises this generator and its seeding for all versions, not what `shuffle` makes of it.
         chance = random.Random(int.from_bytes(seed, "little"))  # noqa: S311
-        order.sort(key=[chance.random() for _ in order].__getitem__)
+        drawn = [chance.random() for _ in order]
+        order.sort(key=lambda code: (places[code], drawn[code]))
     size = size_of(codes, share)
-    deal = tuple(tuple(sorted(order[first : first + size])) for first in range(0, codes, size))
-    return Blocks(tolerance=tolerance, draw=draw, deal=deal)
+    count = -(-codes // size)
+    hands = (order[first::count] if parties else order[first * size : (first + 1) * size] for first in range(count))
+    return Blocks(tolerance=tolerance, draw=draw, deal=tuple(tuple(sorted(hand)) for hand in hands))
+
+
+def parties_in(hand: Sequence[int], parties: Sequence[int]) -> int:
+    """How many parties have columns in a block."""
+    ends = list(accumulate(parties))
+    return len({bisect_right(ends, code) for code in hand})
 
 
 def size_of(codes: int, share: float) -> int:

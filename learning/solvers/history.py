@@ -269,10 +269,16 @@ def _combined(vectors: Vector, shares: Sequence[float]) -> Vector:
 
 
 def data_gradient(
-    history: LocalHistory, total: Sequence[int], rows: int, f_u: int, value_bits: int = VALUE_BITS
+    history: LocalHistory,
+    total: Sequence[int],
+    rows: int,
+    f_u: int,
+    value_bits: int = VALUE_BITS,
+    *,
+    providers: int = 1,
 ) -> Vector:
     """The gradient of the mean loss alone at the present weights, (d,): `append_gradient` has the arguments."""
-    unit = rows * (1 << f_u) * ((1 << value_bits) - 1)
+    unit = rows * (1 << f_u) * ((1 << value_bits) - 1) ** providers
     mean = np.array([value / unit for value in total]) * history.residual_unit
     return mean * history.scales
 

@@ -24,7 +24,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `rows`: training rows of each block of the sample sets; `codes`: features of all parties; `seed`: of a random draw.
     `penalties`: of a cross-validation, whose folds `rows` are; `iterations`: gradients over all rows at most in it.
     `proximal`: there is a penalty that has no derivative (`learning.solvers.proximal_loop`). `first`: see `loop.begin`.
-    `classes`: see `learning.solvers.classes`; 0 for a model of one score.
+    `classes`: see `learning.solvers.classes`; 0 for a model of one score. `parties`: see `blocks.begin`.
     """
 
     solver: Solver = "lbfgs"
@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: bytes = b""
     first: float = 0.0
     classes: int = 0
+    parties: tuple[int, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,8 @@ def begin(plan: Plan) -> bytes:
     if plan.classes:
         return _encode(several.begin(plan.tolerance, plan.classes))
     if plan.solver == "block":
-        return msgspec.msgpack.encode(blocks.begin(plan.tolerance, plan.codes, plan.share, plan.draw, plan.seed))
+        state = blocks.begin(plan.tolerance, plan.codes, plan.share, plan.draw, plan.seed, plan.parties)
+        return msgspec.msgpack.encode(state)
     if plan.sample_set == "growing":
         return _encode(growing.begin(plan.tolerance, plan.rows))
     if plan.sample_set == "fraction":

@@ -142,11 +142,8 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     weights = None if weight is None else weight[found.own_rows[places[: len(used)]]]
     allowed = _release_rules(context, arguments, training, used, weights)
     if "evaluated" in arguments:
-        held_out = {"training": len(used), "validation": 0, "test": 0, **sizes}
-        if "stops" in arguments:
-            rows = found.own_rows[places[len(used) :][: held_out["validation"]]]
-            grant_projections(context, arguments, [snapshot.identifiers[row] for row in rows])
-        grant_scores(context, context.job, sum(held_out[part] for part in arguments["evaluated"]), policy)
+        arranged = [common[place] for place in places]
+        grant_evaluations(context, arguments, arranged, len(used), sizes, policy)
     return TaskResult(
         {"count": found.count, "digest": found.digest, "iterations_allowed": allowed, **sizes},
         ((found.own_rows[places].astype("<i8").tobytes(), found.count),),
@@ -199,6 +196,21 @@ def scoring_rules(context: TaskContext, arguments: dict[str, Any], rows: int, po
             "score_quota", f"{rows} identifiers in common, the contract allows {arguments['score_quota']} scores"
         )
     grant_scores(context, arguments["model"], rows * arguments.get("classes", 1), policy)
+
+
+def grant_evaluations(
+    context: TaskContext,
+    arguments: dict[str, Any],
+    arranged: list[str],
+    training: int,
+    sizes: dict[str, Any],
+    policy: Policy,
+) -> None:
+    """Note what evaluations of parts will tell of the common rows, which are `arranged`. Raises TaskRefused."""
+    rows = {"training": training, "validation": 0, "test": 0, **sizes}
+    if "stops" in arguments:
+        grant_projections(context, arguments, arranged[training : training + rows["validation"]])
+    grant_scores(context, context.job, sum(rows[part] for part in arguments["evaluated"]), policy)
 
 
 def grant_projections(context: TaskContext, arguments: dict[str, Any], validation: list[str]) -> None:

@@ -12,7 +12,15 @@ from messages import schemas
 from protocol.policy import read_policy
 from services.store.ledger import Ledger
 from services.tables.snapshot import unpack_snapshot
-from services.tasks.align import TOKEN_BYTES, Inputs, check_commitment, check_count, grant_scores, scoring_rules
+from services.tasks.align import (
+    TOKEN_BYTES,
+    Inputs,
+    check_commitment,
+    check_count,
+    divide,
+    grant_evaluations,
+    scoring_rules,
+)
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -43,16 +51,24 @@ def join(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Tas
     for pair in arguments["pairs"]:
         check_count(len(rows), 1 if scoring else policies.of(pair["name"]).intersection_min)
     bodies = [place.astype("<u4").tobytes() for place in places]
+    common = [identifiers[row] for row in rows]
+    order, sizes, used = divide(common, arguments.get("parts"))
+    training = order[: len(used)]
     output = {
         "count": len(rows),
-        "digests": [hashlib.sha256(body).digest() for body in bodies],
+        **sizes,
+        "digests": [_digest(body, arguments) for body in bodies],
         "iterations_allowed": 0
         if scoring
         else _release_rules(
-            context, arguments, [identifiers[row] for row in rows], None if weight is None else weight[rows]
+            context,
+            arguments,
+            [common[place] for place in training],
+            used,
+            None if weight is None else weight[rows[training]],
         ),
     }
-    blobs = [(rows.astype("<i8").tobytes(), len(rows)), *((body, len(rows)) for body in bodies)]
+    blobs = [(rows[order].astype("<i8").tobytes(), len(rows)), *((body, len(rows)) for body in bodies)]
     return TaskResult(output, tuple(blobs))
 
 
@@ -98,17 +114,30 @@ def adopt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     rows = order[places]
     if scoring:
         scoring_rules(context, arguments, len(rows), policy)
-    allowed = 0 if scoring else _release_rules(context, arguments, [identifiers[row] for row in rows], None)
+    common = [identifiers[row] for row in rows]
+    divided, sizes, used = divide(common, arguments.get("parts"))
+    arranged = [common[place] for place in divided]
+    allowed = 0 if scoring else _release_rules(context, arguments, arranged[: len(used)], used, None)
     if "evaluated" in arguments:
-        grant_scores(context, context.job, len(rows), policy)
+        grant_evaluations(context, arguments, arranged, len(used), sizes, policy)
     return TaskResult(
-        {"count": len(rows), "digest": hashlib.sha256(body).digest(), "iterations_allowed": allowed},
-        ((rows.astype("<i8").tobytes(), len(rows)),),
+        {"count": len(rows), "digest": _digest(body, arguments), "iterations_allowed": allowed, **sizes},
+        ((rows[divided].astype("<i8").tobytes(), len(rows)),),
     )
 
 
+def _digest(places: bytes, arguments: dict[str, Any]) -> bytes:
+    """What a provider and the business compare: the common rows, and the seed of their division where there is one."""
+    seed: bytes = arguments["parts"]["seed"] if "parts" in arguments else b""
+    return hashlib.sha256(places + seed).digest()
+
+
 def _release_rules(
-    context: TaskContext, arguments: dict[str, Any], rows: list[str], weights: NDArray[np.float64] | None
+    context: TaskContext,
+    arguments: dict[str, Any],
+    rows: list[str],
+    used: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
 ) -> int:
     """Iterations that this party lets all others have: each gets its gradients, and all get the summed rows.
 
@@ -122,12 +151,13 @@ def _release_rules(
             left = Ledger(context.data_directory, name).admit(
                 context.job,
                 rows,
-                sets=np.ones((len(rows), 1), dtype=bool),
+                sets=used,
                 weights=weights,
                 own_columns=total - count,
                 partner_columns=count,
                 max_iterations=arguments["max_iterations"],
                 small_sample=arguments["small_sample"],
+                tariff=release.Tariff(**arguments.get("tariff", {})),
             )
         except release.ReleaseRefused as error:
             raise TaskRefused(error.code, f"with {name}: {error}") from None

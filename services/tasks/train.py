@@ -136,19 +136,22 @@ def read_total(context: TaskContext, arguments: dict[str, Any]) -> list[int]:
 
 def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Read the own gradient, append it to the local history; the new row of the Gram matrix is for the partners."""
-    facts, iteration, columns = arguments["job"], arguments["iteration"], arguments["job"]["own_columns"]
+    facts, columns = arguments["job"], arguments["job"]["own_columns"]
     if "classes" in arguments:
         return _gradients(context, arguments, inputs[0])
     if arguments.get("act") == "revise":
         history, products, largest = histories.revise_gradient(
             histories.decode(inputs[0]), arguments["penalty"], facts["release_noise"]
         )
-        return TaskResult({"products": products, "largest": largest}, ((histories.encode(history), columns),))
+        return TaskResult(_told(context, arguments, products, largest), ((histories.encode(history), columns),))
     total, budget = read_total(context, arguments), keyring.budget_of(facts)
     some = arguments.get("iteration_rows", 0)
     before = histories.decode(inputs[0])
     if arguments.get("act") == "check":
-        return _check(before, total, some or facts["rows"], budget, inputs[1:])
+        difference, kept = _check(
+            before, total, some or facts["rows"], budget, inputs[1:], providers=facts["providers"]
+        )
+        return TaskResult(_told(context, arguments, [difference], 0.0), ((kept, 2),))
     if "penalty" in arguments:
         before = histories.with_penalty(before, arguments["penalty"])
     history, products, largest = histories.append_gradient(
@@ -165,22 +168,29 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         all_rows=facts["rows"] if some else 0,
         composites=arguments.get("composites"),
     )
-    output: dict[str, Any] = {"products": products, "largest": largest}
-    if "masks" in arguments:
-        mask = pairwise.masks(context, arguments["masks"], len(products), "gram-row", iteration)
-        try:
-            output = {"masked": masked.masked(products, mask), "largest": coarse(largest)}
-        except masked.MaskedError as error:
-            raise TaskRefused("products_wrong", f"the row of iteration {iteration}: {error}") from None
-    return TaskResult(output, ((histories.encode(history), columns),))
+    return TaskResult(_told(context, arguments, products, largest), ((histories.encode(history), columns),))
 
 
-def _check(history: histories.LocalHistory, total: list[int], rows: int, budget: BitBudget, held: Inputs) -> TaskResult:
+def _told(context: TaskContext, arguments: dict[str, Any], products: Sequence[float], largest: float) -> dict[str, Any]:
+    """What the partners are told of a turn: with several providers under masks that cancel in the sum of all."""
+    if "masks" not in arguments:
+        return {"products": products, "largest": largest}
+    iteration = arguments["iteration"]
+    mask = pairwise.masks(context, arguments["masks"], len(products), "gram-row", iteration)
+    try:
+        return {"masked": masked.masked(products, mask), "largest": coarse(largest)}
+    except masked.MaskedError as error:
+        raise TaskRefused("products_wrong", f"the row of iteration {iteration}: {error}") from None
+
+
+def _check(
+    history: histories.LocalHistory, total: list[int], rows: int, budget: BitBudget, held: Inputs, *, providers: int
+) -> tuple[float, bytes]:
     """A fit's held-out gradient: this party's part of the difference of the deviance, and what the next needs of it."""
-    found = histories.data_gradient(history, total, rows, budget.f_u, budget.f_v)
+    found = histories.data_gradient(history, total, rows, budget.f_u, budget.f_v, providers=providers)
     former = np.frombuffer(held[0], dtype="<f8").reshape(2, -1) if held else None
     difference, kept = histories.held_out_difference(history, found, former)
-    return TaskResult({"products": [difference], "largest": 0.0}, ((kept.astype("<f8").tobytes(), 2),))
+    return difference, kept.astype("<f8").tobytes()
 
 
 def _gradients(context: TaskContext, arguments: dict[str, Any], history: bytes) -> TaskResult:

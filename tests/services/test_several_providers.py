@@ -1,5 +1,6 @@
 """One business and several providers, machines and compute functions whole: the chain, the masks, the common rows."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
+from learning import parts
 from protocol.contract import FurtherProvider, encode_contract, job_id
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table
@@ -122,9 +124,13 @@ def stage(directory: Path, town: Town, seed: int = 0, *, shared_with_first: int 
             **changes,
         },
     )
+    salt = hashlib.sha256(b"salt").digest()
+    if agreed.layout.divides:
+        agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
     data = encode_contract(agreed)
     pair = Pair(business, *sides, seed=seed)
-    pair.start(job_id(data), data, pack_snapshot(rows), len(rows.identifiers))
+    facts = msgspec.msgpack.encode({"salt": salt})
+    pair.start(job_id(data), data, pack_snapshot(rows), len(rows.identifiers), facts)
     return pair
 
 

@@ -1,6 +1,7 @@
 """What a party of a job with several providers refuses: forged common rows, masks of nobody, words out of turn."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from messages import codec, schemas
-from protocol.effects import BlobRef, BulkReceived, ControlReceived, Finish
+from protocol import samples
+from protocol.effects import BlobRef, BulkReceived, ControlReceived, Finish, RemoteProtocolError
+from protocol.grants import granted
 from protocol.machines import step
+from protocol.senders import may_send
 from protocol.state import Phase
 from protocol.steps import change
 from services.tasks import FUNCTIONS
@@ -149,3 +153,47 @@ def test_both_ends_of_a_pair_derive_the_same_masks_and_others_for_another_iterat
     ]
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "share", "refused"), [((4, 4, 4), 0.25, False), ((5, 4, 3), 0.25, True), ((5, 4, 3), 0.5, False)]
+)
+@pytest.mark.parametrize("draw", ["cyclic", "random", "greedy"])
+def test_blocks_whose_sum_would_show_one_party_to_another_are_refused(
+    columns: tuple[int, ...], share: float, refused: bool, draw: str
+) -> None:
+    """Of four blocks, a party of three columns has none in one; of two it is in both."""
+    own, *others = columns
+    fields = {"solver": "block", "block_share": share, "business_columns": own - 1, "draw": draw}
+    for marks in ((), ("few_columns",)):
+        state = state_of(of_providers(2, marks=marks, **fields), "business-a")
+        peers = tuple(change(peer, columns=count) for peer, count in zip(state.peers, others, strict=True))
+        state = change(state, own_columns=own, peers=peers)
+        if refused and not marks:
+            with pytest.raises(RemoteProtocolError, match="raise block_share") as caught:
+                samples.check_blocks(state)
+            assert caught.value.code == "few_columns"
+        else:
+            samples.check_blocks(state)
+
+
+def test_seeds_of_a_division_go_to_all_where_rows_are_divided_and_to_nobody_else() -> None:
+    for fields, wanted in (({}, False), ({"validation": 0.25, "parts_commitment": bytes(32)}, True)):
+        agreed = of_providers(3, **fields)
+        for receiver, sender in itertools.permutations(agreed.parties, 2):
+            assert ("parts.seed" in granted(agreed, receiver, sender)) == wanted
+            assert may_send(state_of(agreed, receiver), sender, "parts.seed")
+
+
+def test_a_seed_that_nobody_asked_for_or_a_second_one_ends_the_job() -> None:
+    """The first is taken where the contract divides rows."""
+    message = codec.encode(schemas.PartsSeed(seed=b"s" * 32))
+    event = ControlReceived(kind="parts.seed", message=message, sender="provider-b")
+    for fields, seeds in (({}, 0), ({"validation": 0.25, "parts_commitment": bytes(32)}, 1)):
+        state = change(state_of(of_providers(3, **fields), "provider-a"), phase=Phase.ALIGNING, agreed=True)
+        for _ in range(seeds):
+            state, effects = step(state, event)
+            assert effects == ()
+        state, effects = step(state, event)
+        assert isinstance(effects[-1], Finish)
+        assert effects[-1].reason_code == "parts_repeated"

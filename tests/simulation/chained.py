@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from learning import parts
 from messages.schemas import Name
 from protocol.contract import FurtherProvider, decode_contract, encode_contract, job_id
 from protocol.state import BUSINESS, PROVIDER
@@ -28,16 +29,20 @@ def _provided(count: int) -> dict[str, Table]:
     return found
 
 
-def chained(count: int) -> Story:
+def chained(count: int, nonce: bytes = b"chained.", **fields: object) -> Story:
     """A training job of the bank with so many providers."""
     further = FURTHER[: count - 1]
     entries = tuple(
         FurtherProvider(name=name, key=identity(name).public.digest(), dataset="people") for name in further
     )
     pair = decode_contract(contract())
-    agreed = encode_contract(
-        msgspec.structs.replace(pair, further=entries, max_iterations=2, chunk_rows_max=20, nonce=b"chained.")
+    salt = nonce * 4
+    asked = msgspec.structs.replace(
+        pair, **{"further": entries, "max_iterations": 2, "chunk_rows_max": 20, "nonce": nonce, **fields}
     )
+    if asked.layout.divides:
+        asked = msgspec.structs.replace(asked, parts_commitment=parts.commitment(parts.own_seed(salt)))
+    agreed = encode_contract(asked)
     return Story(
         job=job_id(agreed),
         contract=agreed,
@@ -45,8 +50,14 @@ def chained(count: int) -> Story:
         blobs=lambda: ((pack_snapshot(tables()["bank"]), ROWS),),
         before=nothing,
         tables=lambda: _provided(count),
+        results=4 if asked.evaluate else 2,
+        facts=msgspec.msgpack.encode({"salt": salt}) if asked.layout.divides else b"",
     )
 
 
 TWO_PROVIDERS: Final = chained(2)
 THREE_PROVIDERS: Final = chained(3)
+SEVERAL_VALIDATED: Final = chained(
+    2, b"several1", folds=2, penalties=(0.1, 0.01), l2=0.01, max_iterations=3, validation=0.2, evaluate=("validation",)
+)
+SEVERAL_BLOCKS: Final = chained(2, b"several2", solver="block", block_share=0.4, max_iterations=4)

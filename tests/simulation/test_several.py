@@ -1,14 +1,17 @@
 """Jobs of three and four parties under everything that befalls two."""
 
+import json
+
 import msgspec
 import pytest
 
 from protocol.state import Phase
 from tests.services import mesh
-from tests.simulation.chained import THREE_PROVIDERS
+from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_VALIDATED, THREE_PROVIDERS
 from tests.simulation.judging import judge, undisturbed
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.schedule import draw
+from tests.simulation.test_sampled import sent
 
 SEEDS = {"mesh": (MESH, 6), "chain": (CHAIN, 4), "three providers": (THREE_PROVIDERS, 4)}
 
@@ -34,3 +37,22 @@ def test_no_seed_ends_elsewhere_or_breaks_an_invariant(name):
     job, count = SEEDS[name]
     verdicts = [judge(draw(seed, job.parties), job=job) for seed in range(count)]
     assert [(v.schedule.seed, v.broken, v.differing) for v in verdicts if not v.good] == []
+
+
+def test_parts_and_folds_of_several_are_the_same_at_all_and_each_shows_its_seed_to_each():
+    outcome = undisturbed(SEVERAL_VALIDATED.job)
+    assert outcome.broken == []
+    tables = [json.loads(end.results[1])["validation"] for end in outcome.ends.values()]
+    assert tables == [tables[0]] * 3
+    assert {name: sent(end, "parts.seed") for name, end in outcome.ends.items()} == dict.fromkeys(outcome.ends, 2)
+    assert {name: sent(end, "score.partial") for name, end in outcome.ends.items()} == {
+        "bank": 0,
+        "bureau": 1,
+        "carrier": 1,
+    }
+
+
+@pytest.mark.parametrize("job", [SEVERAL_VALIDATED, SEVERAL_BLOCKS], ids=["validated", "blocks"])
+def test_no_seed_of_a_job_over_parts_or_blocks_ends_elsewhere_or_breaks_an_invariant(job):
+    verdict = judge(draw(1, job.parties), job=job)
+    assert verdict.good, (verdict.broken, verdict.differing)
