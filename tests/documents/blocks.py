@@ -2,7 +2,8 @@
 
 A block of commands begins with ```sh. After that: `run=a,b` names the terminals that run it, in the order of the page;
 `until="text"` lets the page go on as soon as the terminal, where the last command goes on running, shows the text;
-`in=checkout` begins in a place where this checkout is. Without `run` a block is not run, and has to be in `NOT_RUN`.
+`in=checkout` says that it begins in the checkout; `given=file` which files a reader is taken to have. A block without
+`run` is not run, and test_commands.py has the reason.
 """
 
 import os
@@ -81,6 +82,7 @@ class Terminal:
 
     name: str
     home: Path
+    where: Path = ROOT
     shown: str = ""
     _came: threading.Condition = field(default_factory=threading.Condition)
 
@@ -90,7 +92,7 @@ class Terminal:
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "bash", "-m"],
-            cwd=ROOT,
+            cwd=self.where,
             env={**environment, "HOME": str(self.home), "COLUMNS": "120"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
