@@ -80,8 +80,9 @@ format: setup-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-diagrams: setup            ## docs/states.md from the transition tables
+diagrams: setup            ## docs/states.md and docs/specification.md from schemas and transition tables
 	$(BIN)/python -m protocol.diagram > docs/states.md
+	$(BIN)/python -m protocol.specification > docs/specification.md
 
 bench: setup               ## figures of docs/performance.md: whole data sets, no tests
 	$(BIN)/warren bench paillier

@@ -1,12 +1,14 @@
 """The transition tables: total, closed, and the same as the picture of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from messages import codec, schemas
-from protocol.diagram import document
+from protocol import diagram, specification
 from protocol.effects import CancelDecided, ComputeFailed, ControlReceived, Expired, Finish, Send
 from protocol.machines import HANDLERS, ROLES, step
 from protocol.state import TERMINAL, JobState, Phase
@@ -82,6 +84,16 @@ def test_a_state_survives_its_bytes() -> None:
         assert role.decode(role.encode(state)) == state
 
 
-def test_the_picture_in_the_docs_is_the_table() -> None:
-    path = Path(__file__).parents[2] / "docs" / "states.md"
-    assert path.read_text(encoding="utf-8") == document(), "run `make diagrams`"
+@pytest.mark.parametrize(("name", "made"), [("states", diagram.document), ("specification", specification.document)])
+def test_what_the_docs_show_of_schemas_and_tables_is_what_they_are(name: str, made: Callable[[], str]) -> None:
+    path = Path(__file__).parents[2] / "docs" / f"{name}.md"
+    assert path.read_text(encoding="utf-8") == made(), "run `make diagrams`"
+
+
+def test_the_specification_has_every_message_and_every_phase() -> None:
+    text = specification.document()
+    for kind in (*schemas.BULK, *schemas.UNSEQUENCED, "job.propose", "step.products"):
+        assert f"### {kind} (version " in text, kind
+    for table in TRANSITIONS.values():
+        for phase, row in table.items():
+            assert all(f"| {phase.value} | `{label}` |" in text for label in row)
