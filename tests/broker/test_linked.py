@@ -118,6 +118,33 @@ def test_while_the_peers_broker_is_away_messages_wait_at_home(pair: Linked) -> N
     in_time(story())
 
 
+def test_a_full_queue_at_the_peers_end_keeps_messages_at_home_and_they_arrive_when_it_is_read(pair: Linked) -> None:
+    number, size = 12, 100_000
+    queue = f"bulk.{B}.{A}"
+
+    def limit(pattern: str) -> None:
+        body = {"pattern": pattern, "definition": {"max-length-bytes": 3 * size}, "apply-to": "queues"}
+        pair.management(B).put("policies", "warren", "small", body=body)
+
+    async def story() -> None:
+        async with running(transport(pair, A), Collector()) as sender:
+            await sender.connected()
+            for index in range(number):
+                await sender.publish(bulk(A, B), b"%d" % index + bytes(size))
+            taken = 0
+            while taken < 3:
+                taken = await ready(queue, pair.brokers[B])
+            collector = Collector()
+            async with running(transport(pair, B), collector):
+                await collector.until(lambda bodies: len(set(bodies)) == number)
+
+    limit(f"^{re.escape(queue)}$")
+    try:
+        in_time(story())
+    finally:
+        limit("^none$")
+
+
 async def refused(connection: AbstractConnection, attempt: Callable[[AbstractChannel], Awaitable[object]]) -> None:
     with pytest.raises(ChannelAccessRefused):
         await attempt(await connection.channel())
