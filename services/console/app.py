@@ -49,7 +49,7 @@ class Console:
     def __init__(self, running: Running, access: Access, address: Address) -> None:
         self._running = running
         self._access = access
-        self._cookie = cookie_name(address)
+        self._cookie = cookie_name(running.party.file.name, address)
         self._names = names_of(address, running.party.file.console_hosts)
         self._facts = Facts(running)
         self._streams = 0

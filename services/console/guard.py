@@ -34,9 +34,9 @@ HEADERS: Final = {
 }
 
 
-def cookie_name(address: Address) -> str:
-    """A name of its own for each port: the daemons of one machine share its cookies."""
-    return f"warren-{address.port}"
+def cookie_name(party: str, address: Address) -> str:
+    """A name of its own for each daemon: those of one machine share its cookies, and containers their port."""
+    return f"warren-{party}-{address.port}"
 
 
 def names_of(address: Address, further: Sequence[str]) -> frozenset[str]:

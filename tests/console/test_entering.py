@@ -86,6 +86,7 @@ def test_cookie_and_key_are_needed_both(caller: Caller, entered: dict[str, str],
 def test_a_session_of_another_daemon_is_none(office: Office, caller: Caller) -> None:
     other = Caller(office, PROVIDER).enter(office.access(PROVIDER).ticket())
     name = caller.enter(office.access(BUSINESS).ticket())["cookie"].split("=")[0]
+    assert other["cookie"].split("=")[0] != name
     other["cookie"] = f"{name}={other['cookie'].split('=', 1)[1]}"
     assert caller.ask("GET", "/api/peers", **other)[0] == 401
 

@@ -103,7 +103,8 @@ def test_figures_of_the_model_are_at_the_business_and_nowhere_else(
 
 def test_an_approval_in_the_console_releases_the_job(office: Office, provider: Page) -> None:
     job = office.submit(max_iterations=6)
-    provider.get_by_role("link", name="Approvals").click()
+    card = provider.get_by_role("listitem").filter(has_text=job[:8])
+    card.get_by_role("link", name="Read and decide").click()
     contract = provider.get_by_role("article").filter(has_text=job[:8])
     expect(contract).to_contain_text("At most 6 iterations are computed")
     expect(contract).to_contain_text("6 iterations are more than automatic_iterations_max = 5")
@@ -209,7 +210,7 @@ def test_what_is_open_and_focused_stays_so_while_the_page_is_refreshed(
     other = office.submit()
     expect(business.locator("#said")).to_contain_text("Logistic model with provider-a")
     office.ended(other)
-    assert business.evaluate("document.activeElement.textContent") == "Counters"
+    assert business.evaluate("document.activeElement.textContent") == "Counters and results"
     expect(business.get_by_text("Head of the chain")).to_be_visible()
 
 

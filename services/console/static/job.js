@@ -72,12 +72,12 @@ function standing(one) {
     over,
     waits(one),
     stages(one),
-    one.results ? pairs([["Results", h("code", {}, one.results)]]) : null,
     h(
       "details",
       {},
-      h("summary", {}, "Counters"),
+      h("summary", {}, one.results ? "Counters and results" : "Counters"),
       pairs([
+        one.results ? ["Results", h("code", {}, plain(one.results))] : null,
         ["Entries in the journal", whole(one.length)],
         ["Head of the chain", h("code", {}, one.head)],
         ...Object.entries(one.statistics).map(([name, value]) => [name.replaceAll("_", " "), name.startsWith("bytes") ? size(value) : whole(value)]),

@@ -91,6 +91,8 @@ export function waits(one) {
   const away = ["partner_turn", "partner_silent", "partner_untold"].includes(waiting.why);
   const partner = away ? waiting.waits_for : one.partners.join(", ");
   const sign = waiting.heard_at ? `last sign of ${partner} ${ago(waiting.heard_at)}` : `no sign of ${partner} yet`;
+  const decide = one.progress.stage === "approval" && one.role.startsWith("provider") && h("a", { href: "#/approvals" }, "Read and decide");
+  if (decide) return h("p", { class: "waits" }, `Waits for your decision since ${ago(waiting.since).replace(" ago", "")}. `, decide);
   return h(
     "p",
     { class: "waits" },
