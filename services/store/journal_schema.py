@@ -7,6 +7,7 @@ again from it and the blob store, but for `parked` and `counters`, which are for
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -19,8 +20,11 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 2
-"""2: jobs with several partners (`lines`)."""
+SCHEMA_VERSION: Final = 3
+"""2: jobs with several partners (`lines`). 3: at PostgreSQL, what is counted for ever has 64 bits."""
+
+LARGE: Final = BigInteger().with_variant(Integer, "sqlite")
+"""For numbers that grow as long as a party lives. SQLite's have 64 bits anyway."""
 
 metadata = MetaData()
 
@@ -134,7 +138,7 @@ held = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", LARGE, primary_key=True, autoincrement=True),
     Column("job", String(40), nullable=False),
     Column("recipient", String(40), nullable=False),
     Column("sequence", Integer, nullable=False),
@@ -154,7 +158,7 @@ outbox = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", LARGE, primary_key=True, autoincrement=True),
     Column("job", String(40), nullable=False),
     Column("task", String(200), nullable=False),
     Column("function", String(100), nullable=False),
@@ -207,14 +211,14 @@ counters = Table(
     metadata,
     Column("job", String(40), primary_key=True),
     Column("name", String(60), primary_key=True),
-    Column("value", Integer, nullable=False),
+    Column("value", LARGE, nullable=False),
 )
 """Statistics. Job `""` is the daemon."""
 
 parked = Table(
     "parked",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", LARGE, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("sender", String(40), nullable=False, index=True),
     Column("claimed", String(40), nullable=False),
@@ -232,6 +236,6 @@ parked_counts = Table(
     metadata,
     Column("sender", String(40), primary_key=True),
     Column("code", String(64), primary_key=True),
-    Column("count", Integer, nullable=False),
+    Column("count", LARGE, nullable=False),
 )
 """How often each reason came up, rows that were not kept included."""

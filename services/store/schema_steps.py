@@ -203,4 +203,27 @@ def _count_by_line(connection: Connection) -> None:
     replace_table(connection, table_now(connection, "progress"), _PROGRESS_2, {})
 
 
-STEPS: Final[tuple[Step, ...]] = (Step(2, _count_by_line),)
+# -- 3: what is counted for ever has 64 bits -----------------------------------------------------------------------
+
+
+def _widen(connection: Connection) -> None:
+    """PostgreSQL's `integer` ends at 2^31, where the bytes of a large job come within hours; SQLite's has 64 bits."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table, column in _GROWING_3:
+        connection.execute(text(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE bigint"))
+        sequence = connection.scalar(text(f"SELECT pg_get_serial_sequence('{table}', '{column}')"))
+        if sequence is not None:
+            connection.execute(text(f"ALTER SEQUENCE {sequence} AS bigint"))
+
+
+_GROWING_3: Final = (
+    ("counters", "value"),
+    ("parked_counts", "count"),
+    ("outbox", "id"),
+    ("tasks", "id"),
+    ("parked", "id"),
+)
+
+
+STEPS: Final[tuple[Step, ...]] = (Step(2, _count_by_line), Step(3, _widen))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, select
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, inspect, select, text
 
 from services.daemon.local import BUSINESS, PROVIDER
 
@@ -80,5 +80,14 @@ def carry_over(journal: Path, url: str) -> None:
         for table in tables.sorted_tables:
             if found := [dict(row._mapping) for row in reading.execute(select(table))]:
                 writing.execute(table.insert(), found)
+                _count_on(writing, table)
     source.dispose()
     target.dispose()
+
+
+def _count_on(connection: Connection, table: Table) -> None:
+    """The former software numbered these rows itself there, so the next one has the next number."""
+    counted = table.autoincrement_column
+    if counted is not None:
+        sequence = f"pg_get_serial_sequence('{table.name}', '{counted.name}')"
+        connection.execute(text(f"SELECT setval({sequence}, (SELECT max({counted.name}) FROM {table.name}))"))
