@@ -21,6 +21,12 @@ automatic_iterations_max = 20     #   rows: identifiers of the business's list, 
 automatic_scores_max = 10000      #   rows to score in one job
 ask_for = ["inference"]           # always ask for: marks, inference, whole_model, evaluate, stop_metric,
                                   #   retention (full), scoring
+jobs_max = 4                      # jobs of one partner that may run at a time; left out, as what follows: no limit
+jobs_per_period = 20              # jobs that it may begin within the last period_days
+rows_per_period = 1000000         # common rows of its training jobs within them; those that are scored: score_quota
+period_days = 30
+max_rate = 1000000                # bytes a second of bulk that are sent to the partner, over all jobs; 0: no limit
+quiet_hours = "22:00-06:00 Europe/Berlin"   # nothing is computed for it or sent to it then
 
 [partner.business-a]              # overrides for one partner; a partner that is not listed gets the above
 marks = []
@@ -28,7 +34,7 @@ marks = []
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -43,6 +49,10 @@ class PolicyError(ValueError):
 
 Asked = Literal["marks", "inference", "whole_model", "evaluate", "stop_metric", "retention", "scoring"]
 Limit = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+QUIET_HOURS: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9] [A-Za-z0-9_+/-]{1,60})?\Z"
+"""From when to when, and in which time zone."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +78,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     automatic_iterations_max: Limit | None = None
     automatic_scores_max: Limit | None = None
     ask_for: tuple[Asked, ...] = ()
+    jobs_max: Limit | None = None
+    jobs_per_period: Limit | None = None
+    rows_per_period: Limit | None = None
+    period_days: Annotated[float, Meta(gt=0, le=36_600)] = 30.0
+    max_rate: Limit = 0
+    quiet_hours: Annotated[str, Meta(pattern=QUIET_HOURS)] = ""
 
 
 class PolicyBook(msgspec.Struct, frozen=True, kw_only=True):

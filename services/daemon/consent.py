@@ -11,18 +11,21 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from protocol.contract import ContractError
 from protocol.effects import DeclineDecided, RevokeDecided
+from protocol.policy import read_policy
 from protocol.scoring_contract import AnyContract, read_any
 from protocol.state import PROVIDER, SIDES
 from services.engine.decisions import Decisions, JobOver, JobUnknown
 from services.engine.gate import Gate
 from services.engine.jobs import JobRecord, Status
+from services.party.quiet_hours import QuietHours
 from services.store import retention
 from services.store.journal import Journal
 from services.store.journal_schema import jobs as jobs_table
+from services.store.ledger import DAY_S
 from services.store.orders import Orders, Revocation, read_orders, write_orders
 
 log = structlog.get_logger("consent")
@@ -58,7 +61,9 @@ class Consent:
         self._clock = clock
         self._orders = read_orders(data_directory)
         self._turn = asyncio.Lock()
-        self.gate = Gate()
+        self._policies = read_policy(dict(settings.get("policy", {})))
+        self._hours: dict[str, QuietHours] = {}
+        self.gate = Gate(self._quiet)
         self.gate.pause(self._orders.paused_jobs, self._orders.paused_partners)
         self._enforced = False
 
@@ -80,7 +85,43 @@ class Consent:
         if contract is None:
             return None
         revocation = self._revocation_of(contract)
-        return RevokeDecided(reason=revocation.reason) if revocation is not None else None
+        if revocation is not None:
+            return RevokeDecided(reason=revocation.reason)
+        return self._quota(connection, record)
+
+    def _quota(self, connection: Connection, record: JobRecord) -> DeclineDecided | None:
+        """What the policy says of jobs of one partner together; those that were declined do not count."""
+        policy, partner = self._policies.of(record.partner), record.partner
+        if policy.jobs_max is not None:
+            running = _jobs_of(connection, record, jobs_table.c.status == Status.RUNNING.value)
+            if running >= policy.jobs_max:
+                reason = f"{running} jobs of {partner} are running: the policy has jobs_max = {policy.jobs_max}"
+                return DeclineDecided(reason_code="jobs_max", reason=reason)
+        if policy.jobs_per_period is not None:
+            begun = _jobs_of(connection, record, jobs_table.c.created_at > self._clock() - policy.period_days * DAY_S)
+            if begun >= policy.jobs_per_period:
+                reason = (
+                    f"{partner} has begun {begun} jobs within {policy.period_days:g} days: the policy has "
+                    f"jobs_per_period = {policy.jobs_per_period}"
+                )
+                return DeclineDecided(reason_code="jobs_per_period", reason=reason)
+        return None
+
+    # -- pace -------------------------------------------------------------------------------------------------
+
+    def rate(self, partner: str) -> float:
+        """Bytes of bulk a second that may leave for a partner; 0: any number."""
+        return self._policies.of(partner).max_rate
+
+    def _quiet(self, partner: str) -> bool:
+        text = self._policies.of(partner).quiet_hours
+        if not text:
+            return False
+        if text not in self._hours:
+            self._hours[text] = QuietHours.parse(text)
+        return self._hours[text].hold(self._clock())
+
+    # -- orders -----------------------------------------------------------------------------------------------
 
     def _revocation_of(self, contract: AnyContract) -> Revocation | None:
         try:
@@ -173,6 +214,19 @@ class Consent:
     async def _write(self, orders: Orders) -> None:
         await asyncio.to_thread(write_orders, self._directory, orders)
         self._orders = orders
+
+
+def _jobs_of(connection: Connection, record: JobRecord, where: ColumnElement[bool]) -> int:
+    """Jobs beside this one that its business proposed to this party, and that were not declined."""
+    answering = [role for role, side in SIDES.items() if side == PROVIDER]
+    found = select(func.count()).where(
+        jobs_table.c.partner == record.partner,
+        jobs_table.c.role.in_(answering),
+        jobs_table.c.job != record.job,
+        jobs_table.c.outcome != "declined",
+        where,
+    )
+    return connection.scalar(found) or 0
 
 
 def _contract_of(connection: Connection, job: str) -> AnyContract | None:

@@ -127,6 +127,7 @@ class Daemon(Desk):
             chance=around.chance,
             broken=runner.freeze,
             rests=gate.rests,
+            rate=self.consent.rate,
             crash=config.crash,
         )
         super().__init__(

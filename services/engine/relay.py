@@ -19,6 +19,7 @@ from messages.envelope import assemble
 from services.engine import jobs, outbox
 from services.engine.envelopes import Envelopes
 from services.engine.outbox import Outgoing
+from services.engine.pace import Pace
 from services.store.blobs import BlobStore
 from services.store.crash import CrashHook
 from services.store.journal import Journal
@@ -79,7 +80,8 @@ class RelayCounts:
 
 class Relay:
     """See the module docstring. `chance` jitters the waits; `broken` is told of a job whose messages are damaged;
-    `rests` says why a job rests at present: its messages wait, but for receipts."""
+    `rests` says why a job rests at present: its messages wait, but for receipts;
+    `rate`: bytes of bulk that may leave for a partner in a second, 0 for any number."""
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class Relay:
         chance: random.Random,
         broken: Callable[[str, str, str], Awaitable[None]],
         rests: Callable[[str], str],
+        rate: Callable[[str], float],
         crash: CrashHook,
     ) -> None:
         self._journal = journal
@@ -102,6 +105,7 @@ class Relay:
         self._chance = chance
         self._broken = broken
         self._rests = rests
+        self._pace = Pace(rate)
         self._crash = crash
         self._lines: dict[tuple[str, str], _Line] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -268,6 +272,8 @@ class Relay:
             return
         if data is None:
             return
+        if message.bulk:
+            await self._pace.keep(line.partner, len(data))
         self._crash("relay.before_publish")
         key = self._envelopes.key(line.partner, message.kind, line.job)
         if not await self._publish(key, data, line):

@@ -45,6 +45,7 @@ from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from protocol.policy import PolicyError, read_policy
 from services.party.listening import address_of
+from services.party.quiet_hours import QuietHours, QuietHoursUnknown
 from services.party.sources import ENVIRONMENT, SourceUnfit, check_source, is_database
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -203,8 +204,11 @@ def load_party(path: Path) -> Party:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
     policy = read_toml(directory / file.policy) if file.policy else {}
     try:
-        read_policy(policy)
-    except PolicyError as error:
+        book = read_policy(policy)
+        for one in (book.default, *book.partner.values()):
+            if one.quiet_hours:
+                QuietHours.parse(one.quiet_hours)
+    except (PolicyError, QuietHoursUnknown) as error:
         raise ConfigError(f"{directory / file.policy}: {error}") from None
     return Party(
         file=file,

@@ -50,8 +50,12 @@ class ProjectionsSpent(ValueError):
     """Rows were to be evaluated so often, over all jobs, that their columns could be solved for."""
 
 
+class RowsSpent(ValueError):
+    """More rows were to be trained on than the policy leaves."""
+
+
 class _Scores(msgspec.Struct, frozen=True):
-    """The scores granted to a job. `at`: seconds since 1970, UTC."""
+    """The scores, or the rows, granted to a job. `at`: seconds since 1970, UTC."""
 
     model: str
     rows: int
@@ -151,18 +155,34 @@ class Ledger:
         Every scored row of every model counts: J models give the partner J projections of a row. Raises ScoresSpent
         when more than `quota` would be granted within `period_s`. Running it again for the same job counts once.
         """
-        path = self._directory / f"{job}.scores"
-        granted = [self._scores(other) for other in sorted(self._directory.glob("*.scores")) if other != path]
-        used = sum(grant.rows for grant in granted if grant.at > now - period_s)
-        if path.exists():
-            return used + self._scores(path).rows
-        if used + rows > quota:
+        used, left = self._count("scores", _Scores(model=model, rows=rows, at=now), job, quota, period_s)
+        if rows > left:
             raise ScoresSpent(
-                f"{rows} rows to score, {max(0, quota - used)} are left of the quota of {quota} of the last "
-                f"{period_s / DAY_S:g} days"
+                f"{rows} rows to score, {left} are left of the quota of {quota} of the last {period_s / DAY_S:g} days"
             )
-        _write_durably(path, msgspec.json.encode(_Scores(model=model, rows=rows, at=now)))
-        return used + rows
+        return used
+
+    def grant_rows(self, job: str, rows: int, *, quota: int, period_s: float, now: float) -> int:
+        """Count `rows` common rows that a training job uses, like `grant_scores`. Raises RowsSpent."""
+        used, left = self._count("used", _Scores(model="", rows=rows, at=now), job, quota, period_s)
+        if rows > left:
+            raise RowsSpent(
+                f"{rows} common rows, {left} are left of rows_per_period = {quota} within {period_s / DAY_S:g} days"
+            )
+        return used
+
+    def _count(self, kind: str, grant: "_Scores", job: str, quota: int, period_s: float) -> tuple[int, int]:
+        """(what the period has now in all, what was left for this job); written down where it is enough."""
+        path = self._directory / f"{job}.{kind}"
+        granted = [self._scores(other) for other in sorted(self._directory.glob(f"*.{kind}")) if other != path]
+        used = sum(other.rows for other in granted if other.at > grant.at - period_s)
+        if path.exists():
+            known = self._scores(path).rows
+            return used + known, max(known, grant.rows)
+        left = max(0, quota - used)
+        if grant.rows <= left:
+            _write_durably(path, msgspec.json.encode(grant))
+        return used + grant.rows, left
 
     def grant_projections(
         self, job: str, identifiers: Sequence[str], count: int, *, columns: int, small_sample: bool = False

@@ -12,7 +12,7 @@ from learning import parts, release
 from messages import schemas
 from protocol.policy import Policy, read_policy
 from protocol.state import SCORING_PROVIDER
-from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, RowsSpent, ScoresSpent
 from services.tables.snapshot import unpack_snapshot
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
@@ -140,6 +140,7 @@ def match(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     training = [common[place] for place in places[: len(used)]]
     weight = snapshot.weights()
     weights = None if weight is None else weight[found.own_rows[places[: len(used)]]]
+    grant_rows(context, found.count, policy)
     allowed = _release_rules(context, arguments, training, used, weights)
     if "evaluated" in arguments:
         arranged = [common[place] for place in places]
@@ -211,6 +212,22 @@ def grant_evaluations(
     if "stops" in arguments:
         grant_projections(context, arguments, arranged[training : training + rows["validation"]])
     grant_scores(context, context.job, sum(rows[part] for part in arguments["evaluated"]), policy)
+
+
+def grant_rows(context: TaskContext, rows: int, policy: Policy) -> None:
+    """Count the common rows against what the policy leaves to the partner in a period. Raises TaskRefused."""
+    if policy.rows_per_period is None:
+        return
+    try:
+        Ledger(context.data_directory, context.partner.name).grant_rows(
+            context.job,
+            rows,
+            quota=policy.rows_per_period,
+            period_s=policy.period_days * DAY_S,
+            now=time.time(),
+        )
+    except RowsSpent as error:
+        raise TaskRefused("rows_per_period", str(error)) from None
 
 
 def grant_projections(context: TaskContext, arguments: dict[str, Any], validation: list[str]) -> None:

@@ -19,6 +19,7 @@ from services.tasks.align import (
     check_count,
     divide,
     grant_evaluations,
+    grant_rows,
     scoring_rules,
 )
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
@@ -114,6 +115,8 @@ def adopt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     rows = order[places]
     if scoring:
         scoring_rules(context, arguments, len(rows), policy)
+    else:
+        grant_rows(context, len(rows), policy)
     common = [identifiers[row] for row in rows]
     divided, sizes, used = divide(common, arguments.get("parts"))
     arranged = [common[place] for place in divided]

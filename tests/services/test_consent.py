@@ -273,3 +273,66 @@ def test_what_is_not_paused_cannot_be_resumed(tmp_path):
                 await verbs(place, daemons)["pause"]({"id": "job-1"})
 
     asyncio.run(story())
+
+
+# -- all jobs of a partner together ----------------------------------------------------------------------------------
+
+
+def test_more_jobs_at_a_time_than_the_policy_allows_are_declined_until_one_has_ended(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy={**ASK, "jobs_max": 1})
+        async with place.both() as daemons:
+            first = await asked(place, daemons)
+            view = await house.ended(daemons[BUSINESS], await place.submit(daemons[BUSINESS]))
+            assert (view.outcome, view.reason_code) == ("declined", "jobs_max")
+            assert view.reason == f"1 jobs of {NAMES[BUSINESS]} are running: the policy has jobs_max = 1"
+            await daemons[PROVIDER].decline(first, "make room")
+            await house.ended(daemons[BUSINESS], first)
+            await asked(place, daemons)
+
+    asyncio.run(story())
+
+
+def test_jobs_of_a_period_are_counted_until_it_is_over_and_declined_ones_are_not(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy={**ASK, "jobs_per_period": 1, "period_days": 2})
+        async with place.both() as daemons:
+            await daemons[PROVIDER].decline(await asked(place, daemons), "not this one")
+            await daemons[PROVIDER].cancel(await asked(place, daemons), "this one counts")
+            view = await house.ended(daemons[BUSINESS], await place.submit(daemons[BUSINESS]))
+            assert (view.outcome, view.reason_code) == ("declined", "jobs_per_period")
+            assert "jobs_per_period = 1" in view.reason
+            place.now += 2 * 86_400
+            await asked(place, daemons)
+
+    asyncio.run(story())
+
+
+def test_more_common_rows_than_a_period_allows_fail_the_job_with_the_limit_and_what_is_left(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy={"rows_per_period": 59})
+        async with place.both() as daemons:
+            job = await place.submit(daemons[BUSINESS])
+            view = await house.ended(daemons[PROVIDER], job)
+            assert (view.outcome, view.reason_code) == ("failed", "rows_per_period")
+            assert "60 common rows, 59 are left of rows_per_period = 59" in view.reason
+            assert (await house.ended(daemons[BUSINESS], job)).reason_code == "rows_per_period"
+
+    asyncio.run(story())
+
+
+def test_a_job_rests_in_the_quiet_hours_of_its_partner_and_goes_on_after_them(tmp_path):
+    async def story():
+        # The clock of these parties stands at 08:00 UTC.
+        place = Bureau(tmp_path, policy={"quiet_hours": "07:00-09:00 UTC"})
+        async with place.both() as daemons:
+            job = await place.submit(daemons[BUSINESS])
+            await house.until(lambda: why(daemons[BUSINESS], job, Why.PARTNER_RESTS))
+            assert await why(daemons[PROVIDER], job, Why.QUIET_HOURS)
+            assert "quiet hours" in (await daemons[BUSINESS].waits(job))[job].detail
+            assert "tasks_run" not in await daemons[PROVIDER].statistics(job)
+            place.now += 3600.0
+            for daemon in daemons.values():
+                assert (await house.ended(daemon, job)).outcome == "done"
+
+    asyncio.run(story())

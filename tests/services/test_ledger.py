@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
-from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, RowsSpent, ScoresSpent
 
 PEOPLE = [f"person-{number:05d}" for number in range(4200)]
 
@@ -24,6 +24,18 @@ def test_scores_of_all_models_count_within_a_period_and_a_job_once(tmp_path: Pat
     assert grant("job-3", "model-1", 60, now=30.5 * DAY_S) == 100
     with pytest.raises(ScoresSpent, match="0 are left"):
         grant("job-5", "model-1", 1, now=30.6 * DAY_S)
+
+
+def test_rows_of_training_jobs_count_within_a_period_and_a_job_once_apart_from_scores(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "bank")
+    grant = functools.partial(ledger.grant_rows, quota=100, period_s=30 * DAY_S)
+    assert grant("job-1", 60, now=0.0) == 60
+    assert grant("job-1", 60, now=5.0) == 60
+    ledger.grant_scores("job-1", "model-1", 100, quota=100, period_s=30 * DAY_S, now=0.0)
+    with pytest.raises(RowsSpent, match="41 common rows, 40 are left of rows_per_period = 100"):
+        grant("job-2", 41, now=DAY_S)
+    assert grant("job-2", 40, now=DAY_S) == 100
+    assert grant("job-3", 60, now=30.5 * DAY_S) == 100
 
 
 def test_over_all_jobs_a_row_is_evaluated_less_often_than_it_has_columns(tmp_path: Path) -> None:
