@@ -10,9 +10,20 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from broker.management import Management, ManagementError
-from broker.topology import EXCHANGE, VHOST, parse_version, party_queues, permissions
+from broker.rights import Permissions, delivery_rights, shovel_rights
+from broker.topology import (
+    EXCHANGE,
+    VHOST,
+    delivery_user,
+    linked_queues,
+    parse_version,
+    party_queues,
+    permissions,
+    shovel_user,
+)
 from services.doctor.clock import Clock, Reading
 from services.doctor.finding import Finding, Patient, fault, fine, unknown
+from services.doctor.links import check_links, linked_peers
 from services.party.configuration import LOCAL_HOSTS, ConfigError
 
 HINT: Final = (
@@ -57,23 +68,32 @@ def _authorities(patient: Patient) -> ssl.SSLContext:
 
 
 def _compare(patient: Patient, management: Management, vhost: str, user: str) -> list[Finding]:
-    version = parse_version(management.version())
+    version, me = parse_version(management.version()), patient.file.name
+    peers = linked_peers(management, vhost, patient.peers)
+    queues = {queue.name: queue for queue in party_queues(me, patient.peers, version)}
+    queues |= {queue.name: queue for queue in linked_queues(me, peers, version)} if peers else {}
+    rights = {user: permissions(me, mqtt=patient.file.broker.startswith("mqtt"))}
+    for peer in peers:
+        rights[shovel_user(peer)] = shovel_rights(peer)
+        rights[delivery_user(peer)] = delivery_rights(me, peer, EXCHANGE)
     found: list[Finding] = []
-    for queue in party_queues(patient.file.name, patient.peers, version):
+    for queue in queues.values():
         found += _of_arguments(queue.name, queue.arguments, management, vhost)
-    mqtt = patient.file.broker.startswith("mqtt")
-    wanted = permissions(patient.file.name, mqtt=mqtt)
+    for name, wanted in rights.items():
+        found += _of_permissions(name, wanted, management, vhost)
+    users = ", ".join(rights)
+    found = found or [fine("queues", f"arguments of all queues and the permissions of {users} are as they should be")]
+    return found + check_links(management, vhost, peers)
+
+
+def _of_permissions(user: str, wanted: Permissions, management: Management, vhost: str) -> list[Finding]:
+    seen = _of_user(management, ("permissions", vhost, user))
+    topic = _of_topic(management, vhost, user)
     rights = {"configure": wanted.configure, "write": wanted.write, "read": wanted.read}
-    for kind, seen, right in (
-        ("permission", _of_user(management, ("permissions", vhost, user)), rights),
-        (
-            "topic permission",
-            _of_topic(management, vhost, user),
-            {"write": wanted.topic_write, "read": wanted.topic_read},
-        ),
-    ):
-        found += _of_rights(kind, user, seen, right)
-    return found or [fine("queues", f"arguments of all queues and the permissions of {user} are as they should be")]
+    return [
+        *_of_rights("permission", user, seen, rights),
+        *_of_rights("topic permission", user, topic, {"write": wanted.topic_write, "read": wanted.topic_read}),
+    ]
 
 
 def _of_arguments(name: str, wanted: Mapping[str, object], management: Management, vhost: str) -> list[Finding]:

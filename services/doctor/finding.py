@@ -22,7 +22,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        check: what was looked at: `files`, `clock`, `broker`, `tls`, `rights`, `queues`, `disk`, `back end`, `journal`.
+        check: what was looked at: `files`, `clock`, `broker`, `tls`, `rights`, `queues`, `links`, `disk`, `back end`,
+            `journal`.
         code: what was found, the same word in docs/troubleshooting.md; empty where all is well.
         what: a sentence, free of secrets.
         advice: what to do; empty where there is nothing to do.

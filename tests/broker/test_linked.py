@@ -201,12 +201,12 @@ def test_a_party_with_the_peers_certificate_or_its_own_does_not_get_into_the_oth
     in_time(story())
 
 
-async def put_into_the_hand(pair: Linked, key: str, body: bytes) -> None:
+async def put_into_the_hand(pair: Linked, key: str, body: bytes, queue: str = f"out.{B}") -> None:
     """As the administrator of A's broker may: anything, under any key, in the queue that B collects."""
     connection = await aio_pika.connect(pair.brokers[A].admin_amqp_url)
     async with connection, connection.channel() as channel:
         lane = await channel.declare_exchange("lane", "topic", auto_delete=True)
-        await (await channel.get_queue(f"out.{B}", ensure=False)).bind(lane, "#")
+        await (await channel.get_queue(queue, ensure=False)).bind(lane, "#")
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await lane.publish(message, key)
         await lane.delete()
@@ -244,14 +244,14 @@ def log_of(pair: Linked, own: str) -> str:
     return "".join(path.read_text() for path in (pair.brokers[own].directory / "log").glob("*.log"))
 
 
-async def removed_by_the_peer(pair: Linked) -> None:
+async def removed_by_the_peer(pair: Linked, queue: str = f"out.{B}") -> None:
     """What B's shovel holds goes back to the queue at A, and A's administrator empties that."""
     pair.lines[B].stall()
     pair.lines[B].cut()
     connection = await aio_pika.connect(pair.brokers[A].admin_amqp_url)
     async with connection, connection.channel() as channel:
-        queue = await channel.get_queue(f"out.{B}", ensure=False)
-        while not (await queue.purge()).message_count:
+        emptied = await channel.get_queue(queue, ensure=False)
+        while not (await emptied.purge()).message_count:
             await asyncio.sleep(0.01)
     pair.lines[B].cut()
     pair.lines[B].flow()
