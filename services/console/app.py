@@ -35,7 +35,7 @@ from services.daemon.party_process import Running
 from services.party.listening import Address
 
 STATIC: Final = Path(__file__).parent / "static"
-ACTIONS: Final = ("cancel", "approve", "decline")
+ACTIONS: Final = ("cancel", "approve", "decline", "revoke", "allow", "pause", "resume")
 PERIOD_S: Final = 1.0
 STILL_HERE_S: Final = 10.0
 STREAMS_MAX: Final = 24

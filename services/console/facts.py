@@ -89,7 +89,8 @@ class Facts:
             "started_at": self.started_at,
             "transport": shown["transport"],
             "disk": {"ok": not disk.trouble, "detail": disk.trouble},
-            "pending": await self.pending(),
+            "pending": await self.ask("pending"),
+            "orders": await self.ask("orders"),
             "jobs": [self._card({**view, **shown}) for view in (*running[::-1], *over[-OVER_SHOWN_MAX:][::-1])],
             "over": len(over),
         }
@@ -133,13 +134,6 @@ class Facts:
         return self._rates.setdefault(job, Rate()).update(
             progress.get("stage", ""), progress.get("iteration", 0), progress.get("done", 0), time.monotonic()
         )
-
-    async def pending(self) -> list[dict[str, Any]]:
-        """Contracts that wait for a decision of this party's steward."""
-        if "pending" not in self._running.verbs:
-            return []
-        found: list[dict[str, Any]] = await self.ask("pending")
-        return found
 
     async def job(self, name: str) -> dict[str, Any]:
         """Everything about one job that changes while it runs."""

@@ -137,6 +137,52 @@ def test_a_reason_for_declining_is_read_by_the_partner_and_is_no_markup(
         is_inert(page)
 
 
+def test_a_job_rests_while_it_is_paused_and_goes_on_after_it(office: Office, business: Page) -> None:
+    with gates.shut(LINK_TERMS):
+        job = office.submit()
+        show(office, business, BUSINESS, job)
+        expect(business.get_by_text("Training, iteration 1 of at most 3").last).to_be_visible()
+        business.get_by_role("button", name="Pause").click()
+        expect(business.get_by_text("Paused here: nothing is computed or sent for it.")).to_be_visible()
+    assert office.view(BUSINESS, job)["waiting"]["why"] == "paused"
+    business.get_by_role("button", name="Resume").click()
+    expect(business.get_by_role("heading", name="How it ended")).to_be_visible()
+    assert office.over(job)["outcome"] == "done"
+
+
+def test_a_business_cancels_its_job(office: Office, business: Page) -> None:
+    with gates.shut(LINK_TERMS):
+        job = office.submit()
+        show(office, business, BUSINESS, job)
+        business.get_by_role("button", name="Cancel job").click()
+        dialog = business.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("not needed any more")
+        dialog.get_by_role("button", name="Cancel job").click()
+        expect(business.get_by_role("heading", name="How it ended")).to_be_visible()
+    over = office.over(job)
+    assert (over["outcome"], "not needed any more" in over["reason"]) == ("cancelled", True)
+
+
+def test_a_provider_takes_all_consents_back_and_allows_jobs_again(office: Office, provider: Page) -> None:
+    provider.get_by_role("link", name="Partners").click()
+    with gates.shut(LINK_TERMS):
+        job = office.submit()
+        until(lambda: stands(office, job) == "train", "the job trains")
+        provider.get_by_role("button", name="Revoke all consents").click()
+        dialog = provider.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("our lawyers ask")
+        dialog.get_by_role("button", name="Revoke").click()
+        expect(provider.get_by_text("our lawyers ask")).to_be_visible()
+    assert "our lawyers ask" in office.over(job, BUSINESS)["reason"]
+    again = office.over(office.submit(), BUSINESS)
+    assert again["outcome"] != "done"
+    provider.get_by_role("button", name="Allow jobs again").click()
+    provider.get_by_role("dialog").get_by_role("button", name="Allow").click()
+    expect(provider.get_by_role("button", name="Revoke all consents")).to_be_visible()
+    job = office.submit()
+    assert office.over(job, BUSINESS)["outcome"] == "done"
+
+
 def test_the_name_of_a_column_is_no_markup(office: Office, provider: Page) -> None:
     job = office.submit(partner=f"{NAMES[PROVIDER]}/hostile")
     assert "<img" in office.over(job)["reason"]
@@ -170,7 +216,7 @@ def tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"{name} cannot be reached by keyboard: {seen}")
 
 
-def test_a_contract_is_approved_and_a_job_cancelled_by_keyboard_alone(office: Office, provider: Page) -> None:
+def test_a_contract_is_approved_and_revoked_by_keyboard_alone(office: Office, provider: Page) -> None:
     job = office.submit(max_iterations=7)
     with gates.shut((NAMES[PROVIDER], "align.mask")):
         tab_to(provider, "Approvals")
@@ -192,10 +238,10 @@ def test_a_contract_is_approved_and_a_job_cancelled_by_keyboard_alone(office: Of
         tab_to(provider, "Logistic model with business-a")
         provider.keyboard.press("Enter")
         expect(provider.get_by_role("code").filter(has_text=job)).to_be_visible()
-        tab_to(provider, "Cancel job")
+        tab_to(provider, "Revoke consent")
         provider.keyboard.press("Enter")
         provider.keyboard.type("a mistake")
-        tab_to(provider, "Cancel job")
+        tab_to(provider, "Revoke consent")
         provider.keyboard.press("Enter")
         expect(provider.get_by_role("heading", name="How it ended")).to_be_visible()
     assert "a mistake" in office.over(job, BUSINESS)["reason"]

@@ -2,7 +2,12 @@
 
 import { h } from "./dom.js";
 
-// `ask`: {title, text, reason: label or null, needed, button, danger}; `done(reason)` may throw what is to be said.
+// Says what went wrong where there was no question.
+export function told(text) {
+  confirmed({ title: "That was not done", text: [text], button: "Close", single: true }, () => {});
+}
+
+// `ask`: {title, text, reason: label or null, needed, button, danger, single: no way back}; `done(reason)` may throw what is to be said.
 export function confirmed(ask, done) {
   const field = ask.reason ? h("textarea", { id: "reason", rows: "3", maxlength: "500", required: ask.needed }) : null;
   const fault = h("p", { class: "fault", role: "alert" });
@@ -29,7 +34,7 @@ export function confirmed(ask, done) {
     ask.text.map((one) => h("p", {}, one)),
     field ? [h("label", { for: "reason" }, ask.reason), field] : null,
     fault,
-    h("div", { class: "buttons" }, act, back),
+    h("div", { class: "buttons" }, act, ask.single ? null : back),
   );
   const dialog = h("dialog", { "aria-labelledby": "question" }, form);
   const before = document.activeElement;
@@ -40,5 +45,5 @@ export function confirmed(ask, done) {
   });
   document.body.append(dialog);
   dialog.showModal();
-  (field ?? back).focus();
+  (field ?? (ask.single ? act : back)).focus();
 }

@@ -1,7 +1,7 @@
 // One job: where it stands, how it converges, what it is worth, what has left the house, and what was agreed.
 
 import { act } from "./daemon.js";
-import { confirmed } from "./dialogs.js";
+import { confirmed, told } from "./dialogs.js";
 import { empty, h, pairs, section, table } from "./dom.js";
 import { evaluation } from "./evaluation.js";
 import { DASH, counted, day, figure, moment, plain, seconds, short, size, whole } from "./format.js";
@@ -31,7 +31,7 @@ export function job(state) {
       { class: "head" },
       h("h1", {}, titleOf(one)),
       outcomeChip(one),
-      one.status === "running" ? h("button", { type: "button", class: "quiet danger", onclick: () => cancel(one) }, "Cancel job") : null,
+      one.status === "running" ? h("div", { class: "buttons" }, rest(one, state.overview.orders), end(one)) : null,
     ),
     h("p", { class: "soft ids" }, `${one.role} · `, h("code", {}, one.job), ` · began ${moment(one.created_at)}`),
     h(
@@ -45,6 +45,41 @@ export function job(state) {
 
 function back() {
   return h("p", { class: "back" }, h("a", { href: "#/jobs" }, "All jobs"));
+}
+
+// Pausing loses nothing and needs no question.
+function rest(one, orders) {
+  const paused = orders.paused_jobs.includes(one.job);
+  const verb = paused ? "resume" : "pause";
+  return h("button", { type: "button", class: "quiet", onclick: () => done(verb, one) }, paused ? "Resume" : "Pause");
+}
+
+async function done(verb, one) {
+  try {
+    await act(verb, { id: one.job });
+  } catch (error) {
+    told(error.message);
+  }
+}
+
+// A provider takes its consent back; a business ends what it began.
+function end(one) {
+  const provider = one.role.startsWith("provider");
+  return h("button", { type: "button", class: "quiet danger", onclick: () => (provider ? revoke(one) : cancel(one)) }, provider ? "Revoke consent" : "Cancel job");
+}
+
+function revoke(one) {
+  confirmed(
+    {
+      title: "Take back the consent to this job?",
+      text: [`It ends here at once, and at ${one.partners.join(", ")} as soon as it can be reached. What has left by then cannot be taken back.`],
+      reason: "Reason (the partner reads it)",
+      needed: false,
+      button: "Revoke consent",
+      danger: true,
+    },
+    (reason) => act("revoke", { id: one.job, reason }),
+  );
 }
 
 function cancel(one) {

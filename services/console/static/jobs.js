@@ -88,9 +88,11 @@ function reason(one) {
 export function waits(one) {
   const waiting = one.waiting;
   if (!waiting || waiting.why === "own_work") return null;
+  if (waiting.why === "paused") return h("p", { class: "waits" }, "Paused here: nothing is computed or sent for it.");
   const away = ["partner_turn", "partner_silent", "partner_untold"].includes(waiting.why);
   const partner = away ? waiting.waits_for : one.partners.join(", ");
-  const sign = waiting.heard_at ? `last sign of ${partner} ${ago(waiting.heard_at)}` : `no sign of ${partner} yet`;
+  const here = ["steward", "partner_steward", "quiet_hours"].includes(waiting.why);
+  const sign = here ? null : waiting.heard_at ? `last sign of ${partner} ${ago(waiting.heard_at)}` : `no sign of ${partner} yet`;
   const decide = one.progress.stage === "approval" && one.role.startsWith("provider") && h("a", { href: "#/approvals" }, "Read and decide");
   if (decide) return h("p", { class: "waits" }, `Waits for your decision since ${ago(waiting.since).replace(" ago", "")}. `, decide);
   return h(
@@ -98,6 +100,6 @@ export function waits(one) {
     { class: "waits" },
     "Waits for ",
     h("strong", {}, waiting.waits_for),
-    ` since ${ago(waiting.since).replace(" ago", "")}: ${plain(waiting.detail)}; ${sign}`,
+    ` since ${ago(waiting.since).replace(" ago", "")}: ${plain(waiting.detail)}${sign ? `; ${sign}` : ""}`,
   );
 }
