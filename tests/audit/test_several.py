@@ -21,7 +21,7 @@ from services.audit.verifying import verify
 from services.party.configuration import load_party
 from services.store import chain
 from tests.audit import forging
-from tests.audit.recorded import record_three
+from tests.audit.recorded import OVER_FOLDS, record_three
 
 Files = dict[tuple[str, str], Path]
 NAMES = {"business": "business-a", "provider": "provider-a", "provider-b": "provider-b"}
@@ -173,3 +173,16 @@ def test_a_file_that_names_a_partner_less_or_twice_or_too_many_is_found(
     assert "names a party twice" in str(twice.findings[0])
     many = verify(_with_partners(source, tmp_path / "many", identity, [known] * 9))
     assert "more than 8 partners" in str(many.findings[0])
+
+
+def test_a_job_over_folds_and_parts_is_proved_replayed_and_run_again_at_every_party(tmp_path: Path) -> None:
+    recorded = record_three(tmp_path / "job", 70, retention="full", **OVER_FOLDS)
+    for role in recorded.paths:
+        exported = {one: recorded.export(role, one, tmp_path / f"{role}.{one}") for one in (PARTNER, AUDITOR)}
+        for path in exported.values():
+            assert verify(path).findings == []
+            assert report(path).within
+        with reading(recorded.party(role)) as connection:
+            done = execute(exported[AUDITOR], recorded.party(role), connection, lambda *_: None)
+        assert (done.replay.difference, done.differences) == ("", [])
+        assert done.tasks > 20

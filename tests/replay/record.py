@@ -17,7 +17,7 @@ from services.daemon.control import ControlClient
 from services.daemon.local import connect, embedded, wait_for
 from services.engine import jobs
 from services.party.configuration import load_party
-from tests.audit.recorded import AUDITOR, BUSINESS, PARTNER, PROVIDER, Recorded, record, record_three
+from tests.audit.recorded import AUDITOR, BUSINESS, OVER_FOLDS, PARTNER, PROVIDER, Recorded, record, record_three
 from tests.models.handing import train_whole
 from tests.parties import until
 
@@ -78,6 +78,8 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "prepared": ("done", lambda at: record(at, "logistic", 90, max_iterations=2, prepared=True)),
     "statistics": ("done", statistics),
     "three-parties": ("done", record_three),
+    "three-validated": ("done", lambda at: record_three(at, **OVER_FOLDS)),
+    "three-blocks": ("done", lambda at: record_three(at, solver="block", block_share=0.4, max_iterations=4)),
     "growing": ("done", lambda at: record(at, "logistic", 90, sample_set="growing", batches=2, max_iterations=4)),
     "block": ("done", lambda at: record(at, "logistic", 90, solver="block", max_iterations=5)),
     "stopped": ("done", stopped),
