@@ -44,9 +44,12 @@ def wanted(state: JobState) -> bool:
 
 
 def quota(state: JobState) -> dict[str, object]:
-    """What a provider's rules are told when the common rows are known; nothing in other jobs."""
+    """What a provider's rules are told when the common rows are known; nothing in other jobs.
+
+    Each part as often as its rows are scored: of several classes once for each.
+    """
     contract = state.terms_of
-    parts = [*contract.evaluate, *[VALIDATION] * contract.stop_evaluations_max]
+    parts = [*contract.evaluate, *[VALIDATION] * contract.stop_evaluations_max] * max(1, contract.classes)
     if not parts or state.role == BUSINESS:
         return {}
     return {"evaluated": parts, **({"stops": contract.stop_evaluations_max} if contract.stop_metric else {})}
@@ -72,7 +75,12 @@ def pieces(state: JobState) -> list[tuple[str, int, int]]:
 def _chunks(state: JobState) -> tuple[int, int]:
     """(rows in all, chunks)."""
     rows = sum(count for _, _, count in pieces(state))
-    return rows, chunk_count(rows, CHUNK_ROWS)
+    return rows, chunk_count(rows, _chunk_rows(state))
+
+
+def _chunk_rows(state: JobState) -> int:
+    """Rows of a chunk: fewer where every one has a score for each of several classes."""
+    return CHUNK_ROWS // max(1, state.terms_of.classes)
 
 
 def _part(state: JobState) -> str:
@@ -102,8 +110,8 @@ def _project(state: JobState, count: int) -> Outcome:
                 "pieces": pieces(state),
                 "chunk": chunk,
                 "chunks": chunks,
-                "first_row": chunk * CHUNK_ROWS,
-                "rows": min(CHUNK_ROWS, rows - chunk * CHUNK_ROWS),
+                "first_row": chunk * _chunk_rows(state),
+                "rows": min(_chunk_rows(state), rows - chunk * _chunk_rows(state)),
                 "part": _part(state),
                 "job": job_arguments(state),
                 **({"masks": mask_arguments(state, providers_only=True)} if state.several else {}),
@@ -148,7 +156,7 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
     peer, (rows, chunks) = sender_of(state, event), _chunks(state)
     current = _of(state, peer.name)
     expect_chunk(event, peer, "partial_sequence", due=current.received, chunks=chunks)
-    first = event.chunk * CHUNK_ROWS
+    first, classes = event.chunk * _chunk_rows(state), state.terms_of.classes
     task = compute(
         task_name(state, "score.open", peer, *((state.iteration,) if _midway(state) else ()), event.chunk),
         "score.open",
@@ -158,7 +166,8 @@ def received(state: JobState, event: BulkReceived) -> Outcome:
             "chunk": event.chunk,
             "chunks": chunks,
             "first_row": first,
-            "rows": min(CHUNK_ROWS, rows - first),
+            "rows": min(_chunk_rows(state), rows - first),
+            **({"classes": classes} if classes else {}),
         },
         (event.body,),
         partner=peer.name,

@@ -4,6 +4,8 @@ Probabilities are those of scikit-learn's OneVsRestClassifier: every class's own
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,6 +38,38 @@ def probabilities(scores: Vector) -> Vector:
     # A row that no class wants is anybody's.
     total = np.maximum(chances.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     found: Vector = chances / total
+    return found
+
+
+def columns(names: Sequence[str], scores: Vector) -> dict[str, Any]:
+    """What a table of scores (n, k) of k `names` has: the likeliest class, then each one's probability and score."""
+    chances = probabilities(scores)
+    return {
+        "prediction": [names[place] for place in np.argmax(scores, axis=1)],
+        **{f"probability_{name}": chances[:, place] for place, name in enumerate(names)},
+        **{f"score_{name}": scores[:, place] for place, name in enumerate(names)},
+    }
+
+
+def as_builtins(
+    labels: Vector,
+    scores: Vector,
+    parts: Mapping[str, NDArray[np.int64]],
+    names: Sequence[str],
+    weights: Vector | None = None,
+) -> dict[str, Any]:
+    """Part -> figures as JSON has them: as of models of one score, `metrics` by name. What is not defined is None."""
+    found: dict[str, Any] = {}
+    for part, rows in parts.items():
+        if len(rows):
+            one = evaluate(labels[rows].astype(np.int64), scores[rows], None if weights is None else weights[rows])
+            figures = {"log_loss": one.log_loss, "accuracy": one.accuracy, "macro_auc": one.macro_auc}
+            found[part] = {
+                "rows": one.rows,
+                "metrics": {name: value if math.isfinite(value) else None for name, value in figures.items()},
+                "classes": list(names),
+                "confusion": [list(row) for row in one.confusion],
+            }
     return found
 
 

@@ -126,6 +126,7 @@ class LocalResult:
     inference: dict[str, bytes] = field(default_factory=dict)
     scored: bytes = b""
     histories: dict[str, bytes] = field(default_factory=dict)
+    metrics: bytes = b""
 
 
 Watch = Callable[[dict[str, Any]], None]
@@ -393,6 +394,7 @@ def run_job(parties: Sequence[Path], job: dict[str, Any], watch: Watch | None = 
             for who, first, last in zip(views, began, status, strict=False)
         },
         scored=_read(Path(views[BUSINESS]["results"]) / "scores.csv"),
+        metrics=_read(Path(views[BUSINESS]["results"]) / "metrics.json"),
         inference={
             who: file.read_bytes()
             for who, view in views.items()

@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as Shown
 
 from learning.columns.preparation import FittedPreparation
 from learning.columns.preparing import apply
-from learning.evaluation import multiclass
+from learning.evaluation import multiclass, part_figures
 from learning.evaluation.metrics import log_loss, weighted_mean
 from learning.links.targets import Targets
 from services.daemon.local import BUSINESS, PROVIDER, LocalResult
@@ -42,7 +43,8 @@ class ClassFigures:
 class Finished:
     """The figures of a job. `accuracy`: share of the weight whose class has the largest score.
 
-    `log_loss`, `macro_auc`, `confusion`: see `learning.evaluation.multiclass`.
+    `log_loss`, `macro_auc`, `confusion`: see `learning.evaluation.multiclass`. All of training rows; `parts`: figures
+    of every part, where the rows were divided.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Finished:
     confusion: tuple[tuple[float, ...], ...]
     classes: tuple[ClassFigures, ...]
     ciphertexts_per_row: int
+    parts: dict[str, Any]
 
     def to_object(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,6 +72,7 @@ class Finished:
             "macro_auc": self.macro_auc if math.isfinite(self.macro_auc) else None,
             "confusion": self.confusion,
             "ciphertexts_per_row": self.ciphertexts_per_row,
+            **({"parts": self.parts} if self.parts else {}),
             "classes": {
                 one.name: {
                     "rows": one.rows,
@@ -82,10 +86,14 @@ class Finished:
 
 
 def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
-    """Score the common rows with both halves, and with the optimum of the joined table."""
+    """Score the training rows with both halves, and with the optimum of the joined table."""
     own, other = (json.loads(result.parameters[role]) for role in (BUSINESS, PROVIDER))
     places = {name: row for row, name in enumerate(provider.identifiers)}
     both = [(row, places[name]) for row, name in enumerate(business.identifiers) if name in places]
+    if result.scored:
+        frame = pl.read_csv(result.scored, schema_overrides={"id": pl.String})
+        training = set(frame.filter(pl.col("part") == part_figures.TRAINING)["id"])
+        both = [(row, other) for row, other in both if business.identifiers[row] in training]
     mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
     values = np.hstack([_columns(business, own, mine), _columns(provider, other, theirs)])
     assert business.label is not None
@@ -123,6 +131,7 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
         classes=tuple(figures),
         # Classes whose loop has ended send none, so it may be fewer.
         ciphertexts_per_row=len(business.classes) * sum(fact["terms"] + 1 for fact in facts),
+        parts=json.loads(result.metrics)["parts"] if result.metrics else {},
     )
 
 
@@ -152,13 +161,21 @@ def show(finished: Finished, out: Console) -> None:
     for one, row in zip(finished.classes, finished.confusion, strict=True):
         confusion.add_row(plain(one.name), *(f"{weight:g}" for weight in row))
     out.print(confusion)
+    if finished.parts:
+        figures = Shown("figures", *finished.parts, box=None)
+        for name in next(iter(finished.parts.values()))["metrics"]:
+            values = [content["metrics"][name] for content in finished.parts.values()]
+            figures.add_row(name, *("" if value is None else f"{value:.5f}" for value in values))
+        out.print(figures)
     out.print(f"log loss {finished.log_loss:.5f}, macro AUC {finished.macro_auc:.5f}")
     out.print(f"accuracy {finished.accuracy:.5f}, of the joined table's optimum {finished.accuracy_optimum:.5f}")
 
 
 def write(directory: Path, result: LocalResult) -> None:
-    """Per party parameters.json and history.json."""
+    """Per party parameters.json and history.json; metrics.json where parts were evaluated."""
     for role in (BUSINESS, PROVIDER):
         (directory / role).mkdir(parents=True, exist_ok=True)
         (directory / role / "parameters.json").write_bytes(result.parameters[role])
         (directory / role / "history.json").write_bytes(result.history)
+    if result.metrics:
+        (directory / "metrics.json").write_bytes(result.metrics)

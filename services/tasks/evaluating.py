@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from learning.evaluation import part_figures
+from learning.evaluation import multiclass, part_figures
 from learning.links import projections
 from learning.links.family import family_of
 from learning.links.targets import Targets, targets_of
+from learning.solvers import classes as several
 from learning.solvers import history as histories
 from messages import schemas
 from protocol.evaluating import VALIDATION
@@ -33,7 +34,10 @@ def _rows(pieces: list[tuple[str, int, int]]) -> Rows:
 
 
 def _own_scores(arguments: dict[str, Any], matrix: bytes, history: bytes, rows: Rows) -> Vector:
-    """Own scores at the target parameters, in units of the labels for a linear model."""
+    """Own scores (n,) at the target parameters, in units of the labels for a linear model; (n, classes) of several."""
+    if "classes" in arguments["job"]:
+        all_classes = several.take_step(several.decode(history), tuple(arguments["combination"]))
+        return several.scores(all_classes, matrix_of(matrix, arguments["job"]["own_columns"])[rows])
     trained = histories.take_step(histories.decode(history), tuple(arguments["combination"]))
     scores: Vector = histories.scores(trained, matrix_of(matrix, arguments["job"]["own_columns"])[rows])
     return scores * trained.label_unit
@@ -48,7 +52,8 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
     chunk, first, count = arguments["chunk"], arguments["first_row"], arguments["rows"]
     rows = _rows(arguments["pieces"])[first : first + count]
     try:
-        units = projections.to_units(_own_scores(arguments, inputs[0], inputs[1], rows), _unit(arguments["job"]))
+        own = _own_scores(arguments, inputs[0], inputs[1], rows).ravel()  # a row's classes lie beside each other
+        units = projections.to_units(own, _unit(arguments["job"]))
     except projections.ProjectionError as error:
         raise TaskRefused("score_large", str(error)) from None
     if "masks" in arguments:
@@ -65,13 +70,17 @@ def send_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
 
 
 def _joint(arguments: dict[str, Any], rows: Rows, inputs: Inputs) -> tuple[Targets, Vector]:
-    """Labels and joint scores (n,) of some rows: inputs are own matrix, history, labels, and the providers' scores."""
+    """Labels and joint scores (n,) of some rows: inputs are own matrix, history, labels, and the providers' scores.
+
+    Scores of several classes are (n, classes).
+    """
     facts = arguments["job"]
     targets = targets_of(inputs[2], family_of(facts)).rows(rows)
     # Chunk after chunk of one provider, then of the next; in their sum the masks between them cancel.
-    told = projections.from_bytes(b"".join(inputs[3:])).reshape(arguments["providers"], len(rows))
-    partial = projections.from_units(told.sum(axis=0, dtype=np.uint64), _unit(facts))
-    return targets, _own_scores(arguments, inputs[0], inputs[1], rows) + targets.offsets + partial
+    own = _own_scores(arguments, inputs[0], inputs[1], rows)
+    told = projections.from_bytes(b"".join(inputs[3:])).reshape(arguments["providers"], own.size)
+    partial = projections.from_units(told.sum(axis=0, dtype=np.uint64), _unit(facts)).reshape(own.shape)
+    return targets, own + partial if "classes" in facts else own + targets.offsets + partial
 
 
 def judge(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
@@ -98,7 +107,8 @@ def judge(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
 def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Add the own scores; figures of every part.
 
-    Blobs: `metrics.json`, and `scores.csv` with id, part, label, score and prediction (and weight) of every row.
+    Blobs: `metrics.json`, and `scores.csv` with id, part, label, score and prediction (and weight) of every row;
+    of several classes the likeliest, and each one's probability and score.
     """
     del context
     facts, pieces = arguments["job"], arguments["pieces"]
@@ -108,18 +118,25 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> 
     parts, at = {}, 0
     for name, _, count in pieces:
         parts[name], at = np.arange(at, at + count), at + count
-    found = part_figures.by_part(facts["task"], targets.label, scores, parts, targets.weight, power=family.power)
+    columns: dict[str, Any]
+    if "classes" in facts:
+        names = tuple(snapshot.classes)
+        told = multiclass.as_builtins(targets.label, scores, parts, names, targets.weight)
+        columns = {"label": [names[int(place)] for place in targets.label], **multiclass.columns(names, scores)}
+    else:
+        found = part_figures.by_part(facts["task"], targets.label, scores, parts, targets.weight, power=family.power)
+        told = part_figures.as_builtins(found)
+        mean = part_figures.mean_response(facts["task"], scores)
+        columns = {"label": targets.label, "score": scores, "prediction": mean}
     frame = pl.DataFrame(
         {
             "id": pl.Series([snapshot.identifiers[row] for row in aligned[rows]], dtype=pl.String),
             "part": pl.Series([name for name, _, count in pieces for _ in range(count)], dtype=pl.String),
-            "label": targets.label,
-            "score": scores,
-            "prediction": part_figures.mean_response(facts["task"], scores),
+            **columns,
             **({} if targets.weight is None else {"weight": targets.weight}),
         }
     )
     text = io.BytesIO()
     frame.sort("part", "id").write_csv(text)
-    figures = msgspec.json.format(msgspec.json.encode({"parts": part_figures.as_builtins(found)}), indent=2) + b"\n"
+    figures = msgspec.json.format(msgspec.json.encode({"parts": told}), indent=2) + b"\n"
     return TaskResult({}, ((figures, len(rows)), (text.getvalue(), len(rows))))

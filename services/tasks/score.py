@@ -233,12 +233,7 @@ def _columns(version: ModelVersion, scores: NDArray[np.float64]) -> dict[str, An
     """What a file of scores (n, classes) has beside the identifiers."""
     if scores.shape[1] == 1:
         return {"score": scores[:, 0], "prediction": mean_response(version.task, scores[:, 0])}
-    names, chances = version.classes, multiclass.probabilities(scores)
-    return {
-        "prediction": [names[place] for place in np.argmax(scores, axis=1)],
-        **{f"probability_{name}": chances[:, place] for place, name in enumerate(names)},
-        **{f"score_{name}": scores[:, place] for place, name in enumerate(names)},
-    }
+    return multiclass.columns(version.classes, scores)
 
 
 def _csv(frame: pl.DataFrame) -> bytes:

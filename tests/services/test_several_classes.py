@@ -1,19 +1,25 @@
 """A job of several classes, one against the rest, over both machines and their real compute functions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
+from sklearn import metrics as peer
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
+from learning import parts
 from learning.solvers import classes as several
 from learning.solvers import loop
 from messages import schemas
 from protocol.contract import ContractError, check_contract, encode_contract, job_id
+from services.store.ledger import Ledger, ScoresSpent
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, read_table
 from tests.protocol.test_contract import contract
@@ -65,9 +71,15 @@ def stage(directory: Path, **changes: Any) -> Pair:
             **changes,
         },
     )
+    for side in sides:
+        side.settings["policy"]["score_quota"] = 10_000
+    salt = bytes(range(32))
+    if agreed.layout.divides:
+        agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
     encoded = encode_contract(agreed)
     pair = Pair(sides[0], sides[1])
-    pair.start(job_id(encoded), encoded, pack_snapshot(table), len(label))
+    facts = msgspec.msgpack.encode({"salt": salt})
+    pair.start(job_id(encoded), encoded, pack_snapshot(table), len(label), facts)
     pair.run()
     return pair
 
@@ -100,6 +112,34 @@ def test_classes_share_features_and_messages_and_names_stay_at_the_business(tmp_
     for name in NAMES:
         assert name.encode() not in pair.sides[1].state.contract
         assert all(name.encode() not in data for data in pair.sides[1].blobs.values())
+
+
+def test_figures_of_every_part_are_scikit_learn_s(tmp_path: Path) -> None:
+    named = ("training", "validation", "test")
+    pair = stage(tmp_path, max_iterations=3, validation=0.3, test=0.2, evaluate=named)
+    finish = pair.sides[0].finish
+    assert finish is not None
+    assert finish.outcome == "done", finish
+    _, _, figures, scored = (pair.sides[0].blobs[ref.sha256] for ref in finish.results)
+    rows, found = pl.read_csv(scored), json.loads(figures)["parts"]
+    assert rows.height == len(wine()[2])
+    assert list(found) == list(named)
+    for part, content in found.items():
+        own = rows.filter(pl.col("part") == part)
+        chances = own.select(f"probability_{name}" for name in NAMES).to_numpy()
+        assert content["rows"] == own.height
+        assert content["metrics"] == pytest.approx(
+            {
+                "log_loss": peer.log_loss(own["label"], chances, labels=NAMES),
+                "accuracy": peer.accuracy_score(own["label"], own["prediction"]),
+                "macro_auc": peer.roc_auc_score(own["label"], chances, multi_class="ovr", labels=NAMES),
+            }
+        )
+        assert content["confusion"] == peer.confusion_matrix(own["label"], own["prediction"], labels=NAMES).tolist()
+    # Every class of every row is a projection, counted.
+    ledger = Ledger(pair.sides[1].directory, pair.sides[0].name)
+    with pytest.raises(ScoresSpent):
+        ledger.grant_scores("another", "m", 1, quota=len(NAMES) * rows.height, period_s=1e9, now=2e9)
 
 
 def test_a_class_whose_loop_has_ended_drops_out_and_keeps_its_point() -> None:
