@@ -85,7 +85,7 @@ def shared(
     rights = {party: permissions(party, mqtt=party in mqtt, beside_sessions=bool(mqtt)) for party in parties}
     queues = all_queues(parties, version, limits, mqtt)
     document = _document(queues, rights, passwords or {}, administrators or {})
-    return document | ({"policies": limits_of_sessions(version, limits or Limits())} if mqtt else {})
+    return document | ({"policies": limits_of_sessions(limits or Limits())} if mqtt else {})
 
 
 def linked(

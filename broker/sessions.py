@@ -34,17 +34,17 @@ def routing_key_of(topic: bytes) -> str:
     return topic.decode("utf-8", "backslashreplace").replace("/", ".")
 
 
-def session_policies(vhost: str, bytes_max: dict[str, int], *, unlimited_returns: bool) -> list[dict[str, object]]:
+def session_policies(vhost: str, bytes_max: dict[str, int]) -> list[dict[str, object]]:
     """A policy per traffic class, as RabbitMQ's definitions have them.
+
+    Nothing but what quorum queues and classic ones both know: RabbitMQ 3.10 makes sessions in this vhost as the former,
+    4.3 as the latter, and applies no policy with a word that its queue does not know.
 
     Args:
         vhost: where the sessions are.
         bytes_max: per traffic class, what a session may hold before it refuses more, as other queues do.
-        unlimited_returns: say that a message may come back as often as lines break (RabbitMQ 4; see
-            `broker.topology`).
 
     """
-    returns = {"delivery-limit": -1} if unlimited_returns else {}
     return [
         {
             "name": f"sessions-{traffic}",
@@ -52,7 +52,7 @@ def session_policies(vhost: str, bytes_max: dict[str, int], *, unlimited_returns
             "pattern": rf"^{PREFIX}warren\.[a-z0-9-]+\.{traffic}qos1$",
             "apply-to": "queues",
             "priority": 0,
-            "definition": {"max-length-bytes": most, "overflow": "reject-publish", **returns},
+            "definition": {"max-length-bytes": most, "overflow": "reject-publish"},
         }
         for traffic, most in bytes_max.items()
     ]

@@ -222,10 +222,9 @@ def _party_queue_arguments(version: Version, bytes_max: int) -> dict[str, str | 
     return arguments
 
 
-def limits_of_sessions(version: Version, limits: Limits) -> list[dict[str, object]]:
-    """The policies that limit the sessions of parties that speak MQTT, as RabbitMQ's definitions have them."""
-    bytes_max = {"control": limits.control_bytes, "bulk": limits.bulk_bytes}
-    return session_policies(VHOST, bytes_max, unlimited_returns=version >= (4, 0))
+def limits_of_sessions(limits: Limits) -> list[dict[str, object]]:
+    """The policies that limit MQTT sessions as queues are limited."""
+    return session_policies(VHOST, {"control": limits.control_bytes, "bulk": limits.bulk_bytes})
 
 
 def check_name(name: str) -> None:
