@@ -136,6 +136,7 @@ def transport(
 def long_(
     jobs: Annotated[int, typer.Option(help="Jobs, one after the other.", min=2)] = 200,
     first: Annotated[int, typer.Option(help="The job from which on growth counts.", min=1)] = 20,
+    retention: Annotated[float, typer.Option(help="retention_days of both; 0: jobs stay.", min=0.0)] = 0.00001,
     as_json: Json = False,
 ) -> None:
     """Small jobs through the same two daemons over a private RabbitMQ: what grows with the number of jobs."""
@@ -143,7 +144,7 @@ def long_(
     from bench.train import show
 
     with _progress() as say:
-        found = figures(measure_long_run(jobs, say=say), min(first, jobs))
+        found = figures(measure_long_run(jobs, lines=f"retention_days = {retention}\n", say=say), min(first, jobs))
     if as_json:
         out.print_json(json.dumps(found))
     else:

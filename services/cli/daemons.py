@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,8 @@ from services.daemon.job_file import load_job
 from services.daemon.local import wait_for
 from services.daemon.party_process import run_party
 from services.daemon.standing import ago, told
-from services.party.configuration import load_party
+from services.party.configuration import ConfigError, load_party
+from services.party.log_file import LogFile
 from services.party.logs import LogBook, configure
 from services.party.plain_text import plain
 
@@ -49,7 +51,13 @@ def serve(
     loaded = load_party(party)
     loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     book = LogBook()
-    configure(book)
+    log_file = loaded.settings["log_file"]
+    try:
+        configure(book, to=LogFile(Path(log_file)) if log_file else None)
+    except OSError as error:
+        raise ConfigError(f"{party}: key log_file: {log_file} cannot be written: {error.strerror}") from None
+    # A log that was moved away is noticed by itself: this only keeps the signal from ending the daemon.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     asyncio.run(
         run_party(loaded, book, handle_signals=True, accept_restored=accept_restored_journal, beside=(serve_console,))
     )

@@ -24,6 +24,7 @@ from messages.identity import Identity, PublicIdentity
 from protocol.contract import LOGIC_VERSION
 from protocol.effects import EVENT_BYTES_MAX
 from services.engine.disk import DISK_FULL, NO_ROOM
+from services.party.log_file import LogFile
 from services.party.logs import LogBook, configure, note
 from services.store.job_secrets import read_secret
 from services.store.limits import JOB_CACHES_MAX
@@ -173,7 +174,8 @@ def start(setup: Setup) -> None:
     # One task a process: libraries must not start threads of their own on top.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
-    configure(LogBook())
+    log_file = str(setup.settings.get("log_file", ""))
+    configure(LogBook(), to=LogFile(Path(log_file)) if log_file else None)
     _worker[:] = [Worker(setup)]
     note(party=_worker[0].party)
 

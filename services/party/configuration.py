@@ -10,6 +10,7 @@ policy = "policy.toml"                   # optional; see protocol.policy
 workers = 1
 threads = 0                              # of each worker, for the compiled back end; 0: one per core
 metrics = "127.0.0.1:9464"               # optional: metrics for Prometheus, on loopback (docs/monitoring.md)
+log_file = "log/warren.log"              # optional: instead of standard error (docs/upkeep.md)
 retention_days = 90                      # optional: purge jobs that ended so long ago (docs/upkeep.md); 0: never
 retention_full_days = 0                  # the same for jobs with retention "full"
 declare = false                          # true only in demos and tests: make the broker's topology ourselves
@@ -89,6 +90,7 @@ class PartyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     console: str = ""
     console_hosts: tuple[str, ...] = ()
     metrics: str = ""
+    log_file: str = ""
     retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
     retention_full_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
     status: bool = False
@@ -122,6 +124,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
             "datasets": self.datasets,
             "noise_seed": self.file.noise_seed,
             "threads": self.file.threads or cores(),
+            "log_file": str(self.directory / self.file.log_file) if self.file.log_file else "",
         }
 
 

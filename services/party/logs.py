@@ -10,6 +10,8 @@ from typing import Any, Final, TextIO, cast
 
 import structlog
 
+from services.party.log_file import LogFile
+
 LINES_PER_JOB_MAX: Final = 500
 LINES_MAX: Final = 2000
 """Of all jobs together: what a daemon remembers must not grow with the number of its jobs."""
@@ -40,7 +42,7 @@ DRESSING: Final[tuple[structlog.typing.Processor, ...]] = (
 class _Unfailing:
     """A stream whose failures end nothing: a daemon must outlive the full disk that its log lies on."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | LogFile) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -80,12 +82,12 @@ class LogBook:
         return list(self._jobs.get(job, ()))
 
 
-def configure(book: LogBook, *, level: int = logging.INFO) -> None:
-    """Send log lines to standard error as JSON, and to `book`."""
+def configure(book: LogBook, *, level: int = logging.INFO, to: LogFile | None = None) -> None:
+    """Send log lines as JSON to a file, or standard error, and to `book`."""
     structlog.configure(
         processors=[*DRESSING, book, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(to or sys.stderr))),
         cache_logger_on_first_use=False,
     )
 
