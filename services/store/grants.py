@@ -15,9 +15,9 @@ class Grant:
     Attributes:
         partner: to whom it was granted.
         job: the job that asked.
-        rows: rows that the job used, or that it scored.
+        rows: rows that the job used, or that it scored; as often as it scored them.
         entries: gradient and Gram entries granted, or released once the job is over; 0 for scores.
-        scores: whether the rows were granted for scoring.
+        scores: whether the rows were granted for scoring, or for the evaluations of a job that stops early.
         written_at: when the file was written last, seconds since 1970.
 
     """
@@ -40,7 +40,7 @@ def grants(data_directory: Path) -> list[Grant]:
     found = [
         grant
         for path in sorted((data_directory / "ledger").glob("*/*"))
-        if path.suffix in {".npz", ".scores"} and (grant := _read(path)) is not None
+        if path.suffix in {".npz", ".scores", ".projections"} and (grant := _read(path)) is not None
     ]
     return sorted(found, key=lambda grant: (grant.written_at, grant.partner, grant.job))
 
@@ -52,6 +52,9 @@ def _read(path: Path) -> Grant | None:
             return Grant(path.parent.name, path.stem, scores.rows, 0, True, scores.at)
         written_at = path.stat().st_mtime
         with np.load(path) as record:
+            if path.suffix == ".projections":
+                scored = len(record["rows"]) * int(record["count"])
+                return Grant(path.parent.name, path.stem, scored, 0, True, written_at)
             return Grant(path.parent.name, path.stem, len(record["rows"]), int(record["entries"]), False, written_at)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError):
         return None

@@ -85,7 +85,10 @@ def test_grants_are_those_of_the_ledger(tmp_path: Path) -> None:
     allowed = ledger.admit("job-1", names, own_columns=3, partner_columns=4, max_iterations=3, small_sample=True)
     ledger.settle("job-1", allowed, 4)
     ledger.grant_scores("job-2", "model", 20, quota=100, period_s=60.0, now=5.0)
-    scores, trained = grants(tmp_path)
+    ledger.grant_projections("job-3", names[:30], 2, columns=4)
+    scores, *written = grants(tmp_path)
+    trained, evaluated = sorted(written, key=lambda grant: grant.job)
+    assert (evaluated.job, evaluated.rows, evaluated.scores) == ("job-3", 60, True)
     assert scores == Grant("bank", "job-2", 20, 0, True, 5.0)
     assert (trained.partner, trained.job, trained.rows, trained.scores) == ("bank", "job-1", 50, False)
     with np.load(tmp_path / "ledger" / "bank" / "job-1.npz") as record:

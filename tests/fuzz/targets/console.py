@@ -41,10 +41,10 @@ CONTRACT: Final = contract(business=ME, provider=PARTNER)
 JOB: Final = job_of(CONTRACT)
 ADDRESS: Final = Address("127.0.0.1", 8700)
 STATUSES: Final = {200, 307, 400, 401, 403, 404, 405, 409, 413, 421}
-CODES: Final = set(
-    "bad_input bad_request job_over no_session no_such_address not_pending not_provider unknown_action unknown_job "
-    "wrong_host wrong_origin".split()
-)
+CODES: Final = {
+    *("bad_input", "bad_request", "job_over", "no_session", "no_such_address", "not_pending", "not_provider"),
+    *("unknown_action", "unknown_job", "wrong_host", "wrong_origin"),
+}
 PLACES: Final = ("stream?job=", "contract/", "peers", "month?month=2026-11", "models", "system")
 _ANSWER_S: Final = 20.0
 _PARTY: Final = 'name = "bank"\nbroker = "amqp://localhost/warren"\nconsole = "127.0.0.1:8700"\n'
