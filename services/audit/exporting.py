@@ -18,6 +18,7 @@ from services.audit.export_file import AUDITOR, PARTNER, Audience, Ending, Entry
 from services.engine.jobs import JobRecord, Status
 from services.engine.records import AuditError, contract_of_job, record_of
 from services.party.configuration import ConfigError, Party
+from services.party.former import as_agreed
 from services.store import chain
 from services.store.data_directory import JOURNAL
 from services.store.journal_schema import SCHEMA_VERSION, events, meta, purged
@@ -73,6 +74,7 @@ def export(connection: Connection, party: Party, job: str, audience: Audience, o
             "partners"
         )
     contract, purged_at = contract_of_job(connection, job)
+    party = as_agreed(party, contract)
     if audience == AUDITOR and purged_at:
         raise AuditError(
             f"job {job} was purged: its events are gone, headers and digests remain; export it --for partner"

@@ -8,13 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from messages.identity import Identity, PublicIdentity
-from services.party.configuration import ConfigError, read_identity, read_peers, read_public, write_private
+from services.daemon.rotation import change_keys, keep_former, update_peer
+from services.party.configuration import (
+    ConfigError,
+    load_party,
+    read_identity,
+    read_peers,
+    read_public,
+    write_private,
+)
 from services.party.plain_text import plain
 
 identity = typer.Typer(help="This party's own keys.", no_args_is_help=True)
 peer = typer.Typer(help="The partners this party knows.", no_args_is_help=True)
 out = Console(highlight=False)
 
+PARTY = Path("party.toml")
+PartyOption = Annotated[Path, typer.Option("--party", "-p", help="party.toml")]
 Peers = Annotated[Path, typer.Option("--peers", help="Directory of the peers' public identity files.")]
 
 
@@ -40,6 +50,44 @@ def show(file: Annotated[Path, typer.Argument(help="A private or public identity
     """Show a party's name and fingerprint."""
     found = read_identity(file).public if ".private." in file.name else read_public(file)
     out.print(f"{found.name}  {found.fingerprint}")
+
+
+@identity.command()
+def rotate(
+    party: PartyOption = PARTY,
+    end_running: Annotated[
+        bool, typer.Option("--end-running", help="End jobs that run; without it they keep the keys from being changed.")
+    ] = False,
+) -> None:
+    """Make new keys, signed for by the present ones, with the daemon stopped; partners run `warren peer update`."""
+    changed = change_keys(load_party(party), end_running=end_running, chained=True)
+    out.print(
+        plain(f"hand-over    {changed.handover}  (give it to your partners: `warren peer update FILE`)"), soft_wrap=True
+    )
+    out.print(f"fingerprint  [bold]{changed.public.fingerprint}[/]")
+
+
+@identity.command()
+def revoke(party: PartyOption = PARTY) -> None:
+    """Make new keys that nothing vouches for: the present ones are known to others. Jobs that run end."""
+    changed = change_keys(load_party(party), end_running=True, chained=False)
+    out.print(
+        plain(
+            "tell your partners by telephone NOW: each runs `warren peer remove`, then `warren peer add` with the new "
+            f"public file {changed.public_file}"
+        ),
+        soft_wrap=True,
+    )
+    out.print(f"fingerprint  [bold]{changed.public.fingerprint}[/]  (compare it by telephone)")
+
+
+@peer.command()
+def update(
+    file: Annotated[Path, typer.Argument(help="The partner's hand-over file.")], peers: Peers = Path("peers")
+) -> None:
+    """Take a partner's new keys, if its former ones signed for them. They hold from the daemon's next start on."""
+    fresh = update_peer(file, peers)
+    out.print(f"{fresh.name} has new keys from the daemon's next start on: [bold]{fresh.fingerprint}[/]")
 
 
 @peer.command()
@@ -78,9 +126,10 @@ def list_(peers: Peers = Path("peers")) -> None:
 
 @peer.command()
 def remove(name: str, peers: Peers = Path("peers")) -> None:
-    """Forget a partner; its messages are parked from the daemon's next start on."""
+    """Forget a partner; from the daemon's next start on its jobs are over and its messages parked."""
     for path in sorted(peers.glob("*.json")):
         if read_public(path).name == name:
+            keep_former(peers, read_public(path))
             path.unlink()
             out.print(f"removed {name}")
             return

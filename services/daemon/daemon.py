@@ -35,6 +35,7 @@ from services.engine.runner import JobExists, Runner
 from services.engine.starting import Starting
 from services.engine.stepping import Stepper
 from services.engine.worker import Setup
+from services.party.former import misfit
 from services.store import retention
 from services.store.blobs import BlobStore
 from services.store.data_directory import DataDirectory
@@ -117,6 +118,7 @@ class Daemon(Desk):
             blobs,
             accept_restored=config.accept_restored,
             retry=config.timing.disk,
+            misfit=lambda contract: misfit(config.identity.name, config.identity.public, dict(config.peers), contract),
         )
         relay = Relay(
             journal,

@@ -23,6 +23,7 @@ log = structlog.get_logger("jobs")
 
 _NOT_IN_CODE: Final = re.compile(r"[^a-z0-9_]")
 _REASON_MAX: Final = 2000
+KEYS_CHANGED: Final = "keys_changed"
 
 
 class Endings:
@@ -82,6 +83,16 @@ class Endings:
             told = reason if hear else ""
             self._end(connection, record, chain.PARTNER_FROZEN, reason, told, hear, notices)
         self._outbox.drop_all(connection, record, line, notices)
+
+    def outdate(self, connection: Connection, record: JobRecord, reason: str, notices: Notices) -> None:
+        """The keys that a job was agreed with are no more: end it, and send nothing more of it.
+
+        What was signed with them nobody takes any more. Each partner ends its own when it learns of the new keys.
+        """
+        if record.running:
+            self._end(connection, record, KEYS_CHANGED, reason, "", (), notices)
+        for line in record.lines.values():
+            self._outbox.drop_all(connection, record, line, notices)
 
     def _end(
         self,

@@ -29,7 +29,7 @@ from services.engine.receiving import Receiving
 from services.engine.stepping import Stepper
 from services.engine.worker import TaskReply
 from services.party.logs import speaking_of
-from services.store import chain
+from services.store import chain, retention
 from services.store.blobs import BlobStore
 from services.store.crash import CrashHook
 from services.store.job_secrets import JobSecrets
@@ -225,6 +225,18 @@ class Runner(Decisions):
             return notices
 
         self._tell(await self._write_patiently(unit))
+
+    def outdate(self, connection: Connection, records: Sequence[JobRecord], misfit: Callable[[bytes], str]) -> bool:
+        """Inside a unit of work, before anything runs: end the jobs that were agreed with keys that are no more."""
+        ended = False
+        for record in records:
+            noted = retention.contract_of(connection, record.job)
+            why = misfit(noted[0]) if noted is not None else ""
+            if why and record.status != Status.FROZEN.value:
+                self._stepper.outdate(connection, record, f"{why}: submit the job anew", Notices())
+                jobs.save(connection, record)
+                ended = True
+        return ended
 
     def freeze_all(self, connection: Connection, code: str, reason: str) -> None:
         """Inside a unit of work, before anything runs: freeze every job that does."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -25,12 +26,19 @@ _RESTORED: Final = (
 )
 
 
+def no_misfit(contract: bytes) -> str:
+    """For machines whose contracts name no keys."""
+    del contract
+    return ""
+
+
 class Starting:
     """See the module docstring.
 
     Args:
         accept_restored: the operator's decision to start on a journal that does not fit its data directory.
         retry: seconds between two attempts where the disk has no room.
+        misfit: why a contract's job cannot go on with the keys that there are now; empty if it can.
 
     """
 
@@ -44,6 +52,7 @@ class Starting:
         *,
         accept_restored: bool,
         retry: float,
+        misfit: Callable[[bytes], str] = no_misfit,
     ) -> None:
         self._journal = journal
         self._mark = mark
@@ -52,6 +61,7 @@ class Starting:
         self._blobs = blobs
         self._accept_restored = accept_restored
         self._retry = retry
+        self._misfit = misfit
 
     async def begin(self, stop: asyncio.Event) -> Found | None:
         """Check the journal and read what has to go on, once the disk has room to do so; None after `stop`.
@@ -84,6 +94,8 @@ class Starting:
 
     async def _recover(self) -> Found:
         found = await self._journal.write(lambda connection: recover(connection, self._blobs))
+        if await self._journal.write(lambda connection: self._runner.outdate(connection, found.records, self._misfit)):
+            return await self._recover()
         lost = self._secrets.lost(record.job for record in found.records if record.running)
         for job in lost:
             reason = f"its secret {self._secrets.path(job)} is missing: {_RESTORED}"

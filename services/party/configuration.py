@@ -202,7 +202,7 @@ def load_party(path: Path) -> Party:
         for item in file.dataset
         if item.preparation
     }
-    identity = read_identity(directory / (file.identity or f"identity/{file.name}.private.json"))
+    identity = read_identity(identity_path(file, directory))
     if identity.name != file.name:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
     policy = read_toml(directory / file.policy) if file.policy else {}
@@ -290,6 +290,11 @@ def check_metrics(file: PartyFile, path: Path) -> None:
             f"{path}: key metrics: {file.metrics} can be reached from elsewhere, without TLS; use "
             f"127.0.0.1:{address.port}, and where others have to read it a reverse proxy with TLS and a password"
         )
+
+
+def identity_path(file: PartyFile, directory: Path) -> Path:
+    """Where the private identity is."""
+    return directory / (file.identity or f"identity/{file.name}.private.json")
 
 
 def read_identity(path: Path) -> Identity:
