@@ -40,8 +40,8 @@ def session_rights(party: str, exchange: str) -> Permissions:
     (write on the queue, read on the exchange, topic read for the pattern) and consumes (read). The topic
     permission is for the two patterns themselves, so that no wider subscription is possible.
     """
-    # Also those of the lines that only send: at each connection the plug-in wants to delete their queues.
-    session = rf"mqtt-subscription-warren\.{party}\.((control|bulk)(\.out)?|status\.out)qos[01]"
+    # Also those of lines that only send, whose queues the plug-in wants to delete at each connection, and the doctor's.
+    session = rf"mqtt-subscription-warren\.{party}\.((control|bulk)(\.out)?|status\.out|probe)qos[01]"
     return Permissions(
         configure=f"^{session}$",
         write=f"^({exchange}|{session})$",

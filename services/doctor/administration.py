@@ -70,9 +70,14 @@ def _authorities(patient: Patient) -> ssl.SSLContext:
 def _compare(patient: Patient, management: Management, vhost: str, user: str) -> list[Finding]:
     version, me = parse_version(management.version()), patient.file.name
     peers = linked_peers(management, vhost, patient.peers)
-    queues = {queue.name: queue for queue in party_queues(me, patient.peers, version)}
+    mqtt = patient.file.broker.startswith("mqtt")
+    # Sessions are the plug-in's: nobody else makes them.
+    queues = {} if mqtt else {queue.name: queue for queue in party_queues(me, patient.peers, version)}
     queues |= {queue.name: queue for queue in linked_queues(me, peers, version)} if peers else {}
-    rights = {user: permissions(me, mqtt=patient.file.broker.startswith("mqtt"))}
+    rights = {user: permissions(me, mqtt=mqtt)}
+    beside = permissions(me, mqtt=mqtt, beside_sessions=True)
+    if (_of_topic(management, vhost, user) or {}).get("write") == beside.topic_write:
+        rights[user] = beside  # parties that speak MQTT are at this broker, too
     for peer in peers:
         rights[shovel_user(peer)] = shovel_rights(peer)
         rights[delivery_user(peer)] = delivery_rights(me, peer, EXCHANGE)

@@ -24,8 +24,10 @@ from aiormq.exceptions import (
     PublishError,
 )
 
+from broker.sessions import session_queue_name
 from broker.topology import EXCHANGE, TRAFFIC, VHOST, out_queue_name, probe_key, queue_name
 from services.doctor.finding import Finding, Level, Patient, fault, fine, note
+from services.doctor.session import check_session
 from services.doctor.tls import CONNECT_TIMEOUT_S, REACH, check_tls, reason_of
 
 APPLY: Final = "have the broker's administrator run `warren broker apply` with all parties"
@@ -43,8 +45,7 @@ async def check_line(patient: Patient, now: float) -> list[Finding]:
     if any(finding.level is Level.FAULT for finding in found):
         return found
     if not url.scheme.startswith("amqp"):
-        advice = "give an administrator's --management URL to have them looked at"
-        return [*found, Finding("rights", Level.UNKNOWN, "rights cannot be tried over MQTT", "", advice)]
+        return found + await check_session(patient, _whole(patient, url))
     where = f"the broker at {url.hostname}:{port or (5671 if url.scheme == 'amqps' else 5672)}"
     logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it would print is in the finding
     try:
@@ -120,9 +121,11 @@ class Probes:
         for traffic in TRAFFIC:
             found += await self._of_queue(queue_name(traffic, self._me, peer), peer, traffic)
         theirs, out = queue_name("control", peer, self._me), out_queue_name(peer)
-        if await self._missing(theirs) and await self._missing(out):
+        session = session_queue_name(peer, "control")
+        if await self._missing(theirs) and await self._missing(out) and await self._missing(session):
             what = f"there is no way to {peer}: neither queue {theirs} nor {out} is at the broker"
-            found.append(fault("queues", "queue_missing", what, APPLY))
+            advice = f"{APPLY}; if {peer} speaks MQTT, the way is there once its daemon has connected"
+            found.append(fault("queues", "queue_missing", what, advice))
         return found
 
     async def _of_queue(self, name: str, peer: str, traffic: str) -> list[Finding]:

@@ -31,11 +31,15 @@ class House:
 
     directory: Path
     urls: Mapping[str, str] = field(default_factory=dict)
+    mqtt: bool = False
+    """Whether the business speaks MQTT."""
 
     def __post_init__(self) -> None:
-        business, provider = fresh_parties("bank", "bureau")
+        business, provider = fresh_parties("bank", "bureau", mqtt=["bank"] if self.mqtt else [])
         self.names = {BUSINESS: business, PROVIDER: provider}
         urls = {role: running_broker().amqp_url(name) for role, name in self.names.items()}
+        if self.mqtt:
+            urls[BUSINESS] = running_broker().mqtt_url(business)
         tables = example_tables(self.directory, 40)
         self.paths = make_parties(self.directory, tables, marks=(), names=self.names, urls={**urls, **self.urls})
         self.path = self.paths[BUSINESS]
