@@ -29,7 +29,7 @@ A message is published to the topic exchange `warren` under
 msgpack map of three byte strings: `header`, `signature`, `body`. All msgpack here is canonical: what would not be
 written in just these bytes is refused.
 
-- `header`: the bytes of the map below. The signature (Ed25519) is over `warren header 1`, a zero byte, and these bytes.
+- `header`: the bytes of the map below. The signature (Ed25519) is over "warren header 1", a zero byte, and these bytes.
 - `body`: sealed with HPKE (RFC 9180) to the recipient by the suite that the header names, with empty associated data;
   version, job, sender, recipient, kind and chunk are bound through `info`. `body_sha256` is of the sealed bytes.
 - Opened, the body is a canonical msgpack map: `type`, which is `<kind>.v<version>`, and the fields below, in order.
