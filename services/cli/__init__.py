@@ -11,6 +11,7 @@ import typer
 from services import __version__
 from services.cli import (
     audits,
+    backups,
     benches,
     brokers,
     certificates,
@@ -48,6 +49,7 @@ app.add_typer(audits.app, name="audit")
 COMMANDS = (
     *daemons.COMMANDS,
     *consent.COMMANDS,
+    *backups.COMMANDS,
     *consoles.COMMANDS,
     *audits.COMMANDS,
     *locals_.COMMANDS,
