@@ -92,6 +92,7 @@ class Evidence:
     granted: dict[str, list[set[bytes]]]
     lines: bytes
     views: list[bytes]
+    statuses: list[bytes]
 
 
 class Insider:
@@ -100,11 +101,15 @@ class Insider:
     def __init__(self, parties: dict[str, Party]) -> None:
         self._parties = parties
         self.seen: list[tuple[str, bytes]] = []
+        self.statuses: list[bytes] = []
         self.rows: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
         self.scores: dict[str, set[float]] = {role: set() for role in parties}
 
     def __call__(self, routing_key: str, body: bytes) -> None:
         """A message is published: its sender's journal has what the message was made from, unless sent again."""
+        if routing_key.startswith("status."):
+            self.statuses.append(body)
+            return
         self.seen.append((routing_key, body))
         key = parse_routing_key(routing_key)
         role = next(role for role, name in NAMES.items() if name == key.sender)
@@ -173,6 +178,8 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """One job over a broker that corrupts now and then, so that there are parked rows, too."""
     directory = tmp_path_factory.mktemp("canaries")
     paths = tuple(make_parties(directory, write_tables(directory), marks=MARKS).values())
+    for path in paths:
+        path.write_text(path.read_text().replace("declare = false", "declare = false\nstatus = true", 1))
     parties = {role: load_party(path) for role, path in zip(NAMES, paths, strict=True)}
     views: list[bytes] = []
     insider, book = Insider(parties), LogBook()
@@ -196,12 +203,19 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     states = {role: state_of(party, result.job) for role, party in parties.items()}
     parameters = {role: json.loads(data) for role, data in result.parameters.items()}
     yield Evidence(
-        outside=[lines, *views, *parked, *(part for key, body in insider.seen for part in (key.encode(), body))],
+        outside=[
+            lines,
+            *views,
+            *parked,
+            *insider.statuses,
+            *(part for key, body in insider.seen for part in (key.encode(), body)),
+        ],
         bodies=[unsealed(key, data, parties) for key, data in insider.seen],
         private=private_values(parameters, insider),
         granted=granted_values(states, parameters),
         lines=lines,
         views=views,
+        statuses=insider.statuses,
     )
 
 
@@ -318,6 +332,9 @@ def test_logs_and_views_were_really_looked_at(evidence: Evidence) -> None:
     assert all(word in evidence.lines for word in (b'"parked"', b'"job ended"', b'"results written"'))
     stages = {view["progress"]["stage"] for data in evidence.views for view in json.loads(data)[0]}
     assert len(stages) >= 3
+    told = [json.loads(status) for status in evidence.statuses]
+    assert {status["party"] for status in told} == set(NAMES.values())
+    assert len({status["stage"] for status in told}) >= 2
 
 
 def test_no_body_holds_anything_private(evidence: Evidence) -> None:
