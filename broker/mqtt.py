@@ -80,6 +80,9 @@ class MqttTransport:
         allow_plain: take `mqtt://` without TLS for a host that is not this machine.
         options: sizes and times.
 
+    Attributes:
+        probes_answered: how often a silent session gave the sign of life that it was asked for.
+
     Raises:
         ValueError: the URL is malformed, or goes without TLS to another machine.
 
@@ -147,13 +150,16 @@ class MqttTransport:
         bulk = len(words) > 4 and words[4] == "bulk"
         sender = self._senders[STATUS if words[0] == STATUS else "bulk" if bulk else "control"]
         sender.wanted.set()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.publish_timeout_s
         try:
-            async with asyncio.timeout(self._options.publish_timeout_s):
-                if self._up.is_set():
+            if self._up.is_set():
+                async with asyncio.timeout_at(deadline):
                     await any_set(sender.ready, self._down)
-                if not self._up.is_set() or sender.line is None:
-                    raise PublishFailed(PublishCode.DISCONNECTED, self._state.detail)
-                await sender.line.send(routing_key, body, self._options.publish_timeout_s)
+            if not self._up.is_set() or sender.line is None:
+                raise PublishFailed(PublishCode.DISCONNECTED, self._state.detail)
+            # The line itself has to notice that time is over: it is of no more use then.
+            await sender.line.send(routing_key, body, deadline - loop.time())
         except TimeoutError:
             detail = f"no confirm within {self._options.publish_timeout_s:g} s"
             raise PublishFailed(PublishCode.TIMEOUT, detail) from None

@@ -214,7 +214,9 @@ def test_a_black_hole_is_noticed_and_the_line_renewed() -> None:
     async def story() -> None:
         a, b = fresh_parties("a", "b", mqtt=["b"])
         broker, collector = running_broker(), Collector()
-        patient = MqttOptions(backoff_min_s=0.05, backoff_max_s=0.2, keepalive_s=1, connect_timeout_s=2)
+        patient = MqttOptions(
+            backoff_min_s=0.05, backoff_max_s=0.2, keepalive_s=1, connect_timeout_s=2, publish_timeout_s=0.3
+        )
         async with (
             proxy(broker.mqtt_port) as line,
             running(centre(a, b), Collector()) as sender,
@@ -224,8 +226,14 @@ def test_a_black_hole_is_noticed_and_the_line_renewed() -> None:
             await sender.connected()
             line.stall()
             await sender.publish(control(a, b), b"into the hole")
+            with pytest.raises(PublishFailed) as failed:
+                await reader.publish(control(b, a), b"out of the hole")
+            assert failed.value.code == "timeout"
+            # A message that was given up must not stay under way: there is room for few (MQTT's window).
+            await comes_true(lambda: not reader._senders["control"].ready.is_set())
             await comes_true(lambda: not reader.state.up)
             line.flow()
+            await insist(lambda: reader.publish(control(b, a), b"out of the hole"))
             await collector.until(lambda bodies: b"into the hole" in bodies)
 
     in_time(story())
