@@ -365,7 +365,7 @@ def _check_model(contract: JobContract) -> None:
         raise ContractError(
             "classes",
             "several classes are 3 or more, of a logistic model of one provider on all rows, with the solver lbfgs, "
-            "without l1, offsets, warm start, inference, cross-validation and whole model",
+            "without offsets, inference, cross-validation and whole model",
         )
     if bool(contract.warm_start) != (contract.first_gradient > 0.0):
         raise ContractError("warm_start", "a warm start names a former job and the length of its first gradient")
@@ -373,9 +373,8 @@ def _check_model(contract: JobContract) -> None:
 
 def _classes_fit(contract: JobContract) -> bool:
     plain = contract.solver == "lbfgs" and contract.sample_set == "full" and not contract.further
-    more = (contract.l1, contract.warm_start, contract.inference, contract.shifted)
-    most = (contract.whole_model, contract.penalties)
-    return contract.classes >= 3 and contract.task == "logistic" and plain and not any((*more, *most))
+    more = (contract.inference, contract.shifted, contract.whole_model, contract.penalties)
+    return contract.classes >= 3 and contract.task == "logistic" and plain and not any(more)
 
 
 def _check_parties(contract: JobContract) -> None:

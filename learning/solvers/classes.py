@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.solvers import history as histories
-from learning.solvers import loop
+from learning.solvers import loop, proximal_loop
 from learning.solvers.history import LocalHistory
 from learning.solvers.loop import Coefficients, LoopError, LoopState, Step
 
@@ -42,19 +42,25 @@ class Classes(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.loops[place].link_tolerance for place in self.active)
 
 
-def begin(tolerance: float, count: int) -> Classes:
-    """The state before the first iteration of `count` classes."""
-    return Classes(loops=(loop.begin(tolerance),) * count, ends=("",) * count)
+def begin(tolerance: float, count: int, first: float = 0.0) -> Classes:
+    """The state before the first iteration of `count` classes. `first`: see `learning.solvers.loop.begin`, for all."""
+    return Classes(loops=(loop.begin(tolerance, first),) * count, ends=("",) * count)
 
 
-def advance(state: Classes, row: Sequence[float], *, last: bool = False) -> tuple[Classes, Step]:
-    """Take in an iteration. Raises LoopError, as `learning.solvers.loop.advance` does."""
+def advance(
+    state: Classes, row: Sequence[float], *, last: bool = False, proximal: bool = False
+) -> tuple[Classes, Step]:
+    """Take in an iteration. Raises LoopError, as `learning.solvers.loop.advance` does.
+
+    `proximal`: the loops are those of `learning.solvers.proximal_loop`.
+    """
     if len(row) != state.products:
         raise LoopError(f"{len(row)} products of {len(state.active)} classes: {state.products} are expected")
     loops, ends, at, taken = list(state.loops), list(state.ends), 0, []
+    forward = proximal_loop.advance if proximal else loop.advance
     for place in state.active:
         size = len(loops[place].gram) + 2
-        loops[place], step = loop.advance(loops[place], row[at : at + size], row[at + size], last=last)
+        loops[place], step = forward(loops[place], row[at : at + size], row[at + size], last=last)
         ends[place] = step.reason if step.stop else ""
         at += size + 1
         taken.append(step)
@@ -84,7 +90,9 @@ def decode(data: bytes) -> list[LocalHistory]:
 
 def take_step(local: Sequence[LocalHistory], combination: Coefficients) -> list[LocalHistory]:
     """Every class's step. Raises HistoryError for a combination of another length."""
-    sizes = [len(one.preconditioned) for one in local]
+    # With an l1 penalty a combination has a step length at its end.
+    gradients = [len(one.preconditioned) for one in local]
+    sizes = [count + (one.pull is not None and count > 0) for one, count in zip(local, gradients, strict=True)]
     if len(combination) != sum(sizes):
         raise histories.HistoryError(f"{len(combination)} coefficients for {sum(sizes)} gradients of all classes")
     ends = np.cumsum(sizes).tolist()

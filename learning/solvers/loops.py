@@ -85,7 +85,7 @@ def begin(plan: Plan) -> bytes:
     if plan.penalties:
         return _encode(validated.begin(plan.tolerance, plan.penalties, plan.rows, plan.iterations))
     if plan.classes:
-        return _encode(several.begin(plan.tolerance, plan.classes))
+        return _encode(several.begin(plan.tolerance, plan.classes, plan.first))
     if plan.solver == "block":
         state = blocks.begin(plan.tolerance, plan.codes, plan.share, plan.draw, plan.seed, plan.parties)
         return msgspec.msgpack.encode(state)
@@ -165,7 +165,7 @@ def advance(
             fits, step = validated.advance(state, row, largest)
             return _encode(fits), step
         case several.Classes():
-            all_classes, step = several.advance(state, row, last=last)
+            all_classes, step = several.advance(state, row, last=last, proximal=plan.proximal)
             return _encode(all_classes), step
         case growing.Growing():
             after, step = growing.advance(state, row, largest, last=last)

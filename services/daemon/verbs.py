@@ -30,7 +30,7 @@ from services.daemon.serve import cpu_seconds, peak_bytes, view_of
 from services.engine.decisions import JobOver, JobUnknown
 from services.engine.records import AuditError
 from services.engine.timings import StageTimes
-from services.models.warming import WarmStartRefused, first_gradient_of, start_of
+from services.models.warming import WarmStartRefused, first_gradient_of, starts_of
 from services.party.configuration import ConfigError, Party
 from services.party.logs import LogBook
 from services.tables.snapshot import pack_snapshot
@@ -49,7 +49,7 @@ class Prepared(NamedTuple):
     partners: list[str]
     salt: bytes
     job: JobFile
-    start: Start | None
+    starts: tuple[Start, ...]
 
 
 class Verbs:
@@ -98,16 +98,18 @@ class Verbs:
                 salt=salt,
                 first_gradient=first_gradient_of(self._party.data_directory, job.warm_start),
             )
-            start = start_of(self._party.data_directory, contract, BUSINESS, table.prepared_columns)
+            starts = starts_of(
+                self._party.data_directory, contract, BUSINESS, table.prepared_columns, tuple(table.classes)
+            )
         except (ConfigError, TableError, ContractError, WarmStartRefused) as error:
             raise ControlError("bad_input", str(error)) from None
-        return Prepared(encode_contract(contract), table, partners, salt, job, start)
+        return Prepared(encode_contract(contract), table, partners, salt, job, starts)
 
     async def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Read and snapshot the data set, make the contract, start the job."""
-        contract, table, partners, salt, _, start = await self._prepare(request)
+        contract, table, partners, salt, _, starts = await self._prepare(request)
         name = job_id(contract)
-        snapshot = await asyncio.to_thread(pack_snapshot, table, start)
+        snapshot = await asyncio.to_thread(pack_snapshot, table, starts)
         facts = msgspec.msgpack.encode({"salt": salt})
         await self._daemon.submit(
             name, partners[0], contract=contract, blobs=((snapshot, len(table.identifiers)),), facts=facts

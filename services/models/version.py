@@ -53,6 +53,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         length, head: the party's journal entries of the job up to this version, and the head of their chain.
         created_at: seconds since 1970, UTC.
         provider_constant: at the business, what the centres of others' columns made of the intercept.
+        provider_constants: the same of each of several classes.
 
     """
 
@@ -75,6 +76,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     head: Digest
     created_at: float
     provider_constant: float = 0.0
+    provider_constants: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         return f"ModelVersion({self.model!r} of {self.party!r})"
@@ -156,6 +158,7 @@ def make_version(
     head: bytes,
     created_at: float,
     provider_constant: float = 0.0,
+    provider_constants: tuple[float, ...] = (),
     metrics: dict[str, float] | None = None,
 ) -> ModelVersion:
     """The version of a job that is done. Raises ModelDamaged when `parameters` is no parameters.json."""
@@ -185,6 +188,7 @@ def make_version(
         head=head,
         created_at=created_at,
         provider_constant=provider_constant,
+        provider_constants=provider_constants,
     )
 
 

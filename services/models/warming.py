@@ -36,10 +36,15 @@ def _usable(data_directory: Path, model: str) -> ModelVersion:
         raise WarmStartRefused(f"warm_start: {error}") from None
 
 
-def start_of(data_directory: Path, contract: JobContract, role: str, columns: tuple[str, ...]) -> Start | None:
-    """This party's part of the model that a contract starts from; None for a start at zero. Raises WarmStartRefused."""
+def starts_of(
+    data_directory: Path, contract: JobContract, role: str, columns: tuple[str, ...], classes: tuple[str, ...] = ()
+) -> tuple[Start, ...]:
+    """This party's part of the model that a contract starts from, of several classes each one's; none: at zero.
+
+    `classes`: those of the business's labels now. Raises WarmStartRefused.
+    """
     if not contract.warm_start:
-        return None
+        return ()
     model = contract.warm_start
     version = _usable(data_directory, model)
     former = version.terms
@@ -47,12 +52,16 @@ def start_of(data_directory: Path, contract: JobContract, role: str, columns: tu
         raise WarmStartRefused(f"warm_start: model {model} is of other parties or roles")
     if (former.task, former.tweedie_power) != (contract.task, contract.tweedie_power):
         raise WarmStartRefused(f"warm_start: model {model} has task {former.task}, the job {contract.task}")
-    if len(version.targets) != 1:
-        raise WarmStartRefused(f"warm_start: model {model} has several classes; those start at zero")
+    if former.classes != contract.classes or (role == BUSINESS and version.classes != classes):
+        raise WarmStartRefused(f"warm_start: model {model} has other classes than the job")
     if version.columns != columns:
         raise WarmStartRefused(f"warm_start: model {model} has other columns than the data set has now")
     if _first_gradient(version) != contract.first_gradient:
         raise WarmStartRefused(f"warm_start: model {model} began with another gradient here than the contract says")
-    (target,) = version.targets
-    own = target.constant - version.provider_constant if role == BUSINESS else 0.0
-    return Start(constant=own, coefficients=target.coefficients)
+    if role != BUSINESS:
+        return tuple(Start(constant=0.0, coefficients=target.coefficients) for target in version.targets)
+    others = version.provider_constants or (version.provider_constant,) * len(version.targets)
+    return tuple(
+        Start(constant=target.constant - other, coefficients=target.coefficients)
+        for target, other in zip(version.targets, others, strict=True)
+    )

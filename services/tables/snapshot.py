@@ -1,5 +1,6 @@
 """The snapshot of an input table: what a job works on, whatever happens to the file afterwards."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +23,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A table as bytes: `values` and `label` are little-endian float64, row-major.
 
     With a `preparation`, `columns` and `values` are the source's, and `categories` has the texts that values are
-    places in, as in `services.tables.Table`. `beside`: names of the columns that offsets are made of.
+    places in, as in `services.tables.Table`. `beside`: names of the columns that offsets are made of. `start`: where
+    training begins, of several classes `starts`.
     """
 
     identifiers: list[str]
@@ -36,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     start: Start | None = None
     classes: list[str] = []
     beside: RowColumns = NOTHING_BESIDE
+    starts: list[Start] = []
 
     def source(self) -> SourceTable:
         """The rows as a preparation takes them."""
@@ -66,13 +69,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Targets(np.array(self.labels()), self.weights(), offset)
 
 
-LATER_FIELDS: Final = frozenset({"preparation", "categories", "weight", "offset", "start", "classes", "beside"})
+LATER_FIELDS: Final = frozenset(
+    {"preparation", "categories", "weight", "offset", "start", "classes", "beside", "starts"}
+)
 """Fields that came after the first snapshots: left out at their default, so that a snapshot without them keeps its
 bytes."""
 
 
-def pack_snapshot(table: Table, start: Start | None = None) -> bytes:
-    """The snapshot's bytes; `start`: the own parameters that training begins with."""
+def pack_snapshot(table: Table, starts: Sequence[Start] = ()) -> bytes:
+    """The snapshot's bytes; `starts`: the own parameters that training begins with, of several classes each one's."""
     snapshot = Snapshot(
         identifiers=list(table.identifiers),
         columns=list(table.columns),
@@ -82,7 +87,8 @@ def pack_snapshot(table: Table, start: Start | None = None) -> bytes:
         categories=[None if texts is None else list(texts) for texts in table.categories],
         weight=_bytes_of(table.weight),
         offset=_bytes_of(table.offset),
-        start=start,
+        start=starts[0] if len(starts) == 1 else None,
+        starts=list(starts) if len(starts) > 1 else [],
         classes=list(table.classes),
         beside=table.beside.shifts,
     )

@@ -12,7 +12,7 @@ from protocol.policy import Decision, asks, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
 from protocol.stop_rules import columns_wrong
-from services.models.warming import WarmStartRefused, start_of
+from services.models.warming import WarmStartRefused, starts_of
 from services.tables.queries import source_of
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
@@ -86,7 +86,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     if reason := columns_wrong(contract, columns):
         return _decline(Decision(reason_code="stopping_refused", reason=reason))
     try:
-        start = start_of(context.data_directory, contract, PROVIDER, table.prepared_columns)
+        starts = starts_of(context.data_directory, contract, PROVIDER, table.prepared_columns)
     except WarmStartRefused as error:
         said = Decision(reason_code="warm_start", reason=f"the model to start from does not fit at {context.party}")
         return _decline(said, own_reason=str(error))
@@ -102,7 +102,7 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
             **({"parts_seed": parts.own_seed(context.job_secret)} if contract.layout.divides else {}),
             **asked(contract, context.settings, context.partner.name),
         },
-        ((pack_snapshot(table, start), len(table.identifiers)),),
+        ((pack_snapshot(table, starts), len(table.identifiers)),),
     )
 
 

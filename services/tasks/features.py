@@ -16,6 +16,7 @@ from learning.links.targets import Targets, check_start, start_score, told
 from learning.solvers import classes as several
 from learning.solvers import history as histories
 from learning.solvers.classes import one_against_rest
+from learning.solvers.warm import Start
 from messages import schemas
 from paillier import keys, packing, proof
 from paillier.backend import Guest, Owner
@@ -50,25 +51,36 @@ def quantise(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         quantised = columns.quantise(blocks, intercept=business, small_sample=arguments["small_sample"])
     except (quantising.ColumnRefused, release.ReleaseRefused, LinkError) as error:
         raise TaskRefused(error.code, str(error)) from None
-    history = histories.begin(
-        replace(quantised, values=quantised.values[:training]),
-        family=family,
-        l2=arguments["l2"],
-        release_noise=arguments["release_noise"],
-        base=base,
-        l1=arguments.get("l1", 0.0),
-        start=snapshot.start,
-    )
     classes = arguments.get("classes", 0)
+    starts: Sequence[Start | None] = snapshot.starts or [snapshot.start]
+    begun = [
+        histories.begin(
+            replace(quantised, values=quantised.values[:training]),
+            family=family,
+            l2=arguments["l2"],
+            release_noise=arguments["release_noise"],
+            base=base,
+            l1=arguments.get("l1", 0.0),
+            start=start,
+        )
+        for start in starts
+    ]
     blobs = [
         (quantised.values.astype("<i2").tobytes(), len(rows)),
-        (several.encode([history] * classes) if classes else histories.encode(history), len(quantised.scales)),
+        (_encoded(begun, classes), len(quantised.scales)),
     ]
     if targets is not None:
         blobs.append((targets.to_bytes(), len(rows)))
     if columns.fitted is None:
         return TaskResult({}, tuple(blobs))
     return TaskResult({"prepared": True}, (*blobs, (msgspec.msgpack.encode(columns.fitted), len(rows))))
+
+
+def _encoded(begun: list[histories.LocalHistory], classes: int) -> bytes:
+    """The local history, of several classes each one's: all alike where they start at zero."""
+    if not classes:
+        return histories.encode(begun[0])
+    return several.encode(begun if len(begun) == classes else begun * classes)
 
 
 def _begin(targets: Targets, family: Family, blocks: Sequence[int], arguments: dict[str, Any]) -> float:

@@ -64,7 +64,7 @@ def _score_classes(arguments: dict[str, Any], matrix: NDArray[np.int16], history
     if arguments["role"] == "provider":
         family = family_of(facts)
         ranges = [
-            residual_terms.score_range(scores[:, place], family, arguments["iteration"])
+            residual_terms.score_range(scores[:, place], family, arguments["iteration"] + ("warm_start" in facts))
             for place in arguments["classes"]
         ]
         output = {"bound": max(bound for bound, _ in ranges), "spread": max(spread for _, spread in ranges)}

@@ -103,6 +103,23 @@ def test_every_class_ends_at_the_optimum_of_scikit_learn_one_against_the_rest(tm
     assert (np.argmax(scores, axis=0) == oracle.predict(np.hstack([business, provider]))).all()
 
 
+def test_an_elastic_net_of_every_class_has_scikit_learn_s_zeros_and_coefficients(tmp_path: Path) -> None:
+    l1 = 0.03
+    pair = stage(tmp_path, l1=l1)
+    own, other = parameter_files(pair)
+    business, provider, label = wine()
+    penalty = l1 + L2
+    for place, (mine, theirs) in enumerate(zip(own["classes"].values(), other["classes"].values(), strict=True)):
+        best = LogisticRegression(
+            C=1 / (penalty * len(label)), l1_ratio=l1 / penalty, solver="saga", tol=1e-9, max_iter=100_000
+        )
+        best.fit(np.hstack([business, provider]), label == place)
+        found = np.array([*mine["coefficients"].values(), *theirs["coefficients"].values()])
+        assert 0 < (found == 0.0).sum() < len(found)
+        assert ((found == 0.0) == (best.coef_[0] == 0.0)).all()
+        assert np.linalg.norm(found - best.coef_[0]) < 0.02 * np.linalg.norm(best.coef_[0])
+
+
 def test_classes_share_features_and_messages_and_names_stay_at_the_business(tmp_path: Path) -> None:
     pair = stage(tmp_path, max_iterations=2)
     said = [[message for message in side.sent if isinstance(message, schemas.CrossTerm)] for side in pair.sides]
@@ -166,7 +183,7 @@ def test_a_class_whose_loop_has_ended_drops_out_and_keeps_its_point() -> None:
     [
         {"classes": 2},
         {"classes": 3, "task": "linear"},
-        {"classes": 3, "l1": 0.1},
+        {"classes": 3, "solver": "block"},
         {"classes": 3, "inference": True},
         {"classes": 3, "shifted": True},
     ],

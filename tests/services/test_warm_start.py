@@ -49,3 +49,24 @@ def test_a_warm_start_begins_where_the_former_model_ended(tmp_path: Path, task: 
     assert retired.value.code == "warm_start"
     assert unknown.value.code == "bad_input"
     assert NAMES[PROVIDER] in str(retired.value)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+def test_every_class_begins_where_the_former_model_of_it_ended(tmp_path: Path, l1: float) -> None:
+    made = make_parties(tmp_path, write_tables(tmp_path, ROWS, "multiclass"), marks=MARKS)
+    paths = (made[BUSINESS], made[PROVIDER])
+    job = job_of("multiclass", release_noise=0.0, max_iterations=20, l1=l1)
+    with embedded(paths):
+        cold = run_job(paths, job)
+        warm = run_job(paths, {**job, "warm_start": cold.job})
+    history, begun = (json.loads(one.history)["iterations"] for one in (cold, warm))
+    # The first expansion of the residuals is a coarse one, so it takes some iterations to see that nothing is left to do.
+    assert len(begun) <= len(history) / 2
+    for role in (BUSINESS, PROVIDER):
+        before, after = (json.loads(one.parameters[role])["classes"] for one in (cold, warm))
+        assert list(before) == list(after)
+        for name, ended in before.items():
+            found, expected = (
+                np.array([one.get("intercept", 0.0), *one["coefficients"].values()]) for one in (after[name], ended)
+            )
+            assert np.linalg.norm(found - expected) < 1e-2 * np.linalg.norm(expected)
