@@ -9,23 +9,20 @@ alone: each adds masks that cancel between it and every other.
 
 from typing import Final
 
-from messages.streams import chunk_count
-from protocol.effects import BlobRef, BulkReceived, Computed, Consumed
+from protocol import partials
+from protocol.effects import BlobRef, BulkReceived, Computed
 from protocol.facts import job_arguments, mask_arguments
+from protocol.partials import Stream
 from protocol.state import BUSINESS, JobState, Phase, ScoresOf
 from protocol.steps import (
     Outcome,
     change,
     chunk_of,
     compute,
-    expect_chunk,
     peer_of_task,
     progress,
-    put,
     send_in_order,
     sender_of,
-    task_name,
-    whole,
 )
 
 PART: Final = "evaluation"
@@ -72,19 +69,12 @@ def pieces(state: JobState) -> list[tuple[str, int, int]]:
     return found
 
 
-def _chunks(state: JobState) -> tuple[int, int]:
-    """(rows in all, chunks)."""
+def _stream(state: JobState) -> Stream:
     rows = sum(count for _, _, count in pieces(state))
-    return rows, chunk_count(rows, _chunk_rows(state))
-
-
-def _chunk_rows(state: JobState) -> int:
-    """Rows of a chunk: fewer where every one has a score for each of several classes."""
-    return CHUNK_ROWS // max(1, state.terms_of.classes)
-
-
-def _part(state: JobState) -> str:
-    return VALIDATION if _midway(state) else PART
+    classes = state.terms_of.classes
+    # Fewer rows to a chunk where every one has a score for each of several classes.
+    chunk_rows = CHUNK_ROWS // max(1, classes)
+    return Stream(VALIDATION if _midway(state) else PART, state.iteration, rows, chunk_rows, classes)
 
 
 def start(state: JobState) -> Outcome:
@@ -98,21 +88,16 @@ def _task(state: JobState, function: str, chunk: int) -> str:
 
 
 def _project(state: JobState, count: int) -> Outcome:
-    current, (rows, chunks) = state.evaluation, _chunks(state)
-    last = min(chunks, current.made + count)
+    current, stream = state.evaluation, _stream(state)
+    last = min(stream.chunks, current.made + count)
     effects = tuple(
         compute(
             _task(state, "evaluate.partial", chunk),
             "evaluate.partial",
             {
-                "iteration": state.iteration,
+                **stream.place(chunk),
                 "combination": state.stopping.candidate if _midway(state) else state.combination,
                 "pieces": pieces(state),
-                "chunk": chunk,
-                "chunks": chunks,
-                "first_row": chunk * _chunk_rows(state),
-                "rows": min(_chunk_rows(state), rows - chunk * _chunk_rows(state)),
-                "part": _part(state),
                 "job": job_arguments(state),
                 **({"masks": mask_arguments(state, providers_only=True)} if state.several else {}),
             },
@@ -126,8 +111,7 @@ def _project(state: JobState, count: int) -> Outcome:
 
 def projected(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own scores is sealed: send it, take the next."""
-    _, chunks = _chunks(state)
-    current = state.evaluation
+    current, chunks = state.evaluation, _stream(state).chunks
     queue, sends = send_in_order(
         "score.partial", current.queue, chunk_of(event.task), chunks, event.blobs[0], state.partner
     )
@@ -138,7 +122,7 @@ def projected(state: JobState, event: Computed) -> Outcome:
 
 def sent(state: JobState) -> bool:
     """Whether all own scores have left."""
-    return state.evaluation.queue.sent == _chunks(state)[1]
+    return state.evaluation.queue.sent == _stream(state).chunks
 
 
 def _of(state: JobState, provider: str) -> ScoresOf:
@@ -153,42 +137,16 @@ def _with(state: JobState, scores: ScoresOf) -> JobState:
 
 def received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of a provider's scores: open it."""
-    peer, (rows, chunks) = sender_of(state, event), _chunks(state)
-    current = _of(state, peer.name)
-    expect_chunk(event, peer, "partial_sequence", due=current.received, chunks=chunks)
-    first, classes = event.chunk * _chunk_rows(state), state.terms_of.classes
-    task = compute(
-        task_name(state, "score.open", peer, *((state.iteration,) if _midway(state) else ()), event.chunk),
-        "score.open",
-        {
-            "part": _part(state),
-            "iteration": state.iteration,
-            "chunk": event.chunk,
-            "chunks": chunks,
-            "first_row": first,
-            "rows": min(_chunk_rows(state), rows - first),
-            **({"classes": classes} if classes else {}),
-        },
-        (event.body,),
-        partner=peer.name,
-    )
-    current = change(current, received=current.received + 1, opening=put(current.opening, event.chunk, event.body))
+    peer, numbers = sender_of(state, event), (state.iteration,) if _midway(state) else ()
+    current, task = partials.received(state, event, peer, _of(state, peer.name), _stream(state), *numbers)
     return _with(state, current), (task,)
 
 
 def opened(state: JobState, event: Computed) -> Outcome:
     """A chunk of a provider's scores is checked; when all are, add the own scores and compute the figures."""
-    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
-    current = _of(state, peer.name)
-    body = current.opening[chunk]
-    assert body is not None
-    current = change(
-        current,
-        partials=put(current.partials, chunk, event.blobs[0]),
-        opening=put(current.opening, chunk, None),
-    )
+    peer = peer_of_task(state, event.task)
+    current, consumed = partials.opened(event, peer, _of(state, peer.name))
     state = _with(state, current)
-    consumed = Consumed(body=body, sender=peer.name)
     if _midway(state):
         from protocol import stopping
 
@@ -208,7 +166,7 @@ def opened(state: JobState, event: Computed) -> Outcome:
         },
         (
             *(state.snapshot, state.align.rows, features.matrix, features.history, features.label),
-            *partials(state),
+            *told(state),
         ),
     )
     return state, (consumed, task, progress(state, "finish"))
@@ -216,11 +174,10 @@ def opened(state: JobState, event: Computed) -> Outcome:
 
 def complete(state: JobState) -> bool:
     """Whether all scores of all providers are there."""
-    _, chunks = _chunks(state)
-    return all(whole(_of(state, one.name).partials, chunks) for one in state.peers)
+    return all(partials.complete(_of(state, one.name), _stream(state)) for one in state.peers)
 
 
-def partials(state: JobState) -> tuple[BlobRef, ...]:
+def told(state: JobState) -> tuple[BlobRef, ...]:
     """All scores that have come: chunk after chunk of one provider, then of the next."""
     found = (ref for one in state.peers for ref in _of(state, one.name).partials)
     return tuple(ref for ref in found if ref is not None)

@@ -8,8 +8,9 @@ rows of the job were counted against the quota when they were aligned.
 """
 
 from messages import schemas
-from messages.streams import chunk_count
-from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Finish, Release, Send
+from protocol import partials
+from protocol.effects import AnyEffect, BulkReceived, Computed, Finish, Release, Send
+from protocol.partials import Stream
 from protocol.scoring_contract import ScoringContract, agreement_of, decode_scoring
 from protocol.state import JobState, Peer, Phase
 from protocol.steps import (
@@ -18,16 +19,12 @@ from protocol.steps import (
     chunk_of,
     compute,
     expect,
-    expect_chunk,
     is_business,
     peer_of_task,
     progress,
-    put,
     send_in_order,
     sender_of,
-    task_name,
     waits_for,
-    whole,
     with_peer,
 )
 
@@ -96,10 +93,9 @@ def _masks(state: JobState) -> dict[str, object]:
     return {"masks": {"order": list(terms_of(state).parties), "keys": keys}}
 
 
-def _chunks(state: JobState) -> tuple[int, int]:
-    """(rows in a chunk, chunks)."""
-    rows = terms_of(state).chunk_rows_max
-    return rows, chunk_count(state.rows, rows)
+def _stream(state: JobState) -> Stream:
+    terms = terms_of(state)
+    return Stream(ALL_ROWS, 0, state.rows, terms.chunk_rows_max, terms.classes)
 
 
 # -- all rows -------------------------------------------------------------------------------------------------
@@ -107,19 +103,14 @@ def _chunks(state: JobState) -> tuple[int, int]:
 
 def _project(state: JobState, count: int) -> Outcome:
     """The provider rounds and seals the next chunks of its partial scores."""
-    scoring, (rows, chunks) = state.scoring, _chunks(state)
-    last = min(chunks, scoring.made + count)
+    scoring, stream = state.scoring, _stream(state)
+    last = min(stream.chunks, scoring.made + count)
     effects = tuple(
         compute(
             f"score.partial/0/{chunk}",
             "score.partial",
             {
-                "part": ALL_ROWS,
-                "iteration": 0,
-                "chunk": chunk,
-                "chunks": chunks,
-                "first_row": chunk * rows,
-                "rows": min(rows, state.rows - chunk * rows),
+                **stream.place(chunk),
                 "model": terms_of(state).model,
                 **_classes(state),
                 **_masks(state),
@@ -134,66 +125,39 @@ def _project(state: JobState, count: int) -> Outcome:
 
 def projected(state: JobState, event: Computed) -> Outcome:
     """A chunk of partial scores is sealed: send it, take the next; after the last one the provider is done."""
-    rows, chunks = _chunks(state)
-    scoring = state.scoring
+    scoring, stream = state.scoring, _stream(state)
     queue, sends = send_in_order(
-        "score.partial", scoring.queue, chunk_of(event.task), chunks, event.blobs[0], state.partner
+        "score.partial", scoring.queue, chunk_of(event.task), stream.chunks, event.blobs[0], state.partner
     )
     state = change(state, scoring=change(scoring, queue=queue, computed=scoring.computed + 1))
-    if state.scoring.computed == chunks:
+    if state.scoring.computed == stream.chunks:
         state = change(state, phase=Phase.CLOSING)
         said = Send(message=_done(state, state.peers[0]))
         return state, (*sends, said, progress(state, "finish", waits_for=state.partner))
     state, effects = _project(state, 1)
-    done = min(state.rows, state.scoring.computed * rows)
+    done = min(state.rows, state.scoring.computed * stream.chunk_rows)
     return state, (*sends, *effects, progress(state, "score", done=done, total=state.rows))
 
 
 def partial_received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of a provider's partial scores: open it."""
-    peer, (rows, chunks) = sender_of(state, event), _chunks(state)
-    scores = peer.scores
-    expect_chunk(event, peer, "partial_sequence", due=scores.received, chunks=chunks)
-    task = compute(
-        task_name(state, "score.open", peer, 0, event.chunk),
-        "score.open",
-        {
-            "part": ALL_ROWS,
-            "iteration": 0,
-            "chunk": event.chunk,
-            "chunks": chunks,
-            "first_row": event.chunk * rows,
-            "rows": min(rows, state.rows - event.chunk * rows),
-            **_classes(state),
-        },
-        (event.body,),
-        partner=peer.name,
-    )
-    scores = change(scores, received=scores.received + 1, opening=put(scores.opening, event.chunk, event.body))
+    peer = sender_of(state, event)
+    scores, task = partials.received(state, event, peer, peer.scores, _stream(state), 0)
     return with_peer(state, change(peer, scores=scores)), (task,)
 
 
 def opened(state: JobState, event: Computed) -> Outcome:
     """A chunk of partial scores is checked; when all of all providers are, add the own scores."""
-    peer, chunk = peer_of_task(state, event.task), chunk_of(event.task)
-    rows, chunks = _chunks(state)
-    scores, scoring = peer.scores, state.scoring
-    body = scores.opening[chunk]
-    assert body is not None
-    scores = change(
-        scores,
-        partials=put(scores.partials, chunk, event.blobs[0]),
-        opening=put(scores.opening, chunk, None),
-    )
+    peer, scoring, stream = peer_of_task(state, event.task), state.scoring, _stream(state)
+    scores, consumed = partials.opened(event, peer, peer.scores)
     scoring = change(scoring, computed=scoring.computed + 1)
     state = change(with_peer(state, change(peer, scores=scores)), scoring=scoring)
-    consumed = Consumed(body=body, sender=peer.name)
-    done = min(state.rows, scoring.computed // len(state.peers) * rows)
+    done = min(state.rows, scoring.computed // len(state.peers) * stream.chunk_rows)
     shown = progress(state, "score", done=done, total=state.rows)
-    if not all(whole(one.scores.partials, chunks) for one in state.peers):
+    if not all(partials.complete(one.scores, stream) for one in state.peers):
         return state, (consumed, shown)
-    partials = [ref for one in state.peers for ref in one.scores.partials]
-    inputs = (state.snapshot, scoring.scores, state.align.rows, *partials)
+    told = [ref for one in state.peers for ref in one.scores.partials]
+    inputs = (state.snapshot, scoring.scores, state.align.rows, *told)
     arguments = {"model": terms_of(state).model, "rows": state.rows, **_classes(state)}
     task = compute("score.results", "score.results", arguments, inputs)
     return state, (consumed, shown, task)

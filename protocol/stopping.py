@@ -70,7 +70,7 @@ def judge_when_ready(state: JobState) -> Outcome:
             "providers": len(state.peers),
             "job": job_arguments(state),
         },
-        (features.matrix, features.history, features.label, *evaluating.partials(state)),
+        (features.matrix, features.history, features.label, *evaluating.told(state)),
     )
     return state, (task,)
 
@@ -90,7 +90,7 @@ def judged(state: JobState, event: Computed) -> Outcome:
     tired = len(evaluated) - 1 - evaluated.index(best) >= contract.patience
     stop = bool(current.ended) or spent or tired
     said = tell_all(state, schemas.StopDecision(iteration=state.iteration, best=best, stop=stop))
-    freed = tuple(Release(body=ref) for ref in evaluating.partials(state))
+    freed = tuple(Release(body=ref) for ref in evaluating.told(state))
     state, effects = _decided(change(state, stopping=change(current, figures=figures)), best, stop=stop)
     return state, (*freed, *said, *effects)
 
