@@ -40,13 +40,19 @@ def check_links(management: Management, vhost: str, peers: Sequence[str]) -> lis
             raise
         advice = "`rabbitmq-plugins enable rabbitmq_shovel_management`, or look at `rabbitmqctl shovel_status`"
         return [unknown("links", "whether links run was not looked at: RabbitMQ does not show its shovels", advice)]
-    found = []
-    for peer in peers:
-        deadline = time.monotonic() + SETTLED_S
-        while (seen := _of_link(management, vhost, peer)) and time.monotonic() < deadline:
-            time.sleep(_PAUSE_S)
-        found += seen
+    found = [finding for peer in peers for finding in _settled(management, vhost, peer)]
     return found or [fine("links", f"links run with {', '.join(peers)}")]
+
+
+def _settled(management: Management, vhost: str, peer: str) -> list[Finding]:
+    """What is wrong with a link for longer than figures lag behind. One that goes down at once is up between whiles."""
+    deadline, well = time.monotonic() + SETTLED_S, 0
+    while True:
+        seen = _of_link(management, vhost, peer)
+        well = 0 if seen else well + 1
+        if well == 2 or (seen and time.monotonic() > deadline):
+            return seen
+        time.sleep(_PAUSE_S)
 
 
 def _of_link(management: Management, vhost: str, peer: str) -> list[Finding]:

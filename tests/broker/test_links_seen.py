@@ -61,9 +61,7 @@ def test_a_link_that_is_down_is_told_from_one_that_the_partner_does_not_collect(
     until(lambda: all(pair.shovel_state(own) == "running" for own in OWN), "both links run again")
 
 
-def test_a_link_that_holds_what_the_partner_may_not_send_is_told_though_its_shovel_runs(
-    pair: Linked, path: Path
-) -> None:
+def test_a_link_that_holds_what_the_partner_may_not_send_is_told(pair: Linked, path: Path) -> None:
     # The forger is A's partner here, so that A's broker refuses.
     mirrored = Linked(
         brokers={A: pair.brokers[B], B: pair.brokers[A]}, lines={A: pair.lines[B], B: pair.lines[A]}, files=pair.files
@@ -73,8 +71,12 @@ def test_a_link_that_holds_what_the_partner_may_not_send_is_told_though_its_shov
     until(lambda: f"access to topic '{key}'" in log_of(mirrored, B), "the message was refused")
     try:
         found = findings(path, pair)
-        assert pair.shovel_state(A) == "running"
-        assert f"refused for user 'deliver.{B}'" in found["link_stuck"].advice
+        if pair.brokers[A].version < (4, 0):
+            # RabbitMQ 3 calls such a shovel running.
+            assert pair.shovel_state(A) == "running"
+            assert f"refused for user 'deliver.{B}'" in found["link_stuck"].advice
+        else:
+            assert f"nothing of {B} arrives" in found["link_down"].what
     finally:
         asyncio.run(removed_by_the_peer(mirrored, queue=f"out.{A}"))
     until(lambda: pair.shovel_state(A) == "running", "the link runs again")
