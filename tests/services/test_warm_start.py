@@ -60,7 +60,7 @@ def test_every_class_begins_where_the_former_model_of_it_ended(tmp_path: Path, l
         cold = run_job(paths, job)
         warm = run_job(paths, {**job, "warm_start": cold.job})
     history, begun = (json.loads(one.history)["iterations"] for one in (cold, warm))
-    # The first expansion of the residuals is a coarse one, so it takes some iterations to see that nothing is left to do.
+    # The first expansion of the residuals is a coarse one: it takes some iterations to see that nothing is left to do.
     assert len(begun) <= len(history) / 2
     for role in (BUSINESS, PROVIDER):
         before, after = (json.loads(one.parameters[role])["classes"] for one in (cold, warm))
