@@ -3,12 +3,16 @@
 import asyncio
 import shutil
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused
 
 from broker import applying
 from broker.amqp import AmqpOptions, AmqpTransport
@@ -16,7 +20,7 @@ from broker.certificates import Authority, make_development
 from broker.definitions import shared
 from broker.management import Management
 from tests.broker.collector import Collector
-from tests.broker.stories import comes_true, in_time, running
+from tests.broker.stories import comes_true, control, in_time, running
 from tests.rabbitmq import CERTIFICATE_PARTIES, certificates, fresh_parties, running_broker, tls_url
 
 OWN, PEER = CERTIFICATE_PARTIES
@@ -154,6 +158,46 @@ def test_a_party_that_may_not_write_in_its_own_name_is_told_before_any_job_waits
             assert not transport.state.up
             management.put(*path, body={key: right[key] for key in ("exchange", "write", "read")})
             await transport.connected()
+
+    in_time(story())
+
+
+def test_a_party_with_its_certificate_can_neither_hear_the_other_nor_speak_in_its_name_nor_configure() -> None:
+    async def hear(channel: AbstractChannel, queue: str) -> None:
+        await (await channel.get_queue(queue, ensure=False)).consume(print)
+
+    async def speak(channel: AbstractChannel, exchange: str, key: str) -> None:
+        target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+        await target.publish(aio_pika.Message(b"x"), key)
+
+    async def bind(channel: AbstractChannel) -> None:
+        await (await channel.get_queue(f"control.{OWN}.{PEER}", ensure=False)).bind("warren", "#")
+
+    async def delete(channel: AbstractChannel) -> None:
+        await channel.queue_delete(f"control.{OWN}.{PEER}")
+
+    async def declare(channel: AbstractChannel) -> None:
+        await channel.declare_queue("ears", durable=True)
+
+    attempts: list[Callable[[AbstractChannel], Awaitable[None]]] = [bind, delete, declare]
+    for queue in (f"control.{PEER}.{OWN}", f"bulk.{PEER}.{OWN}", f"dead.{PEER}"):
+        attempts.append(partial(hear, queue=queue))
+    for exchange, key in (
+        ("warren", control(PEER, OWN)),
+        ("warren", f"status.{PEER}.job"),
+        ("warren.dead", control(PEER, OWN)),
+        ("", f"control.{PEER}.{OWN}"),
+    ):
+        attempts.append(partial(speak, exchange=exchange, key=key))
+
+    async def story() -> None:
+        connection = await aio_pika.connect(tls_url(OWN))
+        async with connection:
+            for attempt in attempts:
+                with pytest.raises(ChannelAccessRefused):
+                    await attempt(await connection.channel())
+            # What it is there for goes on.
+            await speak(await connection.channel(), "warren", control(OWN, PEER))
 
     in_time(story())
 
