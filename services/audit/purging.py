@@ -19,6 +19,7 @@ from services.store.data_directory import JOURNAL, DataDirectory
 from services.store.job_secrets import JobSecrets
 from services.store.journal import ThreadedJournal, sqlite_url
 from services.store.journal_schema import events, held, jobs, outbox, tasks
+from services.store.migrations import copies_of
 
 
 def forget_pages(party: Party) -> None:
@@ -77,8 +78,12 @@ def purge_stopped(party: Party, job: str) -> Purged:
 
 
 def with_results(party: Party, done: Purged) -> Purged:
-    """Say where the model still lies, if it does."""
+    """Say where the model still lies, if it does, and what else there is of the job."""
+    copies = [] if party.file.journal else copies_of(party.data_directory / JOURNAL)
     results, model = (party.data_directory / place / done.job for place in ("results", MODELS))
     return dataclasses.replace(
-        done, results=str(results) if results.exists() else "", model=str(model) if model.exists() else ""
+        done,
+        results=str(results) if results.exists() else "",
+        model=str(model) if model.exists() else "",
+        copies=", ".join(map(str, copies)),
     )

@@ -32,6 +32,7 @@ class Purged:
     head: str
     results: str = ""
     model: str = ""
+    copies: str = ""
 
     def sentences(self) -> Sequence[str]:
         """For the operator."""
@@ -47,6 +48,8 @@ class Purged:
             )
         if kept := " and ".join(place for place in (self.results, self.model) if place):
             found.append(f"the model in {kept} is yours and stays; remove it yourself if it must go")
+        if self.copies:
+            found.append(f"{self.copies}: the journal as it was before an upgrade holds it still; remove it as well")
         return found
 
 

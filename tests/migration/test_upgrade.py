@@ -10,6 +10,7 @@ import pytest
 
 from services.audit.executing import execute
 from services.audit.exporting import reading
+from services.audit.purging import purge_stopped
 from services.audit.reconciling import reconcile
 from services.audit.verifying import verify
 from services.daemon.control import ControlClient
@@ -83,3 +84,10 @@ def test_the_journal_as_it_was_lies_beside_the_new_one_for_its_owner_only(upgrad
 def dumped(journal: Path) -> list[str]:
     with closing(sqlite3.connect(journal)) as connection:
         return list(connection.iterdump())
+
+
+def test_who_purges_is_told_of_the_copy(upgraded):
+    party = load_party(upgraded.paths[PROVIDER])
+    (copy,) = copies_of(upgraded.journal(PROVIDER))
+    (said,) = [each for each in purge_stopped(party, upgraded.jobs["done"]).sentences() if str(copy) in each]
+    assert "remove" in said
