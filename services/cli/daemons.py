@@ -85,7 +85,8 @@ def check(
         for name, theirs in answer["partners"].items():
             about = f"{name} is reachable, warren {theirs['software_version']}, back end {theirs['backend']}"
             table.add_row("partner", plain(about))
-            verdict = "would accept" if theirs["acceptable"] else f"would decline: {theirs['reason']}"
+            verdict = theirs["reason"] or "would accept"
+            verdict = verdict if theirs["acceptable"] else f"would decline: {theirs['reason']}"
             table.add_row("contract", plain(verdict))
             table.add_row("rows", f"{answer['own']['rows']:,} here, {theirs['rows']:,} at the partner")
             table.add_row("columns", f"{answer['own']['columns']} here, {theirs['columns']} at the partner")

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from protocol.consenting import REVOKED
 from protocol.contract import ContractError
 from protocol.effects import DeclineDecided, RevokeDecided
 from protocol.policy import read_policy
@@ -87,18 +88,20 @@ class Consent:
         revocation = self._revocation_of(contract)
         if revocation is not None:
             return RevokeDecided(reason=revocation.reason)
-        return self._quota(connection, record)
+        return self._quota(connection, record.partner, record.job)
 
-    def _quota(self, connection: Connection, record: JobRecord) -> DeclineDecided | None:
+    def _quota(self, connection: Connection, partner: str, job: str = "") -> DeclineDecided | None:
         """What the policy says of jobs of one partner together; those that were declined do not count."""
-        policy, partner = self._policies.of(record.partner), record.partner
+        policy = self._policies.of(partner)
         if policy.jobs_max is not None:
-            running = _jobs_of(connection, record, jobs_table.c.status == Status.RUNNING.value)
+            running = _jobs_of(connection, partner, job, jobs_table.c.status == Status.RUNNING.value)
             if running >= policy.jobs_max:
                 reason = f"{running} jobs of {partner} are running: the policy has jobs_max = {policy.jobs_max}"
                 return DeclineDecided(reason_code="jobs_max", reason=reason)
         if policy.jobs_per_period is not None:
-            begun = _jobs_of(connection, record, jobs_table.c.created_at > self._clock() - policy.period_days * DAY_S)
+            begun = _jobs_of(
+                connection, partner, job, jobs_table.c.created_at > self._clock() - policy.period_days * DAY_S
+            )
             if begun >= policy.jobs_per_period:
                 reason = (
                     f"{partner} has begun {begun} jobs within {policy.period_days:g} days: the policy has "
@@ -106,6 +109,17 @@ class Consent:
                 )
                 return DeclineDecided(reason_code="jobs_per_period", reason=reason)
         return None
+
+    async def against(self, partner: str, contract: bytes) -> tuple[str, str]:
+        """(code, reason) of what would stand against a contract that a partner asks about; empty: nothing."""
+        try:
+            revocation = self._revocation_of(read_any(contract))
+        except ContractError:
+            return "", ""
+        if revocation is not None:
+            return REVOKED, f"{self._party} revoked its consent: {revocation.reason}"
+        found = await self._journal.read(lambda connection: self._quota(connection, partner))
+        return (found.reason_code, found.reason) if found is not None else ("", "")
 
     # -- pace -------------------------------------------------------------------------------------------------
 
@@ -216,13 +230,13 @@ class Consent:
         self._orders = orders
 
 
-def _jobs_of(connection: Connection, record: JobRecord, where: ColumnElement[bool]) -> int:
-    """Jobs beside this one that its business proposed to this party, and that were not declined."""
+def _jobs_of(connection: Connection, partner: str, job: str, where: ColumnElement[bool]) -> int:
+    """Jobs beside this one that the partner proposed to this party, and that were not declined."""
     answering = [role for role, side in SIDES.items() if side == PROVIDER]
     found = select(func.count()).where(
-        jobs_table.c.partner == record.partner,
+        jobs_table.c.partner == partner,
         jobs_table.c.role.in_(answering),
-        jobs_table.c.job != record.job,
+        jobs_table.c.job != job,
         jobs_table.c.outcome != "declined",
         where,
     )

@@ -105,7 +105,11 @@ def make_daemon(
             backend=choice.select().name,
             data=party.data_directory,
         )
-        return await asyncio.to_thread(ask)
+        answered = await asyncio.to_thread(ask)
+        code, reason = await daemon.consent.against(partner, message.contract) if answered.acceptable else ("", "")
+        if not code:
+            return answered
+        return msgspec.structs.replace(answered, acceptable=False, reason_code=code, reason=reason[:2000])
 
     config = DaemonConfig(
         identity=party.identity,
@@ -124,7 +128,8 @@ def make_daemon(
         accept_restored=accept_restored,
         surroundings=surroundings or Surroundings(),
     )
-    return Daemon(config, transport)
+    daemon = Daemon(config, transport)
+    return daemon
 
 
 async def keep_results(party: Party, daemon: Daemon) -> None:

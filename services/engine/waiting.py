@@ -201,14 +201,12 @@ def _here(known: Facts, stuck: str, resting: str) -> Waiting | None:
     """What this party itself is waited for."""
     if stuck:
         return _answer(known, "journal", Why.JOURNAL_STUCK, f"it cannot write ({stuck}): is there room on the disk?")
+    if resting == PAUSED:
+        return _answer(known, "resume", Why.PAUSED, f"paused here: `warren resume {known.job}`, or its partner")
     if known.stage == APPROVAL and not known.turn:
         advice = f"`warren approve {known.job}` or `warren decline {known.job}`"
         return _answer(known, "approval of its steward", Why.STEWARD, advice)
     if resting:
-        if resting == PAUSED:
-            return _answer(
-                known, "resume", Why.PAUSED, f"it is paused here: `warren resume {known.job}`, or the partner"
-            )
         return _answer(known, "the end of quiet hours", Why.QUIET_HOURS, "nothing is computed or sent here until then")
     if known.works:
         return _answer(known, "own work", Why.OWN_WORK, f"{known.tasks} tasks to compute here")

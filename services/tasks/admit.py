@@ -131,11 +131,14 @@ def probe(
     decision = judge(contract_bytes, partner, settings, me=me)
     rows = columns = 0
     if decision.acceptable:
-        name = decode_contract(contract_bytes).entry_of(me).dataset
+        contract = decode_contract(contract_bytes)
+        name = contract.entry_of(me).dataset
         dataset = settings["datasets"][name]
         try:
             table = table_of(name, dataset)
             rows, columns = len(table.identifiers), len(table.prepared_columns)
+            if found := asked(contract, settings, partner).get("asks"):
+                decision = Decision(reason=f"{me} asks its steward: {'; '.join(found)}"[:2000])
         except TableError as error:
             decision = Decision(reason_code="dataset_unfit", reason=f"data set {name}: {error.code}")
     return schemas.PeerAnswer(

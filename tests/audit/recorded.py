@@ -119,19 +119,25 @@ def record(
     retention: str = "digests",
     allowed: tuple[str, ...] = ("digests", "full"),
     meddle: Meddle | None = None,
+    steward: Meddle | None = None,
+    policy: str = "",
     prepared: bool = False,
     journals: Mapping[str, str] = MappingProxyType({}),
     **changes: Any,
 ) -> Recorded:
     """Run a job to its end, whatever it is, with `prepared` on raw tables. `journals`: URLs by role.
 
-    `meddle` gets the business's console and the job when it has begun.
+    `meddle` gets the business's control socket and the job when it has begun, `steward` the provider's; `policy`: what
+    the provider's says besides.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tables = write_tables(directory, rows, task)
     if prepared:
         tables = made_raw(directory, tables)
     paths = make_parties(directory, tables, marks=MARKS, retention=allowed)
+    if policy:
+        file = paths[PROVIDER].parent / "policy.toml"
+        file.write_text(policy + file.read_text())
     for role, url in journals.items():
         paths[role].write_text(f'journal = "{url}"\n{paths[role].read_text()}')
     with (
@@ -142,6 +148,8 @@ def record(
         job = business.ask("submit", job=job_of(task, retention=retention, **changes))["job"]
         if meddle is not None:
             meddle(business, job)
+        if steward is not None:
+            steward(provider, job)
         wait_for(business, job)
         wait_for(provider, job)
     return Recorded(job, paths)

@@ -67,6 +67,38 @@ def scored(at: Path, mode: str = "batch", retention: str = "digests", task: str 
     return Recorded(job, paths)
 
 
+def steward(at: Path, answer: Callable[[ControlClient, str], None]) -> Recorded:
+    """The provider's policy asks its steward, who does something about the job."""
+
+    def answered(provider: ControlClient, job: str) -> None:
+        until(lambda: any(one["job"] == job for one in provider.ask("pending")), "the steward's turn")
+        answer(provider, job)
+
+    return record(at, "logistic", 60, max_iterations=1, policy='approval = "ask"\n', steward=answered)
+
+
+def approve(provider: ControlClient, job: str) -> None:
+    """The steward says yes."""
+    provider.ask("approve", id=job)
+
+
+def decline(provider: ControlClient, job: str) -> None:
+    """The steward says no."""
+    provider.ask("decline", id=job, reason="not this quarter")
+
+
+def revoke(provider: ControlClient, job: str) -> None:
+    """The provider takes its consent back when training has begun."""
+    provider.ask("approve", id=job)
+
+    def training() -> bool:
+        view = provider.ask("job", id=job)
+        return bool((view["progress"] or {}).get("stage") == "encrypt_features")
+
+    until(training, "encrypted features")
+    provider.ask("revoke", id=job, reason="the agreement has ended")
+
+
 SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "logistic": ("done", lambda at: record(at, "logistic", 90)),
     "linear": ("done", lambda at: record(at, "linear", 90)),
@@ -92,6 +124,9 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "scoring-classes": ("done", lambda at: scored(at, task="multiclass")),
     "lookups": ("cancelled", lambda at: scored(at, mode="lookup")),
     "whole-model": ("done", lambda at: train_whole(at, allowed=True)[0]),
+    "approved": ("done", lambda at: steward(at, approve)),
+    "steward-declined": ("declined", lambda at: steward(at, decline)),
+    "revoked": ("failed", lambda at: steward(at, revoke)),
 }
 """Name -> (outcome, what is run in an empty directory)."""
 
