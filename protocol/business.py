@@ -96,11 +96,11 @@ def range_received(state: JobState, message: schemas.ScoreRange, sender: str) ->
     peer = state.peer(sender)
     # Of several providers one may be on while this party waits for another's encrypted features or row.
     expect(
-        state.phase is not Phase.STEPPING or state.several,
+        state.phase not in (Phase.STEPPING, Phase.CODING) or state.several,
         "unexpected_message",
         f"score.range from {peer.name} before its row of products",
     )
-    ahead = state.phase in (Phase.ENCRYPTING, Phase.STEPPING)
+    ahead = state.phase in (Phase.CODING, Phase.ENCRYPTING, Phase.STEPPING)
     # After a turn of the inference stage no row is waited for.
     ahead = ahead or (state.phase is Phase.CROSSING and state.inference is not None)
     seen = peer.early_range is not None if ahead else peer.round.range_received

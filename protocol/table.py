@@ -118,7 +118,8 @@ _BUSINESS: dict[Phase, dict[str, frozenset[Phase]]] = {
             phase=_P.ALIGNING,
         ),
     },
-    _P.CODING: _CODING,
+    # Of several providers one that holds no share may be scoring while this party still checks another's key.
+    _P.CODING: {**_CODING, "control:score.range": frozenset({_P.CODING})},
     _P.ENCRYPTING: {**_ENCRYPTING, "control:score.range": frozenset({_P.ENCRYPTING})},
     _P.SCORING: _row(
         "computed:score",

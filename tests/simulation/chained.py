@@ -1,5 +1,6 @@
 """Real jobs with several providers: link terms go down a chain of them."""
 
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -61,3 +62,16 @@ SEVERAL_VALIDATED: Final = chained(
     2, b"several1", folds=2, penalties=(0.1, 0.01), l2=0.01, max_iterations=3, validation=0.2, evaluate=("validation",)
 )
 SEVERAL_BLOCKS: Final = chained(2, b"several2", solver="block", block_share=0.4, max_iterations=4)
+SEVERAL_STOPPED: Final = replace(
+    chained(
+        3,
+        b"several3",
+        validation=0.3,
+        stop_metric="log_loss",
+        patience=1,
+        stop_every=1,
+        stop_evaluations_max=2,
+        max_iterations=4,
+    ),
+    policy={"stop_evaluations_max": 2},
+)

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass, fields
 
-from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_VALIDATED, THREE_PROVIDERS, TWO_PROVIDERS
+from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_STOPPED, SEVERAL_VALIDATED, THREE_PROVIDERS, TWO_PROVIDERS
 from tests.simulation.consents import APPROVED, DECLINED
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, STOPPED, TRAINING, VALIDATED, Story
@@ -27,6 +27,7 @@ JOBS = {
     "three-providers": THREE_PROVIDERS,
     "several-validated": SEVERAL_VALIDATED,
     "several-blocks": SEVERAL_BLOCKS,
+    "several-stopped": SEVERAL_STOPPED,
 }
 _BY_IDENTIFIER = {job.job: job for job in JOBS.values()}
 

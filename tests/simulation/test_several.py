@@ -7,7 +7,7 @@ import pytest
 
 from protocol.state import Phase
 from tests.services import mesh
-from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_VALIDATED, THREE_PROVIDERS
+from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_STOPPED, SEVERAL_VALIDATED, THREE_PROVIDERS
 from tests.simulation.judging import judge, undisturbed
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.schedule import draw
@@ -52,7 +52,19 @@ def test_parts_and_folds_of_several_are_the_same_at_all_and_each_shows_its_seed_
     }
 
 
-@pytest.mark.parametrize("job", [SEVERAL_VALIDATED, SEVERAL_BLOCKS], ids=["validated", "blocks"])
+def test_a_job_of_several_that_stops_early_keeps_the_same_iteration_at_all_parties():
+    outcome = undisturbed(SEVERAL_STOPPED.job)
+    assert outcome.broken == []
+    notes = [json.loads(end.results[1])["stopping"] for end in outcome.ends.values()]
+    assert len({note["best"] for note in notes}) == 1
+    assert {name: sent(end, "stop.decision") for name, end in outcome.ends.items() if name == "bank"} == {"bank": 3 * 2}
+    told = {name: sent(end, "score.partial") for name, end in outcome.ends.items()}
+    assert told == {"bank": 0, "bureau": 2, "carrier": 2, "dealer": 2}
+
+
+@pytest.mark.parametrize(
+    "job", [SEVERAL_VALIDATED, SEVERAL_BLOCKS, SEVERAL_STOPPED], ids=["validated", "blocks", "stopped"]
+)
 def test_no_seed_of_a_job_over_parts_or_blocks_ends_elsewhere_or_breaks_an_invariant(job):
     verdict = judge(draw(1, job.parties), job=job)
     assert verdict.good, (verdict.broken, verdict.differing)
