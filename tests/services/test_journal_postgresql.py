@@ -1,32 +1,23 @@
 """A journal at PostgreSQL: whole jobs, and one daemon on it, whatever becomes of its sessions."""
 
 import asyncio
-import os
-import signal
 
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from services.daemon.local import (
-    NAMES,
-    PROVIDER,
-    connect,
-    embedded,
-    processes,
-    run_job,
-    serve,
-    wait_for,
-)
+from services.audit.exporting import reading
+from services.daemon.local import NAMES, PROVIDER, connect, processes, wait_for
 from services.party.configuration import load_party
 from services.store.journal import JournalUnavailable, ThreadedJournal
 from services.store.journal_lock import JournalTaken
-from services.store.journal_schema import counters
+from services.store.journal_schema import counters, jobs
 from tests import postgres
 from tests.parties import until
 from tests.rabbitmq import fresh_parties, running_broker
 from tests.services import house, toy
-from tests.services.test_local import JOB as SMALL
-from tests.services.test_local import parties
+from tests.services.quick import JOB as SMALL
+from tests.services.quick import parties
+from tests.services.sickroom import daemon_of
 
 JOB = "job-1"
 PROPOSAL = {**SMALL, "partner": f"{NAMES[PROVIDER]}/features"}
@@ -95,39 +86,35 @@ async def written(journal: ThreadedJournal) -> bool:
     return True
 
 
-def test_a_job_with_journals_there_survives_kills_and_a_server_that_hangs_up_with_the_same_bytes(tmp_path):
-    plain = parties(tmp_path / "plain")
-    with embedded(plain):
-        expected = run_job(plain, PROPOSAL)
+HANG_UP = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :n"
+
+
+def test_a_job_with_journals_there_survives_a_kill_and_a_server_that_hangs_up_with_the_same_bytes(tmp_path):
     names = dict(zip(NAMES, fresh_parties("bank", "bureau"), strict=True))
     urls = {role: running_broker().amqp_url(name) for role, name in names.items()}
-    paths = parties(tmp_path / "postgresql", urls, names)
+    paths = parties(tmp_path / "place", urls, names)
     databases = [postgres.fresh_database() for _ in paths]
     for path, database in zip(paths, databases, strict=True):
         path.write_text(f'journal = "{postgres.url(database)}"\n{path.read_text()}')
     business, provider = (load_party(path) for path in paths)
-    with processes(paths) as running, connect(business) as first, connect(provider):
-        job = first.ask("submit", job={**PROPOSAL, "partner": f"{names[PROVIDER]}/features"})["job"]
-        wait_for(first, job, until_stage="align")
-        # The partner stands still, so the job cannot end before the kill.
-        running[1].send_signal(signal.SIGSTOP)
-        assert first.ask("job", id=job)["status"] == "running"
-        os.kill(running[0].pid, signal.SIGKILL)
-        running[0].wait()
-        with (paths[0].parent / "log").open("ab") as output:
-            running[0] = serve(paths[0], output)
-        with connect(business) as again:
-            running[1].send_signal(signal.SIGCONT)
+    proposal = {**PROPOSAL, "partner": f"{names[PROVIDER]}/features"}
+    with daemon_of(paths[1]), connect(provider) as theirs:
+        with processes(paths[:1]) as [process], connect(business) as first:
+            job = first.ask("submit", job=proposal)["job"]
+            wait_for(first, job, until_stage="align")
+            process.kill()
+            process.wait()
+        with reading(business) as connection:
+            assert connection.scalar(select(jobs.c.status).where(jobs.c.job == job)) == "running"
+        with processes(paths[:1]), connect(business) as again:
             for database in databases:
-                end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :n"
-                postgres.do(end, n=database)
-            with connect(provider) as theirs:
-                assert wait_for(theirs, job)["outcome"] == "done"
+                postgres.do(HANG_UP, n=database)
+            assert wait_for(theirs, job)["outcome"] == "done"
             assert wait_for(again, job)["outcome"] == "done"
-            found = [
-                (party.data_directory / "results" / job / "parameters.json").read_bytes()
-                for party in (business, provider)
-                if until((party.data_directory / "results" / job).exists, "results are written")
-            ]
-    assert found == [expected.parameters[role] for role in NAMES]
-    assert b"recovered" in (paths[0].parent / "log").read_bytes()
+            undisturbed = again.ask("submit", job=proposal)["job"]
+            for client in (again, theirs):
+                assert wait_for(client, undisturbed)["outcome"] == "done"
+            for party in (business, provider):
+                results = [party.data_directory / "results" / name / "parameters.json" for name in (job, undisturbed)]
+                until(lambda results=results: all(path.exists() for path in results), "results are written")
+                assert results[0].read_bytes() == results[1].read_bytes()

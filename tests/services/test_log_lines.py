@@ -9,7 +9,7 @@ import pytest
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
 from services.party.configuration import load_party
 from tests.services import house, toy
-from tests.services.test_local import JOB, parties
+from tests.services.quick import JOB, parties
 
 
 def test_lines_of_a_job_name_party_job_iteration_and_the_message_or_task_that_caused_them(tmp_path: Path) -> None:

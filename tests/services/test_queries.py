@@ -15,7 +15,7 @@ from services.party.configuration import ConfigError, load_party
 from services.tables.queries import BATCH_ROWS, Query
 from services.tables.table import TableError, data_digest, read_table
 from tests import postgres
-from tests.services.test_local import JOB, parties, tables
+from tests.services.quick import JOB, parties
 
 GOOD = """
 CREATE TABLE people (code uuid PRIMARY KEY, age smallint, income numeric(12, 2), rate float8, home boolean, town text);
@@ -231,10 +231,13 @@ def test_a_source_that_cannot_be_is_refused_without_showing_a_password(tmp_path:
     assert "s3cret" not in str(caught.value)
 
 
+def kind_of(kind: pl.DataType) -> str:
+    return "text" if kind == pl.String else "bigint" if kind.is_integer() else "float8"
+
+
 def fill(database: str, name: str, rows: pl.DataFrame) -> None:
     """A table of PostgreSQL with these rows."""
-    kinds = {pl.String: "text", pl.Int64: "bigint", pl.Float64: "float8"}
-    columns = ", ".join(f"{column} {kinds[kind]}" for column, kind in rows.schema.items())
+    columns = ", ".join(f"{column} {kind_of(kind)}" for column, kind in rows.schema.items())
     engine = create_engine(postgres.url(database))
     with engine.begin() as connection:
         connection.execute(text(f"CREATE TABLE {name} ({columns})"))
@@ -251,10 +254,8 @@ def test_a_job_on_queries_ends_at_the_bytes_of_a_job_on_files(tmp_path: Path) ->
     on_queries = parties(tmp_path / "queries")
     database = postgres.fresh_database()
     url = postgres.url(database).replace("postgresql+psycopg", "postgresql")
-    (tmp_path / "again").mkdir()
-    found = tables(tmp_path / "again")
-    for path, role, file in zip(on_queries, (BUSINESS, PROVIDER), (found.business, found.provider), strict=True):
-        rows = pl.read_csv(file, infer_schema_length=None, schema_overrides={"id": pl.String})
+    for path, role in zip(on_queries, (BUSINESS, PROVIDER), strict=True):
+        rows = pl.read_parquet(tmp_path / "files" / f"{role}.parquet").with_columns(pl.col("id").cast(pl.String))
         fill(database, role, rows)
         lines = f'source = "{url}"\nquery = "SELECT * FROM {role} ORDER BY random()"'
         path.write_text(re.sub(r"^source = .*$", lambda _, lines=lines: lines, path.read_text(), flags=re.MULTILINE))
