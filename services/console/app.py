@@ -33,6 +33,7 @@ from services.daemon.control import ControlError, answer
 from services.daemon.metrics import CONTENT_TYPE
 from services.daemon.party_process import Running
 from services.party.listening import Address
+from services.store.journal import JournalError
 
 STATIC: Final = Path(__file__).parent / "static"
 ACTIONS: Final = ("cancel", "approve", "decline", "revoke", "allow", "pause", "resume")
@@ -160,8 +161,16 @@ async def _or_error(asked: Awaitable[Any]) -> str:
     """One line of JSON: the answer, or what is wrong."""
     try:
         return _text(await asked)
-    except ControlError as error:
-        return _text({"error": {"code": error.code, "message": str(error)}})
+    except (ControlError, JournalError) as error:
+        code, message = _said(error)
+        return _text({"error": {"code": code, "message": message}})
+
+
+def _said(error: ControlError | JournalError) -> tuple[str, str]:
+    """Code and text of what the daemon cannot answer."""
+    if isinstance(error, ControlError):
+        return error.code, str(error)
+    return "journal_unavailable", f"the journal cannot be read just now: {error}"
 
 
 def _told(ask: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
@@ -170,8 +179,8 @@ def _told(ask: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Await
     async def told(request: Request) -> Response:
         try:
             return _json({"ok": await ask(request)})
-        except ControlError as error:
-            return refusal(error.code, str(error))
+        except (ControlError, JournalError) as error:
+            return refusal(*_said(error))
 
     return told
 

@@ -21,7 +21,7 @@ from tests.services import gates
 PICTURES: Final = Path(__file__).parents[2] / "docs" / "images"
 ROWS: Final = 2_400
 COLOURS: Final = 255
-PAUSE_AFTER: Final = 5
+PAUSE_AFTER: Final = 4
 """The iteration in which the picture of a running job is taken."""
 
 JOB: Final[dict[str, Any]] = {
@@ -71,7 +71,7 @@ def run(office: Office, browser: Browser, job: str, directory: Path) -> None:
 
     def far_enough() -> bool:
         progress = office.view(BUSINESS, job)["progress"]
-        return bool(progress["iteration"] >= PAUSE_AFTER and progress["done"] > progress["total"] // 3)
+        return bool(progress["iteration"] >= PAUSE_AFTER and progress["done"] > 0)
 
     address = f"{office.url(BUSINESS)}/#/jobs/{job}"
     with (
