@@ -139,11 +139,12 @@ def _plain(value: Any) -> Any:
 class ControlClient:
     """The command line's side: one connection, one request at a time."""
 
-    def __init__(self, data_directory: Path) -> None:
-        """Connect. Raises ControlUnreachable."""
+    def __init__(self, data_directory: Path, timeout_s: float | None = None) -> None:
+        """Connect. `timeout_s`: who does not answer within it counts as gone. Raises ControlUnreachable."""
         self.data_directory = data_directory
         self._path = socket_path(data_directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(self._path))
         except OSError:

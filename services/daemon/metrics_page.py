@@ -1,6 +1,8 @@
 """The metrics over HTTP: what `metrics = "127.0.0.1:9464"` in party.toml switches on."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
@@ -17,6 +19,9 @@ from services.store.journal import JournalError
 
 log = structlog.get_logger("metrics")
 
+TIMEOUT_S: Final = 8.0
+"""Less than a Prometheus waits: a journal that is away is an answer, too."""
+
 Render = Callable[[], Awaitable[bytes]]
 
 
@@ -25,8 +30,9 @@ def metrics_app(render: Render, host: str) -> Starlette:
 
     async def metrics(_: Request) -> Response:
         try:
-            return Response(await render(), media_type=CONTENT_TYPE)
-        except JournalError:
+            async with asyncio.timeout(TIMEOUT_S):
+                return Response(await render(), media_type=CONTENT_TYPE)
+        except (JournalError, TimeoutError):
             return PlainTextResponse("the journal cannot be read just now", status_code=503)
 
     hosts = [host, "localhost", "127.0.0.1", "[::1]"]

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, inspect, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,13 +16,15 @@ from services.store.journal import sqlite_url
 from services.store.journal_lock import file_owner, session_owner, shown
 from services.store.journal_schema import SCHEMA_VERSION, meta
 
+ANSWER_TIMEOUT_S: Final = 15.0
+
 
 def ask_daemon(patient: Patient, verb: str, **arguments: Any) -> Any:
     """What the daemon of this data directory answers; None where none runs. Raises ControlError for its refusal."""
     if not patient.data_directory.is_dir():
         return None
     try:
-        with ControlClient(patient.data_directory) as client:
+        with ControlClient(patient.data_directory, ANSWER_TIMEOUT_S) as client:
             return client.ask(verb, **arguments)
     except ControlError as error:
         if error.code == "unreachable":

@@ -264,6 +264,21 @@ def test_a_second_daemon_on_one_journal_is_named(house: House, tmp_path: Path, k
     assert not house.faults()
 
 
+def test_a_journal_whose_server_is_away_is_named_and_nobody_waits_for_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.doctor.journal.ANSWER_TIMEOUT_S", 2.0)
+    database = postgres.fresh_database()
+    house.path.write_text(f'journal = "{postgres.url(database)}"\n{house.path.read_text()}')
+    with daemon_of(house.path):
+        postgres.do(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false")
+        postgres.do("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :n", n=database)
+        faults = house.faults()
+        postgres.do(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true")
+        assert set(faults) == {"daemon_silent", "journal_unreachable"}
+        assert "start the database" in faults["journal_unreachable"].advice
+
+
 def test_another_party_s_journal_is_named(house: House, tmp_path: Path) -> None:
     with daemon_of(house.paths[PROVIDER]):
         pass
