@@ -1,10 +1,12 @@
 """Bulk leaves for a partner no faster than the policy allows, whatever else leaves at the time."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from services.engine.pace import Pace
+from tests.services import house, toy
 from tests.simulation import virtual
 
 RATE = 1000.0
@@ -50,3 +52,33 @@ def test_a_pause_saves_up_one_second_and_no_more():
 
 def test_a_partner_without_a_rate_waits_for_nothing():
     assert leaving(*[10**9] * 5, partner="fast") == [0.0] * 5
+
+
+def test_daemons_send_bulk_at_the_rate_of_their_policy_and_control_messages_at_once(tmp_path: Path):
+    published: list[tuple[float, str, int]] = []
+
+    def observe(key: str, body: bytes) -> None:
+        if not key.endswith((".receipt", ".receipt.request", ".receipt.held")):
+            published.append((asyncio.get_running_loop().time(), key, len(body)))
+
+    async def story() -> None:
+        settings = {"policy": {"partner": {"bank": {"max_rate": 2000}}}}
+        place = house.Town(tmp_path, fields={"surroundings": house.on_virtual_time()}, observer=observe)
+        async with (
+            house.running(place.daemon("shop", settings=settings)) as shop,
+            house.running(place.daemon("bank")) as bank,
+        ):
+            await shop.submit("job-1", "bank", contract=toy.contract(chunks=20, size=1000))
+            for daemon in (shop, bank):
+                assert (await house.ended(daemon, "job-1")).outcome == "done"
+
+    house.run(story)
+    slow = [(at, size) for at, key, size in published if key.startswith("from.shop.") and ".bulk." in key]
+    quick = [at for at, key, _ in published if key.startswith("from.bank.") and ".bulk." in key]
+    assert len(slow) == len(quick) == 20
+    size = sum(size for _, size in slow)
+    # One second's worth was saved up, and the last message leaves as soon as there is room for its first byte.
+    assert slow[-1][0] - slow[0][0] == pytest.approx((size - slow[-1][1]) / 2000 - 1.0, abs=0.1)
+    # The other party has no rate: it answers each chunk when it comes.
+    assert all(answered - asked < 0.5 for (asked, _), answered in zip(slow, quick, strict=True))
+    assert next(at for at, key, _ in published if ".control." in key) < 0.1
