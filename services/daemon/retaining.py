@@ -12,7 +12,7 @@ import structlog
 
 from services.audit.archive import write_archive
 from services.audit.exporting import archive_of
-from services.audit.purging import truncate_log
+from services.audit.purging import forget_pages
 from services.daemon.daemon import Daemon
 from services.engine import archiving
 from services.engine.records import AuditError
@@ -60,9 +60,7 @@ async def archive_due(party: Party, daemon: Daemon, now: float) -> int:
     if done:
         while await daemon.journal.write(archiving.give_back):
             pass
-        if not party.file.journal:
-            # Pages of what was erased lie in the write-ahead log as well.
-            await asyncio.to_thread(truncate_log, party.data_directory / JOURNAL)
+        await asyncio.to_thread(forget_pages, party)
     return len(done)
 
 

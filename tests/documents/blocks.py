@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )
-TIMEOUT_S = 100.0
+TIMEOUT_S = 200.0
 
 _FENCE = re.compile(r"^```(\w*)(.*)$")
 

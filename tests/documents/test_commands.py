@@ -113,7 +113,7 @@ GIVEN: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {"bank.csv": 
 """Files that a reader is taken to have."""
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "path",
     [path for path in DOCUMENTS if path != TUTORIAL and any(block.terminals for block in blocks(path))],

@@ -10,7 +10,7 @@ from tests.documents.blocks import ROOT, Terminal, blocks
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_reader_who_types_the_tutorial_has_a_model_at_both_parties(tmp_path):
     with ExitStack() as stack:
         terminals: dict[str, Terminal] = {}

@@ -2,11 +2,11 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from messages import schemas
@@ -21,9 +21,11 @@ from services.engine.jobs import Status
 from services.engine.records import AuditError
 from services.models.store import ModelStore
 from services.party.configuration import Party
+from services.store.journal_schema import metadata
+from tests import postgres
 from tests.audit.recorded import AUDITOR, PARTNER, Recorded, record
 from tests.parties import PARTNER as PARTNER_OF
-from tests.services import house
+from tests.services import house, toy
 from tests.services.stranger import bank_and_stranger, propose
 
 JOB = "job-1"
@@ -66,13 +68,22 @@ def daemon_of(party: Party, broker: EmbeddedBroker, role: str) -> Daemon:
 
 
 async def archived(parties: dict[str, Party], days: float) -> dict[str, int]:
-    """How many jobs each party archives when so many days have gone by since."""
+    """How many jobs each party archives when so many days have gone by since, and both know that the job is over."""
     broker, found = EmbeddedBroker(tuple(NAMES.values())), {}
-    for role, party in parties.items():
-        async with house.running(daemon_of(party, broker, role)) as daemon:
+    async with AsyncExitStack() as stack:
+        daemons = {
+            role: await stack.enter_async_context(house.running(daemon_of(party, broker, role)))
+            for role, party in parties.items()
+        }
+        for role, daemon in daemons.items():
+            await house.until(lambda daemon=daemon: quiet(daemon))
             (view,) = await daemon.jobs()
-            found[role] = await archive_due(party, daemon, view.updated_at + days * DAY_S)
+            found[role] = await archive_due(parties[role], daemon, view.updated_at + days * DAY_S)
     return found
+
+
+async def quiet(daemon: Daemon) -> bool:
+    return not await daemon.waits()
 
 
 def test_a_job_leaves_the_journal_after_its_days_and_is_proved_by_its_file(ended):
@@ -145,3 +156,30 @@ async def is_due(daemon: Daemon) -> bool:
 
 async def parked(daemon: Daemon) -> dict[str, int]:
     return await daemon.parked_codes()
+
+
+def test_at_postgresql_only_the_name_of_an_archived_job_stays_as_well(tmp_path):
+    url = postgres.url(postgres.fresh_database())
+
+    async def story():
+        place = house.Town(tmp_path, fields={"workers": 0})
+        async with (
+            house.running(place.daemon("shop", journal_url=url)) as shop,
+            house.running(place.daemon("bank")),
+        ):
+            await shop.submit(JOB, "bank", contract=toy.contract(chunks=3))
+            assert (await shop.wait(JOB)).outcome == "done"
+            await house.until(lambda: is_due(shop))
+            await shop.purge(JOB)
+            await shop.journal.write(lambda connection: archiving.archive(connection, JOB))
+            assert await shop.journal.write(archiving.give_back) == 0
+            assert (await shop.job(JOB)).status == Status.ARCHIVED
+            left = await shop.journal.read(tables_with_rows)
+            assert left == {"meta", "jobs", "lines", "partners"}
+
+    asyncio.run(story())
+
+
+def tables_with_rows(connection: Connection) -> set[str]:
+    tables = metadata.tables
+    return {name for name, table in tables.items() if connection.execute(select(table).limit(1)).first() is not None}
