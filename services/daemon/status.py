@@ -12,7 +12,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -22,7 +22,7 @@ from services.daemon.daemon import Daemon
 from services.daemon.standing import Rate
 from services.engine.jobs import JobView, Status
 from services.engine.waiting import Waiting
-from services.store.journal import JournalUnavailable
+from services.store.journal import JournalClosed
 
 log = structlog.get_logger("status")
 
@@ -148,13 +148,16 @@ class StatusReports:
         self._rates: dict[str, Rate] = {}
         self._trouble = ""
 
-    async def run(self) -> NoReturn:
-        """Publish until cancelled."""
+    async def run(self) -> None:
+        """Publish until cancelled, or until the daemon ends."""
         while True:
             try:
                 await self._round()
-            except JournalUnavailable:
-                log.warning("status is told later", cause="the journal cannot be read")
+            except JournalClosed:
+                return
+            except Exception as error:
+                # Nothing waits for a status: it must not take the daemon with it.
+                log.error("status is told later", cause=type(error).__name__)
             await asyncio.sleep(self._look_s)
 
     async def _round(self) -> None:
