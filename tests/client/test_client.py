@@ -221,6 +221,9 @@ def test_a_model_that_stopped_early_knows_its_metric_by_iteration(client: Busine
     assert list(figures) == [1, 2]
     assert found.stop_reason in ("patience", "evaluations")
     assert found.stopping.best == max(figures, key=figures.__getitem__)
+    shown = json.dumps([client.ask("job", id=found.model), client.ask("logs", id=found.model)], default=str)
+    assert "results written" in shown
+    assert not any(f"{figure:.6f}" in shown or repr(figure) in shown for figure in figures.values())
     # The model that is kept is the one whose figures the job ends with.
     assert found.metrics["validation.auc"] == figures[found.stopping.best]
 
