@@ -38,3 +38,22 @@ def test_keys_are_rotated_handed_over_revoked_and_exchanged_anew(tmp_path, monke
     assert own() not in (first, second)
     warren("peer", "add", str(here / "identity" / f"{name}.public.json"), "--peers", peers)
     assert known_there() == own()
+
+
+def test_a_party_is_backed_up_and_restored_elsewhere(tmp_path, monkeypatch):
+    paths = make_parties(tmp_path, write_tables(tmp_path, 60, "logistic"), marks=MARKS)
+    with embedded((paths[BUSINESS], paths[PROVIDER])), connect(load_party(paths[BUSINESS])):
+        pass
+    archived = load_party(paths[BUSINESS]).data_directory / "archive" / "job-1.partner"
+    archived.parent.mkdir()
+    archived.write_bytes(b"proofs of an old job")
+    elsewhere, backup = tmp_path / "elsewhere", tmp_path / "backup"
+    for words in (
+        ("backup", str(backup), "--party", str(paths[BUSINESS])),
+        ("restore", str(backup), "--party", str(elsewhere / "party.toml")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["warren", *words])
+        assert guarded(app) == DONE, words
+    moved = load_party(elsewhere / "party.toml")
+    assert moved.identity.public == load_party(paths[BUSINESS]).identity.public
+    assert (moved.data_directory / "archive" / "job-1.partner").read_bytes() == archived.read_bytes()
