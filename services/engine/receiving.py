@@ -159,7 +159,8 @@ class Receiving:
             case schemas.JobFrozen():
                 self._stepper.desert(connection, record, line, message.reason_code, notices)
             case schemas.JobResting():
-                notices.resting[record.job, line.partner] = message.reason_code
+                if record.running:
+                    notices.resting[record.job, line.partner] = message.reason_code
                 return ""
             case schemas.ReceiptRequest():
                 notices.owe(record.job, line.partner, asked=True)

@@ -13,6 +13,7 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from services.daemon.verbs import Verbs
 from services.engine.waiting import Why
 from services.party.logs import LogBook
+from services.store.orders import OrdersDamaged
 from tests.parties import PARTNER
 from tests.services import gates, house
 from tests.services.bureau import STAGES, Bureau
@@ -336,3 +337,12 @@ def test_a_job_rests_in_the_quiet_hours_of_its_partner_and_goes_on_after_them(tm
                 assert (await house.ended(daemon, job)).outcome == "done"
 
     asyncio.run(story())
+
+
+def test_orders_that_cannot_be_read_keep_a_daemon_from_starting_without_them(tmp_path):
+    place = Bureau(tmp_path)
+    directory = place.parties[PROVIDER].data_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "orders.json").write_text('{"revoked": "everything"}')
+    with pytest.raises(OrdersDamaged, match=r"orders\.json: cannot be read .* restore it from a backup"):
+        place.daemon(PROVIDER)
