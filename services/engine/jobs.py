@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 
 from protocol.effects import AnyEvent, BlobRef
 from services.engine import lines
@@ -317,14 +317,43 @@ def decode_refs(data: bytes) -> tuple[BlobRef, ...]:
     return msgspec.msgpack.decode(data, type=tuple[BlobRef, ...]) if data else ()
 
 
+_SHOWN: Final = tuple(name for name in _FIELDS if name != "state")
+"""Fields of a record that a view is made of: the state is the largest by far."""
+_VIEWS: Final = (
+    select(*(jobs.c[name] for name in _SHOWN), *(lines_table.c[name] for name in lines.FIELDS))
+    .join(lines_table, lines_table.c.job == jobs.c.job)
+    .order_by(jobs.c.created_at, jobs.c.job, lines_table.c.place)
+)
+_PROGRESS: Final = select(*(column for column in progress.c))
+
+
 def view(connection: Connection, job: str) -> JobView | None:
     """One job, or None."""
-    record = load(connection, job)
-    if record is None:
-        return None
-    row = connection.execute(
-        select(*(column for column in progress.c if column.name != "job")).where(progress.c.job == job)
-    ).first()
+    found = _views(connection, _VIEWS.where(jobs.c.job == job), _PROGRESS.where(progress.c.job == job))
+    return found[0] if found else None
+
+
+def views(connection: Connection) -> list[JobView]:
+    """All jobs, oldest first: in two statements, however many there are."""
+    return _views(connection, _VIEWS, _PROGRESS)
+
+
+def _views(connection: Connection, of_jobs: Select[Any], of_progress: Select[Any]) -> list[JobView]:
+    stands = {
+        row.job: ProgressView(**{name: value for name, value in row._mapping.items() if name != "job"})
+        for row in connection.execute(of_progress)
+    }
+    records: dict[str, JobRecord] = {}
+    for row in connection.execute(of_jobs):
+        record = records.get(row[0])
+        if record is None:
+            record = records[row[0]] = JobRecord(**dict(zip(_SHOWN, row, strict=False)))
+        line = Line(*row[len(_SHOWN) :])
+        record.lines[line.partner] = line
+    return [_view_of(record, stands.get(job)) for job, record in records.items()]
+
+
+def _view_of(record: JobRecord, progress: ProgressView | None) -> JobView:
     return JobView(
         job=record.job,
         role=record.role,
@@ -343,15 +372,8 @@ def view(connection: Connection, job: str) -> JobView | None:
         created_at=record.created_at,
         updated_at=record.updated_at,
         expires_at=record.expires_at,
-        progress=None if row is None else ProgressView(**row._mapping),
+        progress=progress,
     )
-
-
-def views(connection: Connection) -> list[JobView]:
-    """All jobs, oldest first."""
-    names = connection.scalars(select(jobs.c.job).order_by(jobs.c.created_at, jobs.c.job)).all()
-    found = (view(connection, name) for name in names)
-    return [item for item in found if item is not None]
 
 
 def with_results(connection: Connection) -> list[str]:

@@ -102,6 +102,19 @@ def test_figures_of_the_model_are_at_the_business_and_nowhere_else(
     expect(provider.get_by_text("How good the model is")).to_have_count(0)
 
 
+def test_the_metric_of_a_job_that_stops_early_is_drawn_at_the_business_alone(
+    office: Office, business: Page, provider: Page
+) -> None:
+    job = office.submit(validation=0.3, stop_metric="log_loss", stop_every=1, patience=3)
+    show(office, business, BUSINESS, job)
+    plot = business.get_by_role("img", name="log loss of the validation rows by iteration")
+    expect(plot.locator("circle")).to_have_count(3)
+    expect(business.get_by_role("heading", name="How it ended")).to_be_visible()
+    show(office, provider, PROVIDER, job)
+    expect(provider.get_by_role("img", name="Largest gradient entry by iteration")).to_be_visible()
+    expect(provider.get_by_role("img", name="log loss")).to_have_count(0)
+
+
 def test_an_approval_in_the_console_releases_the_job(office: Office, provider: Page) -> None:
     job = office.submit(max_iterations=6)
     card = provider.get_by_role("listitem").filter(has_text=job[:8])
