@@ -16,11 +16,13 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from broker.installation import PROGRAMS
+from broker.installation import PROGRAMS, PrivateBrokerError
+from services.daemon.control import ControlError
 from services.daemon.local import NAMES
 from tests.chaos.disk import Disks
 from tests.chaos.rounds import Results, Storm, plan
 from tests.chaos.tables import closing_line, coverage_table, recovery_table
+from tests.chaos.three_parties import provider_killed
 from tests.endurance.test_kills import undisturbed
 from tests.endurance.town import Town
 
@@ -81,10 +83,24 @@ def run(rounds: int, seed: int, where: Path, *, limited: bool) -> tuple[Results,
         for number, cells in enumerate(wanted, start=1):
             progress.round = number
             storm.round(cells)
+        _three_parties(directory / "three", chance, where, results)
         if results.lost or results.different:
             for role in NAMES:
                 out.print((town.paths[role].parent / "log").read_text(errors="replace")[-10_000:], markup=False)
     return results, about
+
+
+def _three_parties(directory: Path, chance: random.Random, where: Path, results: Results) -> None:
+    """One job of three parties, of which one provider is killed."""
+    results.jobs += 1
+    try:
+        quiet, stormy = provider_killed(directory, chance, lambda text: out.print(text, markup=False), where)
+    except (AssertionError, ControlError, TimeoutError, PrivateBrokerError) as error:
+        results.lost.append(f"three parties: {type(error).__name__}: {error}")
+        return
+    if quiet != stormy:
+        results.different.append("three parties")
+    out.print(f"three parties: the models {'are the same' if quiet == stormy else 'differ'}")
 
 
 def main(

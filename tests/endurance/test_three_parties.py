@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from broker.installation import PROGRAMS
 from broker.private import PrivateBroker
 from services.daemon.local import (
     BUSINESS,
@@ -59,7 +60,7 @@ def _tables(directory: Path) -> LocalTables:
     )
 
 
-def _parties(directory: Path, urls: Mapping[str, str]) -> dict[str, Path]:
+def parties(directory: Path, urls: Mapping[str, str]) -> dict[str, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     tables = _tables(directory)
     paths = {
@@ -107,8 +108,8 @@ class Daemons:
 
 
 @contextlib.contextmanager
-def _broker(directory: Path, names: list[str]) -> Iterator[PrivateBroker]:
-    broker = PrivateBroker(directory, names)
+def private_broker(directory: Path, names: list[str], programs: Path = PROGRAMS) -> Iterator[PrivateBroker]:
+    broker = PrivateBroker(directory, names, programs=programs)
     broker.start()
     try:
         yield broker
@@ -120,12 +121,12 @@ def _broker(directory: Path, names: list[str]) -> Iterator[PrivateBroker]:
 def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_same(
     tmp_path: Path,
 ) -> None:
-    quiet = _parties(tmp_path / "quiet", {})
+    quiet = parties(tmp_path / "quiet", {})
     with embedded(list(quiet.values())):
         expected = run_job(list(quiet.values()), JOB).parameters
     names = {role: load_party(path).file.name for role, path in quiet.items()}
-    with _broker(tmp_path / "rabbitmq", list(names.values())) as broker:
-        paths = _parties(tmp_path / "loud", {role: broker.amqp_url(name) for role, name in names.items()})
+    with private_broker(tmp_path / "rabbitmq", list(names.values())) as broker:
+        paths = parties(tmp_path / "loud", {role: broker.amqp_url(name) for role, name in names.items()})
         daemons = Daemons(paths)
         try:
             for role in names:
@@ -134,13 +135,13 @@ def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_sa
                 job = str(client.ask("submit", job=JOB)["job"])
             for number, role in enumerate(names):
                 length = 25 * (number + 1)
-                until(lambda role=role, length=length: _is_at(daemons, role, job, length), f"{role} is so far", 100.0)
+                until(lambda role=role, length=length: is_at(daemons, role, job, length), f"{role} is so far", 100.0)
                 assert daemons.view(role, job)["status"] == "running"
                 daemons.kill(role)
                 others = [other for other in names if other != role]
                 assert all(daemons.view(other, job)["outcome"] in ("", "done") for other in others)
                 daemons.start(role)
-            until(lambda: _is_at(daemons, BUSINESS, job, 100), "the business is so far", 100.0)
+            until(lambda: is_at(daemons, BUSINESS, job, 100), "the business is so far", 100.0)
             assert daemons.view(BUSINESS, job)["status"] == "running"
             broker.kill()
             broker.start()
@@ -155,7 +156,7 @@ def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_sa
     assert found == expected
 
 
-def _is_at(daemons: Daemons, role: str, job: str, length: int) -> bool:
+def is_at(daemons: Daemons, role: str, job: str, length: int) -> bool:
     with connect(daemons.parties[role]) as client:
         known = {view["job"]: view for view in client.ask("jobs")}
     return job in known and known[job]["length"] >= length
