@@ -92,7 +92,7 @@ def make_daemon(
     for part in back_ends():
         log.info("back end", work=part.work, name=part.name, why=part.why)
     if transport is None:
-        transport = transport_at(party.file.broker, party.file.name, list(party.peers), declare=party.file.declare)
+        transport = transport_at(party.broker_url, party.file.name, list(party.peers), declare=party.file.declare)
 
     async def answer(partner: str, message: schemas.PeerProbe) -> schemas.PeerAnswer:
         ask = functools.partial(

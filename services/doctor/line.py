@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -29,6 +29,7 @@ from broker.topology import EXCHANGE, TRAFFIC, VHOST, out_queue_name, probe_key,
 from services.doctor.finding import Finding, Level, Patient, fault, fine, note
 from services.doctor.session import check_session
 from services.doctor.tls import CONNECT_TIMEOUT_S, REACH, check_tls, reason_of
+from services.party.broker_url import with_files_from
 
 APPLY: Final = "have the broker's administrator run `warren broker apply` with all parties"
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -61,9 +62,7 @@ async def check_line(patient: Patient, now: float) -> list[Finding]:
 def _whole(patient: Patient, url: SplitResult) -> str:
     """The URL with its vhost, and files found from where party.toml lies."""
     path = url.path if url.path not in ("", "/") else f"/{VHOST}"
-    files = ("cafile", "certfile", "keyfile")
-    query = {name: str(patient.directory / value) if name in files else value for name, value in parse_qsl(url.query)}
-    return urlunsplit((url.scheme, url.netloc, path, urlencode(query), ""))
+    return with_files_from(patient.directory, urlunsplit((url.scheme, url.netloc, path, url.query, "")))
 
 
 def _user(patient: Patient, url: SplitResult) -> str:

@@ -9,8 +9,8 @@ from broker.management import Management, ManagementError
 from broker.topology import delivery_user, out_queue_name
 from services.doctor.finding import Finding, fault, fine, note, unknown
 
-SETTLED_S: Final = 8.0
-"""RabbitMQ's figures lag behind by some 5 s: what is wrong for longer is wrong."""
+SETTLED_S: Final = 12.0
+"""RabbitMQ's figures lag behind by 5 s and more: what is wrong for longer is wrong."""
 _PAUSE_S: Final = 0.5
 
 Shovel = Mapping[str, Any]

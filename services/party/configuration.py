@@ -45,6 +45,7 @@ from learning.columns.preparation import PreparationError, Step, column_words, d
 from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from protocol.policy import PolicyError, read_policy
+from services.party.broker_url import with_files_from
 from services.party.listening import address_of
 from services.party.quiet_hours import QuietHours, QuietHoursUnknown
 from services.party.sources import ENVIRONMENT, SourceUnfit, check_source, is_database
@@ -110,6 +111,11 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Party({self.file.name!r})"
+
+    @property
+    def broker_url(self) -> str:
+        """Where the daemon connects, password included; files in it are absolute."""
+        return with_files_from(self.directory, self.file.broker)
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:

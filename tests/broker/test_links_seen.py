@@ -12,7 +12,7 @@ from services.doctor.administration import check_administration
 from services.doctor.checkup import read_patient
 from services.doctor.finding import Finding, Level
 from tests.broker.test_linked import log_of, put_into_the_hand, removed_by_the_peer
-from tests.linked import OWN, Linked, linked_brokers
+from tests.linked import OTHER, OWN, Linked, linked_brokers
 from tests.parties import example_tables, make_parties, until
 
 A, B = OWN
@@ -22,7 +22,13 @@ A, B = OWN
 def pair() -> Iterator[Linked]:
     found = linked_brokers()
     found.purge()
+    until(lambda: all(collected(found, own) for own in OWN), "both links run and RabbitMQ's figures say so")
     yield found
+
+
+def collected(pair: Linked, own: str) -> bool:
+    queue = pair.management(own).get("queues", "warren", f"out.{OTHER[own]}")
+    return pair.shovel_state(own) == "running" and queue.get("consumers") == 1
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A whole training job over TLS in both shapes: real daemons and brokers, and the model of a quiet run."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from services.daemon.verbs import read_results
 from services.party.configuration import load_party
 from tests.linked import linked_brokers
 from tests.parties import NOWHERE, example_tables, make_parties, until
-from tests.rabbitmq import running_broker, tls_url
+from tests.rabbitmq import certificates, running_broker
 
 ROWS = 150
 MARKS = ("small_sample", "insecure")
@@ -47,7 +48,13 @@ def test_a_job_over_a_shared_broker_with_tls_ends_at_the_model_of_a_quiet_run(
     tmp_path: Path, quiet: dict[str, bytes]
 ) -> None:
     apply_blocking(running_broker().admin_url, list(NAMES.values()))
-    pair = parties(tmp_path / "parties", {role: tls_url(name) for role, name in NAMES.items()})
+    # As docs/broker.md has it: the files lie beside party.toml, wherever the daemon was started.
+    place = f"amqps://localhost:{running_broker().tls_port}/warren?auth=EXTERNAL"
+    urls = {role: f"{place}&cafile=ca.pem&certfile={name}.pem&keyfile={name}.key" for role, name in NAMES.items()}
+    pair = parties(tmp_path / "parties", urls)
+    for name, path in zip(NAMES.values(), pair, strict=True):
+        for file in ("ca.pem", f"{name}.pem", f"{name}.key"):
+            shutil.copy(certificates() / file, path.parent)
     with processes(pair):
         assert run_job(pair, JOB).parameters == quiet
 
