@@ -56,8 +56,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         fraction: of the rows of the present stage and iteration, how much is done: 0 to 1.
         rate: rows a second in the present stage and iteration; 0 when it has just begun.
         eta_s: seconds left of the present stage and iteration; null when nothing can be said.
-        waits_for: a party, several, `broker`, `journal` or `own work`; empty when the job waits for nothing.
-        why: a word for the reason of the wait (docs/operating.md); empty when it waits for nothing.
+        waits_for: a party, several, `broker`, `journal`, `own work` and the like; empty when the job waits for nothing.
+        why: a word for the reason of the wait (docs/reliability.md); empty when it waits for nothing.
         since: seconds since 1970 of the last event of the job at this party.
         at: seconds since 1970 when this was said.
         every_s: it is said again after so many seconds; after twice as long without it the party is away.
