@@ -23,6 +23,9 @@ BETTER_HIGHER: Final[frozenset[str]] = frozenset({"auc", "ks", "r2", "gini"})
 
 EVALUATIONS_MAX: Final = 100
 
+BLOCK_ITERATIONS_MAX: Final = 240
+"""Of the solver block: the state of a job has to have room for three combinations of all gradients more."""
+
 Count = Annotated[int, Meta(ge=0, le=EVALUATIONS_MAX)]
 StopEvery = Annotated[int, Meta(ge=0, le=1000)]
 
@@ -39,6 +42,8 @@ def wrong(contract: "JobContract") -> str:
         return f"the metric {contract.stop_metric} is none of the task's: name one of {', '.join(metrics)}"
     if contract.validation == 0.0:
         return "there are no validation rows to stop by: give validation a share"
+    if contract.solver == "block" and contract.max_iterations > BLOCK_ITERATIONS_MAX:
+        return f"a job of the solver block that stops early has room for {BLOCK_ITERATIONS_MAX} iterations at most"
     if contract.inference or contract.penalties or contract.classes:
         return (
             "standard errors and cross-validation need the end of the loop, and several classes have no one score: "

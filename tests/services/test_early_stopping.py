@@ -269,6 +269,7 @@ STOPPED = {"validation": 0.2, "parts_commitment": bytes(32), "marks": MARKS, **S
         ({"stop_metric": "r2"}, "name one of log_loss"),
         ({"validation": 0.0, "parts_commitment": b""}, "give validation a share"),
         ({"inference": True}, "standard errors"),
+        ({"solver": "block", "max_iterations": 241}, "room for 240 iterations"),
         ({"folds": 2, "penalties": (0.1, 1e-4), "l2": 1e-4}, "cross-validation"),
         ({"classes": 3}, "several classes"),
     ],
