@@ -9,7 +9,7 @@ from messages.identity import Identity
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, UNREACHABLE, guarded
 from services.daemon.job_file import job_from, label_bound, make_contract
-from services.daemon.local import BUSINESS, SCORE_QUOTA, LocalTables, introduce, make_party
+from services.daemon.local import BUSINESS, EVALUATIONS_MAX, SCORE_QUOTA, LocalTables, introduce, make_party
 from services.party.configuration import ConfigError, load_party
 from services.tables.table import read_table
 
@@ -72,8 +72,13 @@ def test_a_party_is_read_with_its_identity_peers_policy_and_data_sets(party: Pat
     found = load_party(party)
     assert set(found.peers) == {"provider-a"}
     assert found.datasets["labels"]["label"] == "y"
-    policy = {"marks": ["small_sample"], "retention": ["digests"], "score_quota": SCORE_QUOTA, "inference": False}
-    assert found.policy == policy
+    assert found.policy == {
+        "marks": ["small_sample"],
+        "retention": ["digests"],
+        "score_quota": SCORE_QUOTA,
+        "inference": False,
+        "stop_evaluations_max": EVALUATIONS_MAX,
+    }
     assert repr(found) == "Party('business-a')"
 
 
