@@ -74,7 +74,8 @@ async def _archive(party: Party, daemon: Daemon, job: str) -> bool:
     except (AuditError, ConfigError) as error:
         log.warning("job not archived", job=job, cause=str(error))
         return False
-    await daemon.journal.write(lambda connection: archiving.archive(connection, job))
+    if not await daemon.journal.write(lambda connection: archiving.archive(connection, job, kept.head)):
+        return False
     log.info("job archived", job=job, entries=kept.entries, file=str(archive_of(party, job)))
     return True
 

@@ -48,17 +48,21 @@ def due(connection: Connection, *, before: float, whole_before: float, at_once: 
     return list(connection.scalars(oldest))
 
 
-def archive(connection: Connection, job: str) -> None:
-    """Inside a unit of work: leave the name of a job that was purged and whose proofs lie in a file."""
+def archive(connection: Connection, job: str, head: str) -> bool:
+    """Inside a unit of work: leave the name of a job that was purged and whose proofs lie in a file up to `head`.
+
+    False, with nothing changed: the chain has gone on since, by a late message of the partner.
+    """
     record = jobs.load(connection, job)
-    if record is None or record.status != Status.FINISHED.value:
-        return
+    if record is None or record.status != Status.FINISHED.value or record.head.hex() != head:
+        return False
     for table in _EMPTIED:
         connection.execute(delete(table).where(table.c.job == job))
     # Put in anew, not changed in its place: there it would keep the room that its state had.
     row = connection.execute(select(jobs_table).where(jobs_table.c.job == job)).one()
     connection.execute(delete(jobs_table).where(jobs_table.c.job == job))
     connection.execute(insert(jobs_table), {**row._mapping, "status": Status.ARCHIVED.value})
+    return True
 
 
 def give_back(connection: Connection) -> int:

@@ -128,8 +128,9 @@ def test_of_an_archived_job_a_proposal_that_comes_again_is_answered_and_begins_n
             assert await bank.journal.read(due_now) == []
             await shop.say(JOB, schemas.Receipt(applied=sent, credit=0), 0)
             await house.until(lambda: is_due(bank))
-            await bank.purge(JOB)
-            await bank.journal.write(lambda connection: archiving.archive(connection, JOB))
+            head = (await bank.purge(JOB)).head
+            assert not await bank.journal.write(lambda connection: archiving.archive(connection, JOB, "an older head"))
+            assert await bank.journal.write(lambda connection: archiving.archive(connection, JOB, head))
             assert await bank.journal.read(due_now) == []
             shop.heard.clear()
             await shop.publish(JOB, "job.propose", first)
@@ -170,8 +171,8 @@ def test_at_postgresql_only_the_name_of_an_archived_job_stays_as_well(tmp_path):
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=3))
             assert (await shop.wait(JOB)).outcome == "done"
             await house.until(lambda: is_due(shop))
-            await shop.purge(JOB)
-            await shop.journal.write(lambda connection: archiving.archive(connection, JOB))
+            head = (await shop.purge(JOB)).head
+            assert await shop.journal.write(lambda connection: archiving.archive(connection, JOB, head))
             assert await shop.journal.write(archiving.give_back) == 0
             assert (await shop.job(JOB)).status == Status.ARCHIVED
             left = await shop.journal.read(tables_with_rows)
