@@ -8,7 +8,7 @@ import msgspec
 from learning.arithmetic import masked
 from learning.solvers import loop, loops
 from messages import schemas
-from protocol import closing, inferring, stopping
+from protocol import closing, inferring, revising, stopping
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
 from protocol.facts import (
     budget_of,
@@ -301,14 +301,8 @@ def masked_received(state: JobState, message: schemas.StepMasked, sender: str) -
     """A partner's row of its Gram matrix, under masks that cancel in the sum of all."""
     peer = state.peer(sender)
     expect(state.several, "unexpected_message", f"step.masked from {peer.name} in a job of one provider")
-    if state.phase is Phase.STEPPING and peer.round.masked is not None and peer.early_row is None and _revisable(state):
-        # A turn that nobody encrypts for: who has all rows is on, while this party waits for another's.
-        expect(
-            message.iteration == state.iteration + 1,
-            "products_repeated",
-            f"{peer.name} sent two rows for iteration {state.iteration}",
-        )
-        return with_peer(state, change(peer, early_row=(tuple(message.row), message.largest))), ()
+    if revising.ahead(state, peer):
+        return revising.row_kept(state, peer, message), ()
     check_iteration(state, "step.masked", message.iteration, peer)
     return _row_received(state, peer, change(peer.round, masked=tuple(message.row), largest=message.largest))
 
@@ -386,7 +380,7 @@ def _advance(state: JobState) -> Outcome:
 
 def go_on(state: JobState, combination: tuple[float, ...]) -> Outcome:
     """The step that follows an iteration is known: take it in the next one."""
-    return _revise(state) if turn_of(state).act == "revise" else score(state, combination)
+    return revising.begin(state) if turn_of(state).act == "revise" else score(state, combination)
 
 
 def end(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome:
@@ -399,30 +393,3 @@ def end(state: JobState, combination: tuple[float, ...], reason: str) -> Outcome
     state = change(state, held=None, stop_reason=reason, combination=combination)
     state, effects = closing.close(state)
     return state, (*held, *effects)
-
-
-def _revise(state: JobState) -> Outcome:
-    """The last gradient under another penalty: an iteration that nobody needs to encrypt anything for."""
-    products = turn_of(state).products
-    peers = tuple(change(peer, round=_early(peer, products), early_row=None) for peer in state.peers)
-    after = Round(differentiating=True)
-    state = change(state, phase=Phase.CROSSING, iteration=state.iteration + 1, round=after, peers=peers)
-    arguments = {"iteration": state.iteration, "job": job_arguments(state), **own_arguments(state)}
-    if state.several:
-        arguments["masks"] = mask_arguments(state)
-    task = compute(f"gradient/{state.iteration}", "gradient", arguments, (state.features.history,))
-    return state, (task, progress(state, "train", total=state.rows))
-
-
-def _early(peer: Peer, products: int) -> PeerRound:
-    """A round in which a partner's row may be here already."""
-    if peer.early_row is None:
-        return PeerRound()
-    row, largest = peer.early_row
-    expect(len(row) == products, "products_wrong", f"{len(row)} products from {peer.name} where {products} are due")
-    return PeerRound(masked=row, largest=largest)
-
-
-def _revisable(state: JobState) -> bool:
-    """Whether a turn without encryption may follow the present one."""
-    return bool(state.terms_of.penalties)

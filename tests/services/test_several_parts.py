@@ -1,6 +1,7 @@
 """Parts, sample sets, blocks of columns and cross-validation with several providers, against what is known of them."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,32 @@ def test_each_provider_shows_its_seed_to_all_and_the_business_only_when_it_has_a
     for side in evaluated.sides:
         told = [name for name, message in side.said if codec.kind_of(message) == "parts.seed"]
         assert sorted(told) == sorted(one.name for one in evaluated.sides if one is not side)
+
+
+class Reluctant(random.Random):
+    """Chooses what is a message from one party to another only where nothing else is left."""
+
+    def __init__(self, reader: str, sender: str) -> None:
+        super().__init__(1)
+        self._last = (reader, sender)
+        self.kept_early = 0
+
+    def choice(self, seq: Any) -> Any:
+        """One of (side, sender of its next message)."""
+        for side, _ in seq:
+            if side.name == self._last[0]:
+                self.kept_early += sum(peer.early_row is not None for peer in side.state.peers)
+        willing = [one for one in seq if (one[0].name, one[1]) != self._last]
+        return super().choice(willing or seq)
+
+
+@pytest.mark.parametrize("sender", ["business-a", "provider-a"])
+def test_a_row_of_a_turn_that_nobody_encrypts_for_is_kept_until_it_begins(sender: str, tmp_path: Path) -> None:
+    """The first provider hears one party last: the other one's row of the next turn is there before."""
+    pair = stage(tmp_path, Town(2, "logistic", rows=30), folds=2, penalties=(0.1, 0.05), max_iterations=3)
+    chance = Reluctant("provider-d", sender)
+    pair.random = chance
+    pair.run()
+    assert {side.finish.outcome for side in pair.sides if side.finish} == {"done"}
+    assert chance.kept_early > 0
+    assert len({side.state.agreement for side in pair.sides}) == 1
