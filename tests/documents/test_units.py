@@ -20,7 +20,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     analyze = shutil.which("systemd-analyze")
     assert analyze, "install it as root with `apt-get install systemd`"
     # As installed for a party, but for its user and its program, which are not on this machine.
-    text = UNIT.read_text().replace("/opt/warren/bin/warren", "/bin/true").replace("warren-%i", "root")
+    text = UNIT.read_text().replace("/usr/local/lib/warren/bin/warren", "/bin/true").replace("warren-%i", "root")
     path = tmp_path / "warren@bank.service"
     path.write_text(text)
     found = subprocess.run([analyze, "verify", path], capture_output=True, text=True, check=False)
