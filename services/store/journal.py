@@ -172,6 +172,7 @@ class ThreadedJournal:
                     break
                 else:
                     settle(taken)
+            self._transactions.let_go(connection)
         self._refuse(self._units)
 
     def _waiting(self, first: Unit) -> Iterator[Unit]:

@@ -107,6 +107,14 @@ def lock_session(connection: Connection, party: str) -> None:
     connection.info[_INFO] = True
 
 
+def let_session_go(connection: Connection) -> None:
+    """Give the lock of a PostgreSQL session back before it is closed: the server notices the end of one only later."""
+    if _INFO in connection.info:
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _KEY})
+        del connection.info[_INFO]
+
+
 def file_owner(journal: Path) -> str:
     """Who works on a journal in a file, without taking it; empty for nobody. Raises OSError."""
     path = journal.resolve()

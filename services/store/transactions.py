@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from services.store.journal_errors import JournalForeign, JournalUnavailable
-from services.store.journal_lock import FileLock, guard_sessions, lock_file, shown
+from services.store.journal_lock import FileLock, guard_sessions, let_session_go, lock_file, shown
 from services.store.journal_schema import SCHEMA_VERSION, meta, metadata
 from services.store.migrations import bring_up
 
@@ -110,19 +110,24 @@ class Transactions:
             raise
 
     def _make_tables(self) -> None:
-        with self._engine.begin() as connection:
-            # One question in place of one for each table: most starts find them all.
-            there = set(inspect(connection).get_table_names())
-            if meta.name in there:
-                known = {row.key: row.value for row in connection.execute(select(meta))}
-                if known.get("party", self._party) != self._party:
-                    raise JournalForeign(f"the journal is {known['party']}'s, not {self._party}'s")
-                bring_up(connection, known.get("schema", str(SCHEMA_VERSION)))
-            if not metadata.tables.keys() <= there:
-                metadata.create_all(connection)
-            if meta.name not in there:
-                first = [{"key": "party", "value": self._party}, {"key": "schema", "value": str(SCHEMA_VERSION)}]
-                connection.execute(insert(meta), first)
+        with self._engine.connect() as connection:
+            with connection.begin():
+                self._bring_tables(connection)
+            let_session_go(connection)
+
+    def _bring_tables(self, connection: Connection) -> None:
+        # One question in place of one for each table: most starts find them all.
+        there = set(inspect(connection).get_table_names())
+        if meta.name in there:
+            known = {row.key: row.value for row in connection.execute(select(meta))}
+            if known.get("party", self._party) != self._party:
+                raise JournalForeign(f"the journal is {known['party']}'s, not {self._party}'s")
+            bring_up(connection, known.get("schema", str(SCHEMA_VERSION)))
+        if not metadata.tables.keys() <= there:
+            metadata.create_all(connection)
+        if meta.name not in there:
+            first = [{"key": "party", "value": self._party}, {"key": "schema", "value": str(SCHEMA_VERSION)}]
+            connection.execute(insert(meta), first)
 
     def _settle_free_pages(self) -> None:
         """A file from before free pages were given back is written anew once, if there is room for that."""
@@ -168,6 +173,12 @@ class Transactions:
         except Exception as error:
             roll_back(connection)
             log.warning("tidying after a commit failed, later", error=type(error).__name__)
+
+    @staticmethod
+    def let_go(connection: Connection) -> None:
+        """Before the writer's connection is closed: who opens the journal next finds it free."""
+        with suppress(DBAPIError):  # a server that went away has let it go itself
+            let_session_go(connection)
 
     @staticmethod
     def read(connection: Connection, work: Work[T]) -> T:

@@ -252,6 +252,16 @@ def test_what_is_counted_for_ever_has_room_for_more_than_four_thousand_million(o
     asyncio.run(story())
 
 
+def test_a_journal_that_was_closed_is_free_at_once(opened):
+    async def story():
+        for number in range(5):
+            journal = opened()
+            await journal.write(_add(f"{number}"))
+            await asyncio.to_thread(journal.close)
+
+    asyncio.run(story())
+
+
 def test_a_journal_of_another_party_is_not_opened(opened):
     opened().close()
     with pytest.raises(JournalForeign, match="shop"):
