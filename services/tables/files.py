@@ -176,10 +176,9 @@ def _open_csv(
         refusal = _malformed(path, source, len(names))
     except HeaderMalformed:
         refusal = TableError("file_unreadable", f"{path}: the header line is malformed; export the file again")
-    if not source.whole:
-        refusal = TableError("file_unreadable", f"{path}: was changed while it was read; let it be complete first")
-    if refusal is not None:
-        raise refusal
+    changed = TableError("file_unreadable", f"{path}: was changed while it was read; let it be complete first")
+    if refusal is not None or not source.whole:
+        raise refusal if refusal is not None and source.whole else changed
     return TableFile(path, names, height, cells.pop, source)
 
 
@@ -227,10 +226,8 @@ def _malformed(path: Path, source: CsvSource, width: int) -> TableError:
                         f"{path}: data row {row} (line {line}) has {len(record)} fields, the header {width}; "
                         "put fields with commas in quotes",
                     )
-    except csv.Error:
+    except (csv.Error, UnicodeDecodeError):  # the latter where the file has changed since
         return TableError(
             "file_unreadable", f"{path}: quotes or line ends are malformed from line {line + 1} on; export it again"
         )
-    except UnicodeDecodeError:
-        pass  # changed since
     return TableError("file_unreadable", f"{path}: quotes are malformed; export the file again")
