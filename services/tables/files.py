@@ -133,7 +133,7 @@ def open_table(
         if suffix == ".parquet":
             # Read once: a file that is replaced or cut meanwhile must not be seen in two states.
             return _open_parquet(path, path.read_bytes())
-        return _open_csv(path, CsvSource(path), texts, wanted)
+        return open_csv(path, CsvSource(path), texts, wanted)
     except OSError as error:
         raise TableError(
             "file_unreadable", f"{path}: cannot be read ({error.strerror}); let the daemon's user read it"
@@ -160,9 +160,8 @@ def _open_parquet(path: Path, data: bytes) -> TableFile:
     return TableFile(path, columns, height, take)
 
 
-def _open_csv(
-    path: Path, source: CsvSource, texts: Collection[str] | None, wanted: Collection[str] | None
-) -> TableFile:
+def open_csv(path: Path, source: CsvSource, texts: Collection[str] | None, wanted: Collection[str] | None) -> TableFile:
+    """`open_table` of a CSV file that is opened already."""
     with source.opened() as stream:
         if stream.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
             raise TableError("file_format", f"{path}: is a Parquet file; let its name end in .parquet")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from learning.columns.preparation import Impute
 from services.tables import csv_files
 from services.tables.csv_files import CsvSource
+from services.tables.files import open_csv
 from services.tables.table import TableError, read_table
 
 CELLS = (
@@ -82,8 +83,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     assert source.lines_of([2]) == {2: 3}
     with path.open("a") as more:
         more.write("w,3,4\n")
-    assert not source.whole
     assert source.lines_of([2]) == {}
+    with pytest.raises(TableError, match="was changed while it was read") as caught:
+        open_csv(path, source, None, None)
+    assert caught.value.code == "file_unreadable"
 
 
 PROBE = """
