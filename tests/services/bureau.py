@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from protocol.contract import encode_contract, job_id
 from protocol.machines import ROLES
@@ -35,6 +37,16 @@ JOB: Final[dict[str, Any]] = {
     "marks": list(MARKS),
 }
 ROWS: Final = 60
+EARLY: Final[dict[str, Any]] = {
+    "validation": 0.3,
+    "stop_metric": "log_loss",
+    "patience": 2,
+    "stop_every": 1,
+    "stop_evaluations_max": 2,
+}
+"""What makes it a job that stops early."""
+ALLOWED_EARLY: Final[dict[str, Any]] = {"stop_evaluations_max": 2, "score_quota": 10_000}
+"""The provider's policy for such jobs."""
 
 _OWN: Final = {
     Phase.ALIGNING: "align.mask",
@@ -63,13 +75,17 @@ STAGES: Final[dict[tuple[str, Phase], tuple[tuple[str, str], ...]]] = {
 
 @dataclass
 class Bureau:
-    """Two party directories, a broker, and a clock that only moves when it is told to. `policy`: of the provider."""
+    """Two party directories, a broker, and a clock that only moves when it is told to. `policy`: of the provider.
+
+    `asked`: what the job asks for besides `JOB`.
+    """
 
     directory: Path
     now: float = 1_800_000_000.0
     job: str = ""
     accept_restored: bool = False
     policy: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
     parties: dict[str, Party] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,14 +118,16 @@ class Bureau:
 
     async def submit(self, business: Daemon) -> str:
         """Submit `JOB`."""
-        party, job = self.parties[BUSINESS], job_from(JOB, "job")
-        table = business_table(party, job)
+        party, job = self.parties[BUSINESS], job_from(JOB | self.asked, "job")
+        table, salt = business_table(party, job), secrets.token_bytes(32)
         contract = encode_contract(
-            make_contract(job, table, party.identity.public, party.peers[NAMES[PROVIDER]], salt=secrets.token_bytes(32))
+            make_contract(job, table, party.identity.public, party.peers[NAMES[PROVIDER]], salt=salt)
         )
         self.job = job_id(contract)
         blobs = ((pack_snapshot(table), len(table.identifiers)),)
-        await business.submit(self.job, NAMES[PROVIDER], contract=contract, blobs=blobs)
+        await business.submit(
+            self.job, NAMES[PROVIDER], contract=contract, blobs=blobs, facts=msgspec.msgpack.encode({"salt": salt})
+        )
         return self.job
 
     async def reached(self, daemon: Daemon, phase: Phase) -> None:

@@ -7,11 +7,11 @@ import pytest
 from protocol.state import TERMINAL, Phase
 from protocol.table import TRANSITIONS
 from services.daemon.daemon import JobOver, JobUnknown
-from services.daemon.local import NAMES, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from services.engine.waiting import Why
 from tests.parties import PARTNER
 from tests.services import gates, house, toy
-from tests.services.bureau import STAGES, Bureau
+from tests.services.bureau import ALLOWED_EARLY, EARLY, STAGES, Bureau
 
 JOB = "job-1"
 
@@ -25,7 +25,8 @@ def town(threaded_town):
 def test_the_stages_of_these_tests_are_all_that_the_tables_know():
     # Of training: jobs that score are in tests/simulation/test_scoring.py, those that ask a steward in test_consent.py.
     known = {(role, phase) for role in NAMES for phase in TRANSITIONS[role] if phase is not Phase.NEW}
-    phases = known - {(PROVIDER, Phase.APPROVING)}
+    # Early stopping has its own test below.
+    phases = known - {(PROVIDER, Phase.APPROVING), *((role, Phase.EVALUATING) for role in NAMES)}
     assert set(STAGES) == phases - {(role, phase) for role in NAMES for phase in TERMINAL}
 
 
@@ -46,6 +47,23 @@ def test_a_job_is_cancelled_at_any_stage_by_either_side(tmp_path, role, phase, b
                 assert (mine.outcome, mine.reason) == ("cancelled", f"cancelled by {NAMES[who]}: changed my mind")
                 theirs = await house.ended(daemons[PARTNER[who]], job)
                 assert (theirs.outcome, theirs.reason) == (mine.outcome, mine.reason)
+                gates.release()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("who", NAMES)
+def test_a_job_is_cancelled_while_its_business_judges_whether_to_stop(tmp_path, who):
+    async def story():
+        place = Bureau(tmp_path, policy=ALLOWED_EARLY, asked=EARLY)
+        with gates.shut((NAMES[BUSINESS], "stop.judge")):
+            async with place.both() as daemons:
+                job = await place.submit(daemons[BUSINESS])
+                for daemon in daemons.values():
+                    await place.reached(daemon, Phase.EVALUATING)
+                await daemons[who].cancel(job, "changed my mind")
+                theirs = await house.ended(daemons[PARTNER[who]], job)
+                assert (theirs.outcome, theirs.reason) == ("cancelled", f"cancelled by {NAMES[who]}: changed my mind")
                 gates.release()
 
     asyncio.run(story())
