@@ -33,7 +33,7 @@ CONTRACT_BYTES_MAX: Final = 65_536
 BATCHES_MAX: Final = 16
 FOLDS_MAX: Final = 10
 PENALTIES_MAX: Final = 12
-ITERATIONS_MAX: Final = {"fraction": 64, "block": 400}
+ITERATIONS_MAX: Final = {"fraction": 64, "block": 320}
 """What the state of a job has room for: the history of these loops grows with every iteration."""
 INFERENCE_COLUMNS_MAX: Final = 60
 """Columns of a party in a job with standard errors: each is an iteration, and a summary must fit a message."""
