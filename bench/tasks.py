@@ -100,6 +100,14 @@ CASES: dict[str, Case] = {
         {"tweedie_power": 1.5},
         1.5,
     ),
+    "tweedie 1.5 dvisits, no release noise": Case(
+        "tweedie",
+        lambda: _example("dvisits", "doctorco"),
+        "TweedieRegressor",
+        _regressor("TweedieRegressor", power=1.5, link="log", alpha=1e-3),
+        {**SMALL, "tweedie_power": 1.5},
+        1.5,
+    ),
     "gamma diabetes": Case("gamma", _diabetes, "GammaRegressor", _regressor("GammaRegressor", alpha=1e-3), SMALL),
     "balanced logistic default_credit": Case(
         "logistic",
