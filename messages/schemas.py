@@ -44,7 +44,7 @@ class JobAccept(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class PartsSeed(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="parts.seed.v1"):
-    """To all, only where the contract divides the rows: one's own seed for it. Reveals nothing but random bytes.
+    """Both ways (of several: to all), where the contract divides the rows. Reveals nothing but random bytes.
 
     The provider's first, after `job.accept` (of several each one's, after `job.agreed`); when the business has all, its
     own, to which it committed in the contract.

@@ -311,9 +311,11 @@ def _take_all(place: Bank, connection: Connection, data: bytes, lines: Sequence[
 
 
 def _is_statement(item: bytes) -> bool:
-    """Whether it is a message that may be right, so that nothing follows: what a partner holds, that it has frozen."""
+    """Whether it is a message that may be right, so that nothing follows: what a partner holds, that it
+    has frozen, that it lets the job rest.
+    """
     key, _ = resigning.split(item)
-    return key.endswith((".receipt.held", ".job.frozen"))
+    return key.endswith((".receipt.held", ".job.frozen", ".job.resting"))
 
 
 def _facts(connection: Connection) -> dict[str, int]:
