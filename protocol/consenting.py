@@ -4,6 +4,7 @@ Nothing of the provider's data has left the house while its steward is asked: th
 so that nobody approves what cannot be done, and the partner knows no more than that it has to wait.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from messages import schemas
@@ -18,20 +19,34 @@ REVOKED = "revoked"
 
 _REASON_MAX = 2000
 
+Accept = Callable[[JobState, dict[str, Any], tuple[BlobRef, ...]], Outcome]
+"""How a job goes on that is agreed to, from the output and the blobs of its first task."""
 
-def ask(state: JobState, event: Computed) -> Outcome:
+
+def judged(state: JobState, event: Computed, accept: Accept) -> Outcome:
+    """What the first task found of a contract: decline, ask the steward, or accept."""
+    output = output_of(event.output)
+    if output["reason_code"]:
+        return decline(state, output)
+    if output.get("asks"):
+        return _ask(state, event)
+    return accept(state, output, event.blobs)
+
+
+def approved(state: JobState, accept: Accept) -> Outcome:
+    """The steward has said yes to what the first task had found."""
+    assert state.admission is not None
+    found = state.admission
+    return accept(change(state, admission=None), output_of(found.output), found.blobs)
+
+
+def _ask(state: JobState, event: Computed) -> Outcome:
     """The contract is within the policy and beyond what it accepts by itself: the steward decides."""
     state = change(state, phase=Phase.APPROVING, admission=Admission(output=event.output, blobs=event.blobs))
     return state, (
         Send(message=schemas.JobPending(contract_digest=contract_digest(state.contract))),
         progress(state, APPROVAL),
     )
-
-
-def admission_of(state: JobState) -> tuple[dict[str, Any], tuple[BlobRef, ...]]:
-    """What the first task had found, once the steward has approved."""
-    assert state.admission is not None
-    return output_of(state.admission.output), state.admission.blobs
 
 
 def asked_about(state: JobState) -> tuple[str, ...]:

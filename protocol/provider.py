@@ -45,18 +45,13 @@ def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outco
 
 def admitted(state: JobState, event: Computed) -> Outcome:
     """Policy and data set have spoken: accept, decline, or ask the steward."""
-    output = output_of(event.output)
-    if output["reason_code"]:
-        return opening.decline(state, output)
-    if output.get("asks"):
-        return consenting.ask(state, event)
-    return _accept(state, output, event.blobs)
+    return consenting.judged(state, event, _accept)
 
 
 def approved(state: JobState, event: ApproveDecided) -> Outcome:
     """The steward has said yes."""
     del event
-    return _accept(change(state, admission=None), *consenting.admission_of(state))
+    return consenting.approved(state, _accept)
 
 
 def _accept(state: JobState, output: dict[str, Any], blobs: tuple[BlobRef, ...]) -> Outcome:

@@ -8,7 +8,7 @@ from protocol.contract import job_id
 from protocol.effects import ApproveDecided, BlobRef, Computed, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
-from protocol.steps import Outcome, change, compute, expect, output_of, progress, tell_all, waits_for, with_peer
+from protocol.steps import Outcome, change, compute, expect, progress, tell_all, waits_for, with_peer
 
 
 def started(state: JobState, event: Started) -> Outcome:
@@ -55,18 +55,13 @@ def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outco
 
 def admitted(state: JobState, event: Computed) -> Outcome:
     """Policy, model and data set have spoken: accept, decline, or ask the steward."""
-    output = output_of(event.output)
-    if output["reason_code"]:
-        return opening.decline(state, output)
-    if output.get("asks"):
-        return consenting.ask(state, event)
-    return _accept(state, output, event.blobs)
+    return consenting.judged(state, event, _accept)
 
 
 def approved(state: JobState, event: ApproveDecided) -> Outcome:
     """The steward has said yes."""
     del event
-    return _accept(change(state, admission=None), *consenting.admission_of(state))
+    return consenting.approved(state, _accept)
 
 
 def _accept(state: JobState, output: dict[str, Any], blobs: tuple[BlobRef, ...]) -> Outcome:
