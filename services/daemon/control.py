@@ -18,12 +18,14 @@ from typing import Any
 
 import structlog
 
-from services.store.journal import JournalUnavailable
+from services.store.journal import JournalClosed, JournalUnavailable
 
 log = structlog.get_logger("control")
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 2**24
+STOPPING = "stopping"
+"""Code of an answer that a stopping daemon could not give any more."""
 SOCKET_PATH_BYTES_MAX = 100
 
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -38,7 +40,7 @@ class ControlError(Exception):
 
 
 class ControlUnreachable(ControlError):
-    """No daemon listens in this data directory."""
+    """No daemon listens in this data directory, or the one that did has stopped."""
 
 
 def socket_path(data_directory: Path) -> Path:
@@ -122,6 +124,8 @@ async def answer(verbs: Mapping[str, Verb], name: Any, request: dict[str, Any]) 
         return {"ok": await verbs[name](request)}
     except ControlError as error:
         return {"error": {"code": error.code, "message": str(error)}}
+    except JournalClosed:
+        return {"error": {"code": STOPPING, "message": "the daemon stopped while it was asked"}}
     except JournalUnavailable as error:
         text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
         return {"error": {"code": "journal_unavailable", "message": text}}
@@ -166,6 +170,8 @@ class ControlClient:
             raise ControlUnreachable("unreachable", "the daemon went away while it was asked")
         answer = json.loads(line)
         if "error" in answer:
+            if answer["error"]["code"] == STOPPING:
+                raise ControlUnreachable("unreachable", answer["error"]["message"])
             raise ControlError(answer["error"]["code"], answer["error"]["message"])
         return answer["ok"]
 

@@ -17,6 +17,7 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, 
 from services.party.configuration import load_party
 from services.party.logs import LogBook, remembering, write_into
 from services.store.data_directory import DirectoryLocked
+from services.store.journal import ThreadedJournal, sqlite_url
 from tests.services.test_local import JOB, parties
 
 PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}
@@ -102,6 +103,28 @@ def test_a_daemon_that_stops_hangs_up_on_open_consoles(tmp_path: Path) -> None:
         with pytest.raises(ControlUnreachable, match="went away"):
             await asyncio.to_thread(client.ask, "where")
         client.close()
+
+    asyncio.run(asyncio.wait_for(story(), NOTICED_S))
+
+
+def test_a_question_that_meets_a_journal_just_closed_was_asked_of_a_daemon_that_went_away(tmp_path: Path) -> None:
+    async def story() -> None:
+        journal = ThreadedJournal(sqlite_url(tmp_path / "journal"), "shop")
+        journal.open()
+        journal.close()
+
+        async def answer(_: object) -> object:
+            return await journal.read(lambda connection: None)
+
+        control = asyncio.create_task(ControlSocket(tmp_path, {"where": answer}).run())
+        while not (tmp_path / "control.sock").exists():
+            await asyncio.sleep(0)
+        client = await asyncio.to_thread(ControlClient, tmp_path)
+        with pytest.raises(ControlUnreachable, match="stopped while it was asked"):
+            await asyncio.to_thread(client.ask, "where")
+        client.close()
+        control.cancel()
+        await asyncio.wait([control])
 
     asyncio.run(asyncio.wait_for(story(), NOTICED_S))
 
