@@ -6,10 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.console.browser import running_browser
-from tests.console.office import Office
-
-POLICY = 'automatic_iterations_max = 5\nask_for = ["inference"]\n'
-"""Of the provider: what the tests submit is accepted by itself, unless it has more iterations."""
+from tests.console.office import POLICY, Office
 
 
 @pytest.fixture(scope="package")

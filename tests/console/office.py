@@ -1,4 +1,5 @@
-"""Two daemons on a thread of their own, each with its console: real machines and tasks over an embedded broker.
+"""Two daemons on a thread of their own, each with its console: real machines and tasks over an embedded broker
+or RabbitMQ.
 
 Tasks run on threads of this process, behind the gates of `tests.services.gates`, so that a job stands still where a
 test wants to look at it.
@@ -14,8 +15,10 @@ from typing import Any, Final, Self
 
 import polars as pl
 
+from broker.amqp import AmqpTransport
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
-from broker.private import free_ports
+from broker.private import PrivateBroker, free_ports
+from broker.transport import Transport
 from protocol.machines import ROLES, ROLES_BY_VERSION, answering_role
 from services.console.access import Access, secret_of
 from services.console.server import serve_console
@@ -32,6 +35,8 @@ from tests.services import gates, house
 HOSTILE: Final = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e'
 """What a browser must not take for markup."""
 
+POLICY: Final = 'automatic_iterations_max = 5\nask_for = ["inference"]\n'
+"""Of the provider: what the tests submit is accepted by itself, unless it has more iterations."""
 ROWS: Final = 120
 MARKS: Final = ("insecure", "small_sample")
 JOB: Final[dict[str, Any]] = {
@@ -50,8 +55,11 @@ JOB: Final[dict[str, Any]] = {
 class Office:
     """See the module docstring. A context manager."""
 
-    def __init__(self, directory: Path, *, tables: LocalTables | None = None, policy: str = "") -> None:
-        """`policy`: lines that are added to the provider's policy.toml."""
+    def __init__(
+        self, directory: Path, *, tables: LocalTables | None = None, policy: str = "", over: PrivateBroker | None = None
+    ) -> None:
+        """`policy`: lines that are added to the provider's policy.toml. `over`: a RabbitMQ that knows both parties."""
+        self._over = over
         directory.mkdir(parents=True, exist_ok=True)
         self._paths = make_parties(directory, tables or example_tables(directory, ROWS), marks=MARKS)
         self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
@@ -125,9 +133,14 @@ class Office:
             answering_role=answering_role,
             timing=house.TIMING,
         )
-        daemon = Daemon(config, EmbeddedTransport(self._broker, NAMES[role], [NAMES[PARTNER[role]]]))
+        daemon = Daemon(config, self._transport(NAMES[role], NAMES[PARTNER[role]]))
         self._daemons[role] = daemon
         await run_beside(party, daemon, book, beside=(serve_console,))
+
+    def _transport(self, name: str, peer: str) -> Transport:
+        if self._over is None:
+            return EmbeddedTransport(self._broker, name, [peer])
+        return AmqpTransport(self._over.amqp_url(name), name, [peer])
 
     def _listens(self, role: str) -> bool:
         with socket.socket() as probe:
