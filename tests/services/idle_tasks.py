@@ -6,7 +6,7 @@ from services.tasks.compute import TaskContext, TaskResult
 
 
 def idle(context: TaskContext, arguments: dict, inputs: tuple[bytes, ...]) -> TaskResult:
-    threading.Event().wait(2.0)
+    threading.Event().wait(4.0)  # longer than any story here on a busy machine, and no longer: a daemon waits for it
     return TaskResult({"sum": 0})
 
 
