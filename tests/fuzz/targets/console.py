@@ -14,31 +14,23 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-import msgspec
 from structlog.testing import capture_logs
 
-from broker.embedded import EmbeddedBroker, EmbeddedTransport
-from protocol.machines import ROLES
 from services.console.access import Access
 from services.console.app import ACTIONS, Console
 from services.console.guard import HEADERS, cookie_name
-from services.daemon.daemon import Daemon, DaemonConfig
 from services.daemon.party_process import Running as Served
-from services.daemon.serve import expiry_of
 from services.daemon.verbs import Verbs
-from services.party.configuration import load_party
 from services.party.listening import Address
 from services.party.logs import LogBook
-from tests.fuzz.identities import ME, PARTNER, identity
+from tests.fuzz.identities import ME
+from tests.fuzz.living import JOB, begin, daemon_of, party_in
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
-from tests.fuzz.samples import contract, job_of
 
 MODULES: Final = ("services/console/access.py", "services/console/app.py", "services/console/guard.py")
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 24_576
 
-CONTRACT: Final = contract(business=ME, provider=PARTNER)
-JOB: Final = job_of(CONTRACT)
 ADDRESS: Final = Address("127.0.0.1", 8700)
 STATUSES: Final = {200, 307, 400, 401, 403, 404, 405, 409, 413, 421}
 CODES: Final = {
@@ -55,14 +47,7 @@ class Running:
 
     def __init__(self) -> None:
         self._folder = temporary_folder("fuzz-console-")
-        folder = Path(self._folder.name)
-        (folder / "identity").mkdir()
-        (folder / "peers").mkdir()
-        (folder / "identity" / "bank.private.json").write_bytes(identity(ME).to_bytes())
-        (folder / "identity" / "bank.private.json").chmod(0o600)
-        (folder / "peers" / "shop.json").write_text(identity(PARTNER).public.to_json())
-        (folder / "party.toml").write_text(_PARTY)
-        self.party = load_party(folder / "party.toml")
+        self.party = party_in(Path(self._folder.name), _PARTY)
         access = Access(bytes(32))
         session = access.enter(access.ticket())
         self.words = {
@@ -79,22 +64,11 @@ class Running:
         assert self._ready.wait(_ANSWER_S), "the daemon did not start"
 
     async def _run(self) -> None:
-        config = DaemonConfig(
-            identity=self.party.identity,
-            peers=self.party.peers,
-            data_directory=self.party.data_directory,
-            roles=ROLES,
-            workers=0,
-            expiry_of=expiry_of,
-        )
-        daemon = Daemon(config, EmbeddedTransport(EmbeddedBroker((ME, PARTNER)), ME, [PARTNER]))
+        daemon = daemon_of(self.party)
         book = LogBook()
         served = Served(self.party, daemon, book, Verbs(self.party, daemon, book).table())
         async with asyncio.TaskGroup() as group:
-            group.create_task(daemon.run())
-            await daemon.started()
-            facts = msgspec.msgpack.encode({"salt": bytes(32)})
-            await daemon.submit(JOB, PARTNER, contract=CONTRACT, blobs=((b"snapshot", 80),), facts=facts)
+            await begin(group, daemon)
             self._app = Console(served, self._access, ADDRESS).app()
             self._ready.set()
 

@@ -15,28 +15,19 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import msgspec
 from structlog.testing import capture_logs
 
-from broker.embedded import EmbeddedBroker, EmbeddedTransport
-from protocol.machines import ROLES
 from services.daemon.control import ControlSocket, socket_path
-from services.daemon.daemon import Daemon, DaemonConfig
-from services.daemon.serve import expiry_of
 from services.daemon.verbs import Verbs
-from services.party.configuration import load_party
 from services.party.logs import LogBook
-from tests.fuzz.identities import ME, PARTNER, identity
+from tests.fuzz.living import JOB, begin, daemon_of, party_in
 from tests.fuzz.oracle import bounded_memory, check_text, temporary_folder
-from tests.fuzz.samples import contract, job_of
 from tests.fuzz.values import NUMBERS, TEXTS, any_value, changed_map
 
 MODULES: Final = ("services/daemon/control.py", "services/daemon/verbs.py")
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 8192
 
-CONTRACT: Final = contract(business=ME, provider=PARTNER)
-JOB: Final = job_of(CONTRACT)
 VERBS: Final = ("submit", "check", "jobs", "job", "cancel", "logs", "parked", "status")
 CODES: Final = {"bad_request", "bad_input", "unknown_job", "unreachable", "job_over"}
 ASKED: Final = {"task": "logistic", "dataset": "loans", "partner": "shop/features"}
@@ -52,18 +43,11 @@ label = "y"
 
 
 class Running:
-    """a daemon and its control socket on a thread of their own; both end with the process."""
+    """A daemon and its control socket on a thread of their own; both end with the process."""
 
     def __init__(self) -> None:
         self._folder = temporary_folder("fuzz-control-")
-        folder = Path(self._folder.name)
-        (folder / "identity").mkdir()
-        (folder / "peers").mkdir()
-        (folder / "identity" / "bank.private.json").write_bytes(identity(ME).to_bytes())
-        (folder / "identity" / "bank.private.json").chmod(0o600)
-        (folder / "peers" / "shop.json").write_text(identity(PARTNER).public.to_json())
-        (folder / "party.toml").write_text(_PARTY)
-        self.party = load_party(folder / "party.toml")
+        self.party = party_in(Path(self._folder.name), _PARTY)
         self.path = socket_path(self.party.data_directory)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -71,21 +55,10 @@ class Running:
         assert self._ready.wait(_ANSWER_S), "the daemon did not start"
 
     async def _run(self) -> None:
-        config = DaemonConfig(
-            identity=self.party.identity,
-            peers=self.party.peers,
-            data_directory=self.party.data_directory,
-            roles=ROLES,
-            workers=0,
-            expiry_of=expiry_of,
-        )
-        daemon = Daemon(config, EmbeddedTransport(EmbeddedBroker((ME, PARTNER)), ME, [PARTNER]))
+        daemon = daemon_of(self.party)
         control = ControlSocket(self.party.data_directory, Verbs(self.party, daemon, LogBook()).table())
         async with asyncio.TaskGroup() as group:
-            group.create_task(daemon.run())
-            await daemon.started()
-            facts = msgspec.msgpack.encode({"salt": bytes(32)})
-            await daemon.submit(JOB, PARTNER, contract=CONTRACT, blobs=((b"snapshot", 80),), facts=facts)
+            await begin(group, daemon)
             group.create_task(control.run())
             while not self.path.exists():
                 await asyncio.sleep(0)
