@@ -382,8 +382,6 @@ def _check_parties(contract: JobContract) -> None:
         raise ContractError("parties", f"{contract.business} cannot be both business and provider")
     if len(set(contract.providers)) < len(contract.providers):
         raise ContractError("parties", "the contract names one provider twice: one data set for each provider")
-    if contract.further and contract.task == "linear" and contract.weighted:
-        raise ContractError("family", "a linear model with row weights is for jobs of one provider: leave weights out")
 
 
 def _check_inference(contract: JobContract) -> None:

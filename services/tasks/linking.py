@@ -112,7 +112,7 @@ def _residual_count(arguments: dict[str, Any]) -> int:
 def _chain_plain(expansion: residual_terms.Expansion, scores: Vector, targets: Targets, budget: BitBudget) -> list[int]:
     """Row by row: the terms, then the constant, for a chain of several providers."""
     constant, terms = chain.business_terms(expansion, scores, targets, budget.f_u, budget.providers)
-    return [value for row, last in zip(terms.tolist(), constant, strict=True) for value in (*row, last)]
+    return [value for row, last in zip(terms, constant, strict=True) for value in (*row, last)]
 
 
 def _crosses(
@@ -200,7 +200,10 @@ def rotate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> T
     terms, constants = chained.split(vector, message.terms)
     constants = chained.add(guest, constants, chain.addend(expansion, scores, budget.f_u, budget.providers))
     values = chain.values(expansion, scores, arguments["bound"])
-    terms = chained.turn(guest, terms, chain.places(expansion), chain.factors(expansion, values), budget.f_v)
+    if chain.weighs(expansion):
+        constants = chained.add_up(guest, terms, values, constants, budget.f_v)
+    else:
+        terms = chained.turn(guest, terms, chain.places(expansion), chain.factors(expansion, values), budget.f_v)
     turned = chained.join(terms, constants, message.terms)
     seen = keyring.digest_of((plain, *inputs[1:]))
     fresh = keyring.stream(context, "chain-rerandomise", iteration, chunk, seen)

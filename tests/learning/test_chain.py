@@ -17,23 +17,28 @@ ROWS = 60
 FAMILIES = {
     "logistic": Family(task="logistic"),
     "linear": Family(task="linear", label_bound=4.0),
+    "weighted": Family(task="linear", label_bound=4.0, weighted=True, residual_unit=4.0),
     "poisson": Family(task="poisson", label_bound=8.0),
     "gamma": Family(task="gamma", value_bits=24, curvature=1.0),
 }
 
 
-def handed_on(family, own, scores, labels, tolerance=0.005):
+def handed_on(family, own, scores, labels, weights=None, tolerance=0.005):
     """Residuals (n,) by a chain, with its budget: terms of the business, turned by every provider but the last."""
     providers = len(scores)
     budget = bit_budget(ROWS, 2048, family.residual_bound, providers=providers, value_bits=family.value_bits)
     bounds = [max(0.25, float(np.abs(one).max())) for one in scores]
     spread = sum(float(one.std()) for one in scores)
     expansion = residual_terms.choose(family, bound=sum(bounds), spread=spread, tolerance=tolerance)
-    constant, terms = chain.business_terms(expansion, own, Targets(labels, None, None), budget.f_u, providers)
-    coefficients = [[int(value) for value in row] for row in terms]
+    constant, terms = chain.business_terms(expansion, own, Targets(labels, weights, None), budget.f_u, providers)
+    coefficients = terms
     for one, bound in zip(scores[:-1], bounds, strict=False):
         constant = [a + b for a, b in zip(constant, chain.addend(expansion, one, budget.f_u, providers), strict=True)]
-        coefficients = chain.rotated(expansion, coefficients, chain.values(expansion, one, bound))
+        values = chain.values(expansion, one, bound)
+        if chain.weighs(expansion):
+            constant = [a + u[0] * int(v[0]) for a, u, v in zip(constant, coefficients, values, strict=True)]
+        else:
+            coefficients = chain.rotated(expansion, coefficients, values)
     last = chain.values(expansion, scores[-1], bounds[-1]).tolist()
     added = chain.addend(expansion, scores[-1], budget.f_u, providers)
     total = [
@@ -52,15 +57,17 @@ def test_a_chain_computes_the_residual_of_the_sum_of_all_scores(seed, task, prov
     labels = (
         (generator.uniform(size=ROWS) < 0.5).astype(float) if task == "logistic" else generator.uniform(0.1, 3, ROWS)
     )
-    found, total, budget = handed_on(family, own, scores, labels)
+    weights = generator.uniform(0.0, 2.0, ROWS) if family.weighted else None
+    found, total, budget = handed_on(family, own, scores, labels, weights)
     z = own + sum(scores)
     expected = {
         "logistic": lambda: 1 / (1 + np.exp(-z)) - labels,
         "linear": lambda: z - labels / 4.0,
+        "weighted": lambda: weights * (z - labels / 4.0) / 4.0,
         "poisson": lambda: np.exp(z) - labels,
         "gamma": lambda: 1 - labels * np.exp(-z),
     }[task]()
-    tolerance = {"logistic": 0.05, "linear": 1e-6, "poisson": 2e-3, "gamma": 2e-3}[task]
+    tolerance = {"logistic": 0.05, "linear": 1e-6, "weighted": 2e-4, "poisson": 2e-3, "gamma": 2e-3}[task]
     assert np.abs(found - expected).max() < tolerance * max(1.0, np.abs(expected).max())
     assert max(abs(value) for value in total) < 1 << budget.residual_bits
 

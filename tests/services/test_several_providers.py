@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
 from learning import parts
+from learning.links.targets import Targets, declared_units
 from protocol.contract import FurtherProvider, encode_contract, job_id
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table
@@ -52,6 +53,7 @@ class Town:
             "linear": lambda: score + generator.normal(size=rows),
             "poisson": lambda: generator.poisson(np.exp(np.clip(0.5 * score, -3, 2))).clip(0, 16).astype(float),
         }[task]()
+        self.weight: Any = None
 
     def optimum(self) -> tuple[float, np.ndarray]:
         """Intercept and coefficients that scikit-learn finds on the joined table."""
@@ -64,7 +66,7 @@ class Town:
         return float(np.ravel(model.intercept_)[0]), np.ravel(model.coef_)
 
 
-def shuffled(one: Table, label: Any, seed: int, own: int, shared: int = 0) -> Table:
+def shuffled(one: Table, label: Any, seed: int, own: int, shared: int = 0, weight: Any = None) -> Table:
     """The people in another order, and `own` strangers among them, of whom `shared` are known elsewhere, too."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(one.identifiers) + own)
@@ -73,7 +75,11 @@ def shuffled(one: Table, label: Any, seed: int, own: int, shared: int = 0) -> Ta
     values = np.vstack([one.values, generator.normal(size=(own, one.values.shape[1]))])
     labels = None if label is None else np.concatenate([label, np.zeros(own)])[order]
     return Table(
-        identifiers=[identifiers[row] for row in order], columns=one.columns, values=values[order], label=labels
+        identifiers=[identifiers[row] for row in order],
+        columns=one.columns,
+        values=values[order],
+        label=labels,
+        weight=None if weight is None else np.concatenate([weight, np.ones(own)])[order],
     )
 
 
@@ -97,7 +103,7 @@ def stage(directory: Path, town: Town, seed: int = 0, *, shared_with_first: int 
         sides.append(a_side(directory / name, name, "provider", settings, f"{seed}/{name}"))
     own = {"policy": {"marks": list(MARKS)}, "datasets": {}, "noise_seed": ""}
     business = a_side(directory / "business", "business-a", "business", own, f"{seed}/business")
-    rows = shuffled(town.business, town.label, 3, 10, shared_with_first)
+    rows = shuffled(town.business, town.label, 3, 10, shared_with_first, town.weight)
     first, *further = sides
     agreed = contract(
         business_key=business.identity.public.digest(),
@@ -164,6 +170,26 @@ def test_the_model_is_the_one_that_scikit_learn_finds_on_the_joined_table(
     pair = stage(tmp_path, town)
     pair.run()
     assert distance(pair, town) < 0.02
+
+
+@pytest.mark.parametrize("providers", [2, 3])
+def test_a_linear_model_of_weighted_rows_is_the_one_of_scikit_learn_with_sample_weights(
+    tmp_path: Path, providers: int
+) -> None:
+    town = Town(providers, "linear", rows=240)
+    # Where small labels weigh most, the weights bend the model.
+    town.weight = np.where(town.label < np.median(town.label), 4.0, np.arange(town.rows) % 2)
+    unit, _ = declared_units("linear", 0.0, Targets(town.label, town.weight))
+    pair = stage(tmp_path, town, weighted=True, residual_unit=unit)
+    pair.run()
+    found = parameters(pair)
+    coefficients = [value for one in found for value in one["coefficients"].values()]
+    own = np.array([found[0]["intercept"], *coefficients])
+    oracle = Ridge(alpha=L2 * town.weight.sum()).fit(town.joined, town.label, sample_weight=town.weight)
+    best = np.array([oracle.intercept_, *oracle.coef_])
+    plain = Ridge(alpha=L2 * town.rows).fit(town.joined, town.label)
+    assert np.linalg.norm(own - best) < 0.02 * np.linalg.norm(best)
+    assert np.linalg.norm([plain.intercept_, *plain.coef_] - best) > 0.2 * np.linalg.norm(best)
 
 
 def test_an_elastic_net_of_several_providers_has_the_zeros_of_scikit_learn(tmp_path: Path) -> None:
