@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from messages.envelope import read_header
-from protocol.contract import JobContract, decode_contract
+from protocol.contract import JobContract
+from protocol.contract_rules import decode_contract
 from protocol.effects import ControlReceived, Started
 from protocol.grants import granted
 from protocol.machines import contract_of

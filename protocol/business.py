@@ -4,7 +4,8 @@ import math
 
 from messages import schemas
 from protocol import dividing, inferring, iterating, opening
-from protocol.contract import INFERENCE_COLUMNS_MAX, decode_contract
+from protocol.contract import INFERENCE_COLUMNS_MAX
+from protocol.contract_rules import decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
 from protocol.samples import rows_now, sample_arguments, tolerance_arguments

@@ -4,7 +4,8 @@ from typing import Any
 
 from messages import schemas
 from protocol import aligning, consenting, dividing, inferring, iterating, opening
-from protocol.contract import decode_contract, job_id
+from protocol.contract import job_id
+from protocol.contract_rules import decode_contract
 from protocol.effects import AnyEffect, ApproveDecided, BlobRef, BulkReceived, Compute, Computed, Consumed, Send
 from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
 from protocol.samples import rows_now, sample_arguments

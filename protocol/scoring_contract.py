@@ -22,10 +22,10 @@ from protocol.contract import (
     FurtherProvider,
     JobContract,
     Retention,
-    decode_contract,
     read_canonical,
     read_contract,
 )
+from protocol.contract_rules import decode_contract
 
 SCORE: Final = "score"
 SCORE_CHUNK_ROWS: Final = 65_536

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from protocol.contract import JobContract, decode_contract
+from protocol.contract import JobContract
+from protocol.contract_rules import decode_contract
 from protocol.effects import STATE_BYTES_MAX, BlobRef
 from protocol.scoring_contract import AnyContract, decode_any
 

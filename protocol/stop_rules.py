@@ -1,14 +1,8 @@
 """Early stopping in a contract: which metric can end which job, and what else the contract has to say then."""
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Final
 
-from msgspec import Meta
-
-if TYPE_CHECKING:
-    from protocol.contract import JobContract
-
-StopMetric = Literal["", "log_loss", "deviance", "auc", "ks", "brier", "rmse", "r2", "gini"]
-"""Figures of `learning.evaluation.part_figures`; none: the job does not stop early."""
+from protocol.contract import JobContract, StopMetric
 
 METRICS_OF: Final[dict[str, tuple[StopMetric, ...]]] = {
     "logistic": ("log_loss", "deviance", "auc", "ks", "brier", "gini"),
@@ -21,16 +15,11 @@ METRICS_OF: Final[dict[str, tuple[StopMetric, ...]]] = {
 
 BETTER_HIGHER: Final[frozenset[str]] = frozenset({"auc", "ks", "r2", "gini"})
 
-EVALUATIONS_MAX: Final = 100
-
 BLOCK_ITERATIONS_MAX: Final = 240
 """Of the solver block: the state of a job has to have room for three combinations of all gradients more."""
 
-Count = Annotated[int, Meta(ge=0, le=EVALUATIONS_MAX)]
-StopEvery = Annotated[int, Meta(ge=0, le=1000)]
 
-
-def wrong(contract: "JobContract") -> str:
+def wrong(contract: JobContract) -> str:
     """What is wrong with a contract's fields for early stopping, for people; empty where nothing is."""
     counts = (contract.patience, contract.stop_every, contract.stop_evaluations_max)
     if not contract.stop_metric:
@@ -52,7 +41,7 @@ def wrong(contract: "JobContract") -> str:
     return ""
 
 
-def columns_wrong(contract: "JobContract", columns: int) -> str:
+def columns_wrong(contract: JobContract, columns: int) -> str:
     """Why a provider with so many prepared columns does not let its validation rows be evaluated so often, or nothing.
 
     Every evaluation is one linear combination of a row's columns: as many of them as there are columns say as much as

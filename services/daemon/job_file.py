@@ -39,10 +39,10 @@ from protocol.contract import (
     JobContract,
     Mark,
     Retention,
+    StopMetric,
     Task,
-    check_contract,
 )
-from protocol.stop_rules import StopMetric
+from protocol.contract_rules import check_contract
 from services.party.configuration import ConfigError, Dataset, Party, entry_of, read_steps, read_toml
 from services.tables.queries import source_of
 from services.tables.row_columns import ClassWeight, RowColumns, class_weights

@@ -24,7 +24,7 @@ import structlog
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from learning.columns.preparation import Step
 from messages.identity import Identity
-from protocol.stop_rules import EVALUATIONS_MAX
+from protocol.contract import EVALUATIONS_MAX
 from services.daemon.control import ControlClient, ControlError, ControlUnreachable
 from services.daemon.job_file import with_class_weights
 from services.daemon.party_process import run_party

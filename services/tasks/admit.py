@@ -7,7 +7,8 @@ from typing import Any
 
 from learning import parts
 from messages import schemas
-from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, decode_contract
+from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError
+from protocol.contract_rules import decode_contract
 from protocol.policy import Decision, asks, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER

@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.contract import (
-    ContractError,
-    JobContract,
-    check_contract,
-    contract_digest,
-    decode_contract,
-    encode_contract,
-    job_id,
-)
+from protocol.contract import ContractError, JobContract, contract_digest, encode_contract, job_id
+from protocol.contract_rules import check_contract, decode_contract
 from protocol.policy import Policy, PolicyError, decide, read_policy
 
 

@@ -12,7 +12,8 @@ import pytest
 from sklearn import metrics as peer
 
 from messages import codec, schemas
-from protocol.contract import ContractError, check_contract
+from protocol.contract import ContractError
+from protocol.contract_rules import check_contract
 from protocol.effects import ControlReceived, Send
 from services.store.ledger import Ledger, ScoresSpent
 from tests.protocol.test_contract import contract

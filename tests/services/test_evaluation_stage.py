@@ -10,7 +10,8 @@ import pytest
 from sklearn import metrics as peer
 
 from messages import schemas
-from protocol.contract import ContractError, check_contract
+from protocol.contract import ContractError
+from protocol.contract_rules import check_contract
 from services.models.version import target_of
 from services.store.ledger import Ledger
 from tests.protocol.test_contract import contract

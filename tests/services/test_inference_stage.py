@@ -12,7 +12,8 @@ from bench.inference import peer
 from learning import release
 from learning.inference import standard_errors
 from messages import schemas
-from protocol.contract import ContractError, check_contract
+from protocol.contract import ContractError
+from protocol.contract_rules import check_contract
 from services.store.ledger import Ledger
 from tests.protocol.test_contract import contract
 from tests.services.pair import Pair

@@ -18,7 +18,8 @@ from learning import parts
 from learning.solvers import classes as several
 from learning.solvers import loop
 from messages import schemas
-from protocol.contract import ContractError, check_contract, encode_contract, job_id
+from protocol.contract import ContractError, encode_contract, job_id
+from protocol.contract_rules import check_contract
 from services.store.ledger import Ledger, ScoresSpent
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, read_table

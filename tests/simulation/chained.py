@@ -8,7 +8,8 @@ import numpy as np
 
 from learning import parts
 from messages.schemas import Name
-from protocol.contract import FurtherProvider, decode_contract, encode_contract, job_id
+from protocol.contract import FurtherProvider, encode_contract, job_id
+from protocol.contract_rules import decode_contract
 from protocol.state import BUSINESS, PROVIDER
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table

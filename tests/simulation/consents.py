@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from protocol.contract import decode_contract, encode_contract, job_id
+from protocol.contract import encode_contract, job_id
+from protocol.contract_rules import decode_contract
 from protocol.state import APPROVAL
 from services.daemon.daemon import Daemon
 from tests.simulation.agreement import BEGAN, contract

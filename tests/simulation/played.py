@@ -10,7 +10,8 @@ import numpy as np
 
 from learning import parts
 from messages.schemas import Name
-from protocol.contract import contract_digest, decode_contract, encode_contract, job_id
+from protocol.contract import contract_digest, encode_contract, job_id
+from protocol.contract_rules import decode_contract
 from protocol.grants import GRANTED
 from protocol.machines import ROLES
 from protocol.scoring_contract import Mode, ScoringContract, encode_scoring

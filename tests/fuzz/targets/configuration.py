@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from protocol.contract import decode_contract, encode_contract
+from protocol.contract import encode_contract
+from protocol.contract_rules import decode_contract
 from protocol.policy import PolicyError, read_policy
 from services.daemon.job_file import load_job, make_contract
 from services.party.configuration import ConfigError, load_party, read_toml

@@ -10,22 +10,15 @@ import msgpack
 import msgspec
 
 from messages.keys import check_name
-from protocol.contract import (
-    ContractError,
-    FurtherProvider,
-    contract_digest,
-    decode_contract,
-    encode_contract,
-    job_id,
-    parties_of,
-)
+from protocol.contract import ContractError, FurtherProvider, contract_digest, encode_contract, job_id, parties_of
+from protocol.contract_rules import decode_contract
 from protocol.policy import Policy, decide
 from services.daemon.serve import expiry_of
 from tests.fuzz.oracle import bounded_memory, check_text
 from tests.fuzz.samples import contract
 from tests.fuzz.values import any_value, changed_map
 
-MODULES: Final = ("protocol/contract.py",)
+MODULES: Final = ("protocol/contract.py", "protocol/contract_rules.py")
 HELD: Final = True
 INPUT_BYTES_MAX: Final = 4096
 
@@ -90,6 +83,8 @@ def seeds() -> Iterator[bytes]:
         {**_STOPS, "stop_metric": ""},
         {**_STOPS, "inference": True, **_DIVIDED, "validation": 0.25},
         _STOPS,
+        {"classes": 3},
+        {"classes": 3, "shifted": True},
         {"folds": 2, **_DIVIDED},
         {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.125},
         {"folds": 2, **_DIVIDED, "penalties": (0.5, 0.25), "l2": 0.25},
