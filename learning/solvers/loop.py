@@ -73,8 +73,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(tolerance: float = DEFAULT_TOLERANCE, first: float = 0.0) -> LoopState:
-    """The state before the first iteration. `first`: length of the gradient at zero, if the loop starts elsewhere."""
-    return LoopState(tolerance=tolerance, first=first)
+    """The state before the first iteration. `first`: length of the gradient at zero, if the loop starts elsewhere.
+
+    Such a loop may be where another one ended: only an expansion as fine as that one's last shows how little is left.
+    """
+    if not first:
+        return LoopState(tolerance=tolerance)
+    ended = tolerance * min(1.0, 2.0 * first)
+    return LoopState(tolerance=tolerance, first=first, link_tolerance=min(LINK_TOLERANCE_MAX, LINK_SHARE * ended))
 
 
 def encode(state: LoopState) -> bytes:

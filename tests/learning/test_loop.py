@@ -97,6 +97,12 @@ def test_noise_never_blows_the_model_up():
         assert np.linalg.norm(weights - optimum) < np.linalg.norm(optimum)
 
 
+def test_a_loop_that_starts_elsewhere_sees_at_once_whether_anything_is_left():
+    elsewhere = loop.begin(7e-4, first=0.2).link_tolerance
+    assert elsewhere == pytest.approx(0.1 * 7e-4 * 0.4)
+    assert elsewhere < loop.begin(7e-4).link_tolerance
+
+
 def test_the_link_tolerance_follows_the_gradient():
     state = loop.begin()
     assert state.link_tolerance == 0.03
