@@ -97,8 +97,7 @@ class Management:
                 reason = _reason(error.read(65_536))
             raise ManagementError(error.code, f"{method} {url}: {error.code} {reason}") from None
         except (OSError, ValueError) as error:
-            # URLError is an OSError; its text names the host at most.
-            raise ManagementError(0, f"no answer from {self._root}: {error}") from None
+            raise ManagementError(0, f"no answer from {self._root}: {_cause(error)}") from None
         return json.loads(text) if text else None
 
 
@@ -169,6 +168,14 @@ def _records(value: object) -> list[dict[str, object]]:
 
 def _without(record: Mapping[str, object], *names: str) -> dict[str, object]:
     return {name: value for name, value in record.items() if name not in names}
+
+
+def _cause(error: OSError | ValueError) -> str:
+    """Why there was no answer; it names the host at most."""
+    cause = getattr(error, "reason", error)  # of a URLError
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {cause.verify_message}"
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _reason(answer: bytes) -> str:

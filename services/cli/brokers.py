@@ -17,7 +17,9 @@ from broker.definitions import PeerBroker, linked, peer_broker, shared
 from broker.definitions import watcher as watcher_document
 from broker.topology import NEWEST_VERSION, TopologyError, Version, parse_version
 from messages.keys import AddressError, check_name
-from services.party.configuration import LOCAL_HOSTS, ConfigError
+from services.cli.administrators import VARIABLE, AdministratorFile, administrators_url, check_url
+from services.cli.secret_files import read_password
+from services.party.configuration import ConfigError
 from services.party.plain_text import plain
 
 app = typer.Typer(help="Topology of the broker.", no_args_is_help=True)
@@ -96,8 +98,13 @@ def shape_of(
 
 @app.command()
 def apply(
+    context: typer.Context,
     url: Annotated[
-        str, typer.Argument(help="Management URL (http...) with an administrator, or amqp URL (queues only).")
+        str,
+        typer.Argument(
+            envvar=VARIABLE,
+            help="Management URL of an administrator, https://USER@HOST:15671; or amqp URL (queues only).",
+        ),
     ],
     party: Parties = None,
     own: Own = "",
@@ -105,11 +112,15 @@ def apply(
     certificates: Certificates = IN_CONTAINER,
     mqtt: Mqtt = None,
     password: PasswordFiles = None,
+    administrator: AdministratorFile = "",
 ) -> None:
-    """Make exchange, queues, users, permissions and shovels. A daemon never does this itself."""
-    check_url(url)
+    """Make exchange, queues, users, permissions and shovels. A daemon never does this itself.
+
+    The administrator's password is asked for, or comes from a file or the environment.
+    """
     shape = shape_of(party, own, peer, certificates, mqtt)
     passwords = read_passwords(password, shape.users)
+    url = administrators_url(context, "url", url, administrator)
     if urlsplit(url).scheme in {"amqp", "amqps"}:
         if shape.own:
             raise ConfigError("URL: shovels are made at the management URL (http...)")
@@ -155,11 +166,13 @@ def definitions(
 
 @app.command()
 def watcher(
-    url: Annotated[str, typer.Argument(help="Management URL (http...) with an administrator.")],
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="Management URL of an administrator, https://USER@HOST:15671.")],
     name: Annotated[str, typer.Argument(help="The user; not a party.")],
     password_file: Annotated[
         Path | None, typer.Option(help="FILE with its broker password; without it, login by client certificate alone.")
     ] = None,
+    administrator: AdministratorFile = "",
 ) -> None:
     """Make a user who reads where jobs stand (`warren watch`), and can neither send nor see anything else."""
     check_url(url)
@@ -170,18 +183,10 @@ def watcher(
     except AddressError as error:
         raise ConfigError(f"NAME: {error}") from None
     password = read_password(f"{name}={password_file}", "--password-file")[1] if password_file else None
+    url = administrators_url(context, "url", url, administrator)
     document = watcher_document(name, password)
     for line in applying.make(url, lambda _: document, overwrite_users=[name] if password else []):
         out.print(plain(line))
-
-
-def check_url(url: str) -> None:
-    """An administrator's password leaves this machine under TLS only. Raises ConfigError, without the URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https", "amqp", "amqps"} or not parts.hostname:
-        raise ConfigError("URL: give http[s]://user:password@host:port or amqp[s]://user:password@host/vhost")
-    if parts.scheme in {"http", "amqp"} and parts.hostname not in LOCAL_HOSTS:
-        raise ConfigError(f"URL: {parts.scheme}:// without TLS to {parts.hostname}; use {parts.scheme}s://")
 
 
 def read_passwords(entries: list[str] | None, parties: tuple[str, ...]) -> dict[str, str]:
@@ -190,14 +195,3 @@ def read_passwords(entries: list[str] | None, parties: tuple[str, ...]) -> dict[
         if entry.partition("=")[0] not in parties or "=" not in entry:
             raise ConfigError(f"--password-file {entry}: not PARTY=FILE with one of {', '.join(parties)}")
     return dict(read_password(entry, "--password-file") for entry in entries or ())
-
-
-def read_password(entry: str, option: str) -> tuple[str, str]:
-    """(name, password) of `name=FILE`. Raises ConfigError."""
-    name, _, file = entry.partition("=")
-    if not name or not file:
-        raise ConfigError(f"{option} {entry}: not NAME=FILE")
-    found = Path(file).read_text(encoding="utf-8").strip()
-    if not found:
-        raise ConfigError(f"{option} {entry}: the file is empty")
-    return name, found

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from services import __version__
+from services.cli.administrators import VARIABLE, warn_of_password
 from services.cli.failures import DONE, FAILED
 from services.doctor.checkup import examine
 from services.doctor.finding import Finding, Level, any_fault
@@ -30,13 +31,14 @@ MODULES: Final = (
 
 
 def doctor(
+    context: typer.Context,
     party: Annotated[
         Path | None, typer.Argument(help="party.toml; not given, the one here, or only this installation.")
     ] = None,
     management: Annotated[
         str,
         typer.Option(
-            envvar="WARREN_MANAGEMENT_URL",
+            envvar=VARIABLE,
             show_envvar=True,
             help="The broker's management URL with an administrator: then queue arguments, permissions and the "
             "broker's clock are looked at, too. Better in the environment, where others do not see it.",
@@ -48,6 +50,7 @@ def doctor(
 
     Nothing is changed. Exit code 1 when something has to be put right. docs/troubleshooting.md has all findings.
     """
+    warn_of_password(context, "management", management, f"use {VARIABLE}")
     path = party or (PARTY if PARTY.exists() else None)
     if as_json:
         found = check_back_ends() if path is None else list(examine(path, management=management))

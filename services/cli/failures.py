@@ -99,6 +99,11 @@ def complain(head: str, text: object) -> None:
     errors.print(Text.assemble((head, "bold red"), " ", plain(text)))
 
 
+def warn(text: str) -> None:
+    """One line on standard error about what went well but should be done otherwise."""
+    errors.print(Text.assemble(("warning:", "yellow"), " ", plain(text)))
+
+
 def guarded(app: typer.Typer) -> int:
     """Run the command line and turn what goes wrong into a sentence and an exit code."""
     try:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from broker.watching import watch as watch_status
 from messages.keys import AddressError, status_key
+from services.cli.administrators import warn_of_password
 from services.daemon.standing import STAGES, ago
 from services.daemon.status import JobStatus
 from services.party.configuration import ConfigError
@@ -21,6 +22,7 @@ from services.party.plain_text import plain
 
 out = Console(highlight=False)
 
+VARIABLE: Final = "WARREN_WATCH_URL"
 JOBS_MAX: Final = 1000
 """Jobs that are kept; of more, those heard of last."""
 AWAY_AFTER: Final = 2.0
@@ -93,10 +95,11 @@ class Board:
 
 
 def watch(
+    context: typer.Context,
     url: Annotated[
         str,
         typer.Argument(
-            envvar="WARREN_WATCH_URL",
+            envvar=VARIABLE,
             help="amqps:// or mqtts:// URL of a user made by `warren broker watcher`.",
         ),
     ],
@@ -106,6 +109,7 @@ def watch(
     ] = False,
 ) -> None:
     """Where the jobs of all parties stand, live, from what they tell at the broker (`status = true` in party.toml)."""
+    warn_of_password(context, "url", url, f"put the URL in {VARIABLE}")
     board = Board()
     try:
         asyncio.run(_watch(url, board, seconds, as_json=as_json))
