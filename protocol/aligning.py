@@ -13,7 +13,8 @@ from messages import schemas
 from messages.streams import chunk_count
 from protocol import matching
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
-from protocol.state import JobState, PairAlignment, Peer, Phase
+from protocol.peer import PairAlignment, Peer
+from protocol.state import JobState, Phase
 from protocol.steps import (
     Outcome,
     change,

@@ -8,8 +8,9 @@ from protocol.contract import INFERENCE_COLUMNS_MAX
 from protocol.contract_rules import decode_contract
 from protocol.effects import BulkReceived, Computed, Consumed, Finish, Send, Started
 from protocol.facts import job_arguments, link_chunks
+from protocol.peer import Peer
 from protocol.samples import rows_now, sample_arguments, tolerance_arguments
-from protocol.state import JobState, Peer, Phase
+from protocol.state import JobState, Phase
 from protocol.steps import (
     Outcome,
     change,

@@ -8,8 +8,9 @@ from protocol import evaluating, handing_over, inferring, stopping
 from protocol.contract import JobContract
 from protocol.effects import Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
+from protocol.peer import Peer
 from protocol.samples import tariff_arguments
-from protocol.state import BUSINESS, JobState, Peer, Phase
+from protocol.state import BUSINESS, JobState, Phase
 from protocol.steps import (
     Outcome,
     change,

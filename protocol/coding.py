@@ -18,7 +18,8 @@ from protocol.facts import (
     partner_chunks,
     partner_columns,
 )
-from protocol.state import Features, JobState, Peer, Phase
+from protocol.peer import Peer
+from protocol.state import Features, JobState, Phase
 from protocol.steps import (
     Outcome,
     change,

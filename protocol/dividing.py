@@ -14,7 +14,8 @@ from learning import parts
 from messages import schemas
 from protocol.contract import JobContract
 from protocol.effects import Send
-from protocol.state import JobState, Parts, Peer
+from protocol.peer import Peer
+from protocol.state import JobState, Parts
 from protocol.steps import Outcome, change, expect, is_business, tell_all, with_peer
 
 

@@ -5,7 +5,8 @@ from typing import Final
 from learning.columns.codes import FeatureCodeSet
 from messages.streams import chunk_count, rows_per_chunk
 from paillier.budget import BitBudget, bit_budget
-from protocol.state import JobState, Peer
+from protocol.peer import Peer
+from protocol.state import JobState
 from protocol.steps import is_business
 
 FEATURE_CHUNK_ROWS: Final = 4

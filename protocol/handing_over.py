@@ -10,7 +10,8 @@ import msgspec
 
 from messages import codec, schemas
 from protocol.effects import Send
-from protocol.state import JobState, Peer
+from protocol.peer import Peer
+from protocol.state import JobState
 from protocol.steps import Outcome, change, expect, is_business, with_peer
 
 

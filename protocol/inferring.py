@@ -16,7 +16,8 @@ from learning import release
 from messages import schemas
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, Send
 from protocol.facts import job_arguments
-from protocol.state import Inference, JobState, PeerRound, Phase, Round
+from protocol.peer import PeerRound
+from protocol.state import Inference, JobState, Phase, Round
 from protocol.steps import Outcome, change, compute, expect, is_business, output_of, progress
 
 SLOPE: Final = "slope"

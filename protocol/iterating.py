@@ -18,6 +18,7 @@ from protocol.facts import (
     mask_arguments,
     partner_chunks,
 )
+from protocol.peer import Peer, PeerRound
 from protocol.samples import (
     own_arguments,
     peer_arguments,
@@ -28,7 +29,7 @@ from protocol.samples import (
     turn_of,
     updates,
 )
-from protocol.state import IterationFacts, JobState, Peer, PeerRound, Phase, Round
+from protocol.state import IterationFacts, JobState, Phase, Round
 from protocol.steps import (
     Outcome,
     change,

@@ -12,7 +12,8 @@ from messages.streams import chunk_count
 from protocol import aligning, coding, dividing, evaluating, matching, samples, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
-from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment, Peer
+from protocol.peer import PairAlignment, Peer
+from protocol.state import SCORING_ROLES, Alignment, JobState
 from protocol.steps import (
     Outcome,
     change,

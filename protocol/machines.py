@@ -45,6 +45,7 @@ from protocol.effects import (
     Started,
     UnexpectedEventError,
 )
+from protocol.peer import Peer
 from protocol.scoring_contract import SCORE, kind_of_contract
 from protocol.state import (
     BUSINESS,
@@ -53,7 +54,6 @@ from protocol.state import (
     SCORING_PROVIDER,
     TERMINAL,
     JobState,
-    Peer,
     Phase,
     decode_state,
     encode_state,

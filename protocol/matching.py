@@ -3,7 +3,8 @@
 from messages import schemas
 from protocol import aligning, coding, dividing, evaluating, inferring, joining, samples, scoring
 from protocol.effects import Computed, Release, Send
-from protocol.state import SCORING_ROLES, Alignment, JobState, PairAlignment
+from protocol.peer import PairAlignment
+from protocol.state import SCORING_ROLES, Alignment, JobState
 from protocol.steps import Outcome, change, compute, expect, is_business, output_of, progress, whole
 
 

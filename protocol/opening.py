@@ -6,7 +6,8 @@ from messages import schemas
 from protocol import aligning
 from protocol.contract import contract_digest
 from protocol.effects import AnyEffect, Finish, Progress, Send
-from protocol.state import APPROVAL, JobState, Peer, Phase
+from protocol.peer import Peer
+from protocol.state import APPROVAL, JobState, Phase
 from protocol.steps import Outcome, change, expect, progress, tell_all, waits_for, with_peer
 
 

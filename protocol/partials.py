@@ -6,7 +6,8 @@ from typing import NamedTuple, TypeVar
 
 from messages.streams import chunk_count
 from protocol.effects import BulkReceived, Compute, Computed, Consumed
-from protocol.state import JobState, Peer, PeerScores, ScoresOf
+from protocol.peer import Peer, PeerScores
+from protocol.state import JobState, ScoresOf
 from protocol.steps import change, chunk_of, compute, expect_chunk, put, task_name, whole
 
 Scores = TypeVar("Scores", PeerScores, ScoresOf)

@@ -6,8 +6,9 @@ turn while another still waits for a third one's row. That row is kept until the
 
 from messages import schemas
 from protocol.facts import job_arguments, mask_arguments
+from protocol.peer import Peer, PeerRound
 from protocol.samples import own_arguments, turn_of
-from protocol.state import JobState, Peer, PeerRound, Phase, Round
+from protocol.state import JobState, Phase, Round
 from protocol.steps import Outcome, change, compute, expect, progress, with_peer
 
 

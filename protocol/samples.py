@@ -5,7 +5,8 @@ from typing import Final
 from learning.solvers import blocks, loops, validated
 from protocol.contract import contract_digest
 from protocol.facts import all_columns, budget_of, codes_of, partner_columns
-from protocol.state import JobState, Peer, Sample
+from protocol.peer import Peer
+from protocol.state import JobState, Sample
 from protocol.steps import change, expect
 
 

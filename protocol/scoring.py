@@ -11,8 +11,9 @@ from messages import schemas
 from protocol import partials
 from protocol.effects import AnyEffect, BulkReceived, Computed, Finish, Release, Send
 from protocol.partials import Stream
+from protocol.peer import Peer
 from protocol.scoring_contract import ScoringContract, agreement_of, decode_scoring
-from protocol.state import JobState, Peer, Phase
+from protocol.state import JobState, Phase
 from protocol.steps import (
     Outcome,
     change,

@@ -17,7 +17,8 @@ from protocol.effects import (
     Send,
     SendBulk,
 )
-from protocol.state import BUSINESS, SIDES, JobState, Peer, Phase, SendQueue
+from protocol.peer import Peer, SendQueue
+from protocol.state import BUSINESS, SIDES, JobState, Phase
 
 Outcome = tuple[JobState, tuple[AnyEffect, ...]]
 

@@ -13,7 +13,8 @@ from protocol import state as states
 from protocol.contract import encode_contract
 from protocol.effects import RemoteProtocolError
 from protocol.handing_over import received
-from protocol.state import JobState, Peer, Phase
+from protocol.peer import Peer
+from protocol.state import JobState, Phase
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, guarded
 from services.models.formats import to_onnx, to_pmml

@@ -3,7 +3,8 @@
 from messages import schemas
 from protocol import aligning
 from protocol.effects import BlobRef, BulkReceived, Computed, SendBulk
-from protocol.state import BUSINESS, JobState, PairAlignment, Peer, Phase, SendQueue
+from protocol.peer import PairAlignment, Peer, SendQueue
+from protocol.state import BUSINESS, JobState, Phase
 from services.store.limits import BULK_WINDOW_BYTES, CREDIT_WINDOW
 from tests.fuzz.samples import contract
 
