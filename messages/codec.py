@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgpack
 import msgspec
 
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.schemas import Message
 
 BYTES_MAX: Final = 2**21
@@ -36,7 +36,7 @@ class CodecError(ValueError):
 
 
 def _all_messages() -> tuple[type[Message], ...]:
-    found = (value for value in vars(schemas).values() if isinstance(value, type))
+    found = (value for module in (schemas, unsequenced) for value in vars(module).values() if isinstance(value, type))
     return tuple(kind for kind in found if issubclass(kind, Message) and kind is not Message)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from messages import schemas
+from messages import codec, schemas, unsequenced
 from messages.envelope import Header
 from protocol.contract import LATER_FIELDS, JobContract
 from protocol.scoring_contract import ScoringContract
@@ -18,9 +18,9 @@ from protocol.table import TRANSITIONS
 
 _HEAD = """# Specification
 
-Generated from `messages/schemas.py`, `messages/envelope.py`, the contracts and `protocol/table.py` by `make diagrams`;
-a test compares. What the numbers mean is in [protocol.md](protocol.md), how messages travel in
-[ARCHITECTURE.md](../ARCHITECTURE.md), the suite of the alignment in [alignment.md](alignment.md).
+Generated from the structs in `messages/`, the contracts and `protocol/table.py` by `make diagrams`; a test compares.
+What the numbers mean is in [protocol.md](protocol.md), how messages travel in [ARCHITECTURE.md](../ARCHITECTURE.md),
+the suite of the alignment in [alignment.md](alignment.md).
 
 ## 1. On the wire
 
@@ -57,11 +57,10 @@ reason code. [states.md](states.md) draws the same tables.
 
 
 def kinds() -> Iterator[tuple[str, int, type[schemas.Message]]]:
-    """Kind, version and struct of every message, in the order of the module."""
-    for item in vars(schemas).values():
-        if isinstance(item, type) and issubclass(item, schemas.Message) and item is not schemas.Message:
-            kind, _, version = str(item.__struct_config__.tag).rpartition(".v")
-            yield kind, int(version), item
+    """Kind, version and struct of every message, in the order of their modules."""
+    for item in codec.MESSAGES:
+        kind, _, version = str(item.__struct_config__.tag).rpartition(".v")
+        yield kind, int(version), item
 
 
 def prose(item: type) -> str:
@@ -155,7 +154,7 @@ def messages_part() -> Iterator[str]:
     """Section 2."""
     yield _PARTS["messages"]
     for kind, version, item in kinds():
-        marks = [name for name, of in (("bulk", schemas.BULK), ("unsequenced", schemas.UNSEQUENCED)) if kind in of]
+        marks = [name for name, of in (("bulk", schemas.BULK), ("unsequenced", unsequenced.UNSEQUENCED)) if kind in of]
         yield f"### {kind} (version {version}{', ' if marks else ''}{', '.join(marks)})\n"
         yield f"{prose(item)}\n"
         yield fields(item)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from messages import schemas
+from messages import unsequenced
 from services.daemon.arguments import number_of
 from services.daemon.daemon import Daemon
 from services.party.configuration import Party
@@ -28,7 +28,9 @@ class Clocks:
     async def _ask(self, peer: str, timeout_s: float) -> dict[str, float] | None:
         sent = self._daemon.clock()
         try:
-            answer = await self._daemon.probe(peer, schemas.PeerProbe(contract=b"", clock=True), timeout_s=timeout_s)
+            answer = await self._daemon.probe(
+                peer, unsequenced.PeerProbe(contract=b"", clock=True), timeout_s=timeout_s
+            )
         except TimeoutError:
             return None
         received = self._daemon.clock()

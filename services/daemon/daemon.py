@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from broker.transport import Delivery, QueueDepths, Transport, TransportState
-from messages import schemas
+from messages import unsequenced
 from services.daemon.consent import Consent
 from services.daemon.daemon_config import DaemonConfig
 from services.daemon.desk import DaemonStopped, Desk, PartnerUnknown
@@ -340,7 +340,7 @@ class Daemon(Desk):
         return await self._journal.read(lambda connection: retention.keeps_all(connection, job))
 
     def _take_question(self, question: Question) -> None:
-        if isinstance(question.message, schemas.PeerAnswer):
+        if isinstance(question.message, unsequenced.PeerAnswer):
             self.answered(question)
         elif not self._questions.full():
             # A partner that floods gets some of its answers, which is all a probe is worth.
@@ -351,7 +351,7 @@ class Daemon(Desk):
     async def _answer_questions(self) -> None:
         while True:
             question = await self._questions.get()
-            if self._config.answer_probe is None or not isinstance(question.message, schemas.PeerProbe):
+            if self._config.answer_probe is None or not isinstance(question.message, unsequenced.PeerProbe):
                 log.info("probe not answered: this party answers none", partner=question.sender)
                 continue
             try:

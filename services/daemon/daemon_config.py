@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from messages import schemas
+from messages import unsequenced
 from messages.identity import Identity, PublicIdentity
 from services.engine.roles import Role
 from services.engine.stepping import one_partner
@@ -14,7 +14,7 @@ from services.store import retention
 from services.store.crash import CrashHook, no_crash
 from services.store.limits import Timing
 
-Prober = Callable[[str, schemas.PeerProbe], Awaitable[schemas.PeerAnswer]]
+Prober = Callable[[str, unsequenced.PeerProbe], Awaitable[unsequenced.PeerAnswer]]
 
 
 def no_expiry(contract: bytes) -> float:

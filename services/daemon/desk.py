@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from broker.transport import Transport
-from messages import schemas
+from messages import unsequenced
 from messages.keys import check_name, status_key
 from protocol.effects import ApproveDecided, BlobRef, DeclineDecided
 from services.engine import jobs, parking
@@ -69,7 +69,7 @@ class Desk:
         self._gate = gate
         self.resting_there: dict[tuple[str, str], str] = {}
         self._endings: dict[str, asyncio.Event] = {}
-        self._answers: dict[str, asyncio.Future[schemas.PeerAnswer]] = {}
+        self._answers: dict[str, asyncio.Future[unsequenced.PeerAnswer]] = {}
         self._over = False
         self.on_end: Callable[[str], None] = lambda job: None
         """Told of every job that ended or was frozen."""
@@ -89,7 +89,7 @@ class Desk:
     def answered(self, question: Question) -> None:
         """A `peer.answer` came."""
         waiter = self._answers.pop(f"{question.sender}/{question.job}", None)
-        if waiter is not None and not waiter.done() and isinstance(question.message, schemas.PeerAnswer):
+        if waiter is not None and not waiter.done() and isinstance(question.message, unsequenced.PeerAnswer):
             waiter.set_result(question.message)
         else:
             log.info("nobody waits for this answer to a probe", partner=question.sender)
@@ -221,12 +221,12 @@ class Desk:
         """How often each reason for parking came up."""
         return await self._journal.read(parking.parked_codes)
 
-    async def probe(self, partner: str, message: schemas.PeerProbe, *, timeout_s: float) -> schemas.PeerAnswer:
+    async def probe(self, partner: str, message: unsequenced.PeerProbe, *, timeout_s: float) -> unsequenced.PeerAnswer:
         """Ask a partner whether it is there. Raises TimeoutError, PartnerUnknown."""
         if partner not in self._envelopes.peers:
             raise PartnerUnknown(f"{partner} is no peer of {self._envelopes.party}")
         name = f"probe-{uuid.uuid4().hex}"
-        waiter: asyncio.Future[schemas.PeerAnswer] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[unsequenced.PeerAnswer] = asyncio.get_running_loop().create_future()
         self._answers[f"{partner}/{name}"] = waiter
         try:
             async with asyncio.timeout(timeout_s):

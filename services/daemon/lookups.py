@@ -21,7 +21,7 @@ from alignment import identifiers
 from broker.transport import Delivery
 from learning.evaluation.part_figures import mean_response
 from learning.links import projections
-from messages import schemas
+from messages import unsequenced
 from messages.envelope import Envelope, EnvelopeError
 from protocol.scoring_contract import ScoringContract, decode_scoring
 from protocol.state import SCORING_BUSINESS, SCORING_PROVIDER, Phase, decode_state
@@ -121,7 +121,7 @@ class Lookups:
         self._held: dict[str, _Held] = {}
         self._asking: dict[str, _Asking] = {}
         self._job_of: dict[str, str] = {}
-        self._waiting: dict[tuple[bytes, str], asyncio.Future[schemas.ScoreAnswer]] = {}
+        self._waiting: dict[tuple[bytes, str], asyncio.Future[unsequenced.ScoreAnswer]] = {}
         self._answers: set[asyncio.Task[bool]] = set()
         self._counts: dict[str, int] = {}
 
@@ -139,9 +139,9 @@ class Lookups:
         except (EnvelopeError, Unreadable):
             return False
         match message:
-            case schemas.ScoreAsk():
+            case unsequenced.ScoreAsk():
                 taken = await self._answer(envelope, message)
-            case schemas.ScoreAnswer():
+            case unsequenced.ScoreAnswer():
                 taken = self._answered(envelope, message)
             case _:
                 return False
@@ -149,7 +149,7 @@ class Lookups:
             await delivery.ack()
         return taken
 
-    async def _answer(self, envelope: Envelope, message: schemas.ScoreAsk) -> bool:
+    async def _answer(self, envelope: Envelope, message: unsequenced.ScoreAsk) -> bool:
         job, sender = envelope.header.job, envelope.header.sender
         held = self._held.get(job) or await self._load_held(job)
         if held is None or held.partner != sender:
@@ -167,14 +167,14 @@ class Lookups:
         if len(self._answers) >= ANSWERS_WAITING_MAX:
             log.warning("lookup dropped: too many wait", job=job, partner=sender)
             return True
-        answer = schemas.ScoreAnswer(question=message.question, value=value, reason_code=code)
+        answer = unsequenced.ScoreAnswer(question=message.question, value=value, reason_code=code)
         # The broker's confirm takes longer than the rest: the next delivery need not wait for it.
         task = asyncio.create_task(self._relay.say(job, sender, answer))
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
         return True
 
-    def _answered(self, envelope: Envelope, message: schemas.ScoreAnswer) -> bool:
+    def _answered(self, envelope: Envelope, message: unsequenced.ScoreAnswer) -> bool:
         waiter = self._waiting.get((message.question, envelope.header.sender))
         if waiter is None:
             log.info("nobody waits for this answer any more", job=envelope.header.job, partner=envelope.header.sender)
@@ -210,12 +210,14 @@ class Lookups:
 
     async def _ask(self, job: str, partner: str, row: int, timeout_s: float) -> bytes:
         question = self._entropy(QUESTION_BYTES)
-        waiter: asyncio.Future[schemas.ScoreAnswer] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[unsequenced.ScoreAnswer] = asyncio.get_running_loop().create_future()
         self._waiting[question, partner] = waiter
         try:
             async with asyncio.timeout(timeout_s):
                 # The confirm is not waited for: the answer says more.
-                task = asyncio.create_task(self._relay.say(job, partner, schemas.ScoreAsk(question=question, row=row)))
+                task = asyncio.create_task(
+                    self._relay.say(job, partner, unsequenced.ScoreAsk(question=question, row=row))
+                )
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
                 answer = await waiter

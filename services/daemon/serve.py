@@ -13,7 +13,7 @@ import structlog
 
 from broker.schemes import transport_at
 from broker.transport import Transport
-from messages import schemas
+from messages import unsequenced
 from paillier import choice
 from protocol.closing import result_names
 from protocol.contract import ContractError, read_contract
@@ -94,7 +94,7 @@ def make_daemon(
     if transport is None:
         transport = transport_at(party.broker_url, party.file.name, list(party.peers), declare=party.file.declare)
 
-    async def answer(partner: str, message: schemas.PeerProbe) -> schemas.PeerAnswer:
+    async def answer(partner: str, message: unsequenced.PeerProbe) -> unsequenced.PeerAnswer:
         ask = functools.partial(
             probe,
             message.contract,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from learning.solvers.warm import Start
-from messages import schemas
+from messages import unsequenced
 from protocol.contract import ContractError, encode_contract, job_id
 from protocol.state import BUSINESS
 from services import __version__
@@ -133,9 +133,9 @@ class Verbs:
             "estimate": estimate(job, rows, columns, answer.rows, answer.columns, len(table.classes)),
         }
 
-    async def _probe(self, partner: str, contract: bytes, timeout_s: float) -> schemas.PeerAnswer:
+    async def _probe(self, partner: str, contract: bytes, timeout_s: float) -> unsequenced.PeerAnswer:
         try:
-            return await self._daemon.probe(partner, schemas.PeerProbe(contract=contract), timeout_s=timeout_s)
+            return await self._daemon.probe(partner, unsequenced.PeerProbe(contract=contract), timeout_s=timeout_s)
         except TimeoutError:
             state = self._daemon.transport_state
             raise ControlError(

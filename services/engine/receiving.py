@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from broker.transport import Delivery
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.envelope import Envelope, EnvelopeError, Header, read_header
 from protocol.effects import BlobRef, BulkReceived, ControlReceived, DeclineDecided, RevokeDecided
 from services.engine import inbox, jobs, parking
@@ -99,7 +99,7 @@ class Receiving:
             self._note_sign(connection, header.sender)
             refusal = (
                 self._unsequenced(connection, envelope, notices)
-                if header.kind in schemas.UNSEQUENCED
+                if header.kind in unsequenced.UNSEQUENCED
                 else self._sequenced(connection, envelope, notices)
             )
             if refusal:
@@ -134,7 +134,7 @@ class Receiving:
             message, _ = self._envelopes.read(header, envelope.body)
         except Unreadable as error:
             return error.code
-        if isinstance(message, schemas.PeerProbe | schemas.PeerAnswer):
+        if isinstance(message, unsequenced.PeerProbe | unsequenced.PeerAnswer):
             notices.questions.append(Question(header.sender, header.job, message))
             return ""
         record = jobs.load(connection, header.job)
@@ -153,21 +153,21 @@ class Receiving:
         """An unsequenced message about a job that is not frozen."""
         refusal = ""
         match message:
-            case schemas.ScoreAsk() | schemas.ScoreAnswer():
+            case unsequenced.ScoreAsk() | unsequenced.ScoreAnswer():
                 # Those that can be taken never come here: see `services.daemon.lookups`.
                 return "lookup_unwanted"
-            case schemas.JobFrozen():
+            case unsequenced.JobFrozen():
                 self._stepper.desert(connection, record, line, message.reason_code, notices)
-            case schemas.JobResting():
+            case unsequenced.JobResting():
                 if record.running:
                     notices.resting[record.job, line.partner] = message.reason_code
                 return ""
-            case schemas.ReceiptRequest():
+            case unsequenced.ReceiptRequest():
                 notices.owe(record.job, line.partner, asked=True)
                 return ""
-            case schemas.ReceiptHeld():
+            case unsequenced.ReceiptHeld():
                 refusal = self._given(record, line, message.receipted, notices)
-            case schemas.Receipt():
+            case unsequenced.Receipt():
                 credit = min(message.credit, line.bulk_sent + CREDIT_WINDOW)
                 refusal = self._receipted(connection, record, line, message.applied, credit, notices)
                 notices.answered.add((record.job, line.partner))
@@ -177,11 +177,11 @@ class Receiving:
     @staticmethod
     def _of_no_job(header: Header, message: schemas.Message, notices: Notices) -> str:
         """An unsequenced message of a job that this journal does not have."""
-        if isinstance(message, schemas.ReceiptHeld) and message.receipted:
+        if isinstance(message, unsequenced.ReceiptHeld) and message.receipted:
             # It has receipts of ours, so we had this job once. The journal is an old copy, and must not begin anew.
             notices.frozen[header.job, header.sender] = "job_lost"
             return "job_lost"
-        if not isinstance(message, schemas.ReceiptRequest):
+        if not isinstance(message, unsequenced.ReceiptRequest):
             return "unknown_job"
         # Its proposal never arrived: say so, and it comes again.
         notices.owe(header.job, header.sender, asked=True)

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from broker.transport import PublishCode, PublishFailed, Transport
-from messages import codec, schemas
+from messages import codec, schemas, unsequenced
 from messages.envelope import assemble
 from services.engine import jobs, outbox
 from services.engine.envelopes import Envelopes
@@ -257,9 +257,9 @@ class Relay:
         line.ask_now = False
         line.asked, line.asked_up_to = True, line.reached
         self.counts.questions += 1
-        await self.say(line.job, line.partner, schemas.ReceiptRequest(sent=sent))
+        await self.say(line.job, line.partner, unsequenced.ReceiptRequest(sent=sent))
         if held:
-            await self.say(line.job, line.partner, schemas.ReceiptHeld(receipted=held))
+            await self.say(line.job, line.partner, unsequenced.ReceiptHeld(receipted=held))
 
     async def _publish_message(self, line: _Line, message: Outgoing) -> None:
         try:
@@ -348,9 +348,9 @@ class Relay:
                         self._said[job, partner] = state
                     self.counts.receipts += 1
                     if resting := self._rests(job):
-                        await self.say(job, partner, schemas.JobResting(reason_code=resting))
+                        await self.say(job, partner, unsequenced.JobResting(reason_code=resting))
                     if asked and held:
-                        await self.say(job, partner, schemas.ReceiptHeld(receipted=held))
+                        await self.say(job, partner, unsequenced.ReceiptHeld(receipted=held))
 
     async def _say_frozen(self) -> None:
         """Say of frozen jobs that they are: they have no outbox any more from which it could be sent again."""
@@ -359,7 +359,7 @@ class Relay:
             await self._transport.connected()
             self._freezing.clear()
             for (job, partner), code in list(self._frozen.items()):
-                if await self.say(job, partner, schemas.JobFrozen(reason_code=code)):
+                if await self.say(job, partner, unsequenced.JobFrozen(reason_code=code)):
                     del self._frozen[job, partner]
             if self._frozen:
                 await asyncio.sleep(self._jittered(self._timing.retry_first))
@@ -391,13 +391,13 @@ def _contains(connection: Connection, line: _Line, sequence: int) -> bool:
     return outbox.contains(connection, line.job, line.partner, sequence)
 
 
-def _receipt(connection: Connection, job: str, partner: str) -> tuple[schemas.Receipt | None, int, bool]:
+def _receipt(connection: Connection, job: str, partner: str) -> tuple[unsequenced.Receipt | None, int, bool]:
     """What we have of the partner's messages (of a job that we do not know, nothing), what it has of ours, and whether
     the job goes on."""
     record = jobs.load(connection, job)
     if record is None:
-        return schemas.Receipt(applied=0, credit=CREDIT_WINDOW), 0, False
+        return unsequenced.Receipt(applied=0, credit=CREDIT_WINDOW), 0, False
     line = record.lines.get(partner)
     if record.status == jobs.Status.FROZEN.value or line is None:
         return None, 0, False
-    return schemas.Receipt(applied=line.applied, credit=line.credit_given), line.receipted, record.running
+    return unsequenced.Receipt(applied=line.applied, credit=line.credit_given), line.receipted, record.running

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from learning import parts
-from messages import schemas
+from messages import unsequenced
 from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError
 from protocol.contract_rules import decode_contract
 from protocol.policy import Decision, asks, decide, read_policy
@@ -127,7 +127,7 @@ def strangers_of(context: TaskContext, contract: AnyContract) -> str:
 
 def probe(
     contract_bytes: bytes, partner: str, settings: Mapping[str, Any], *, me: str, version: str, backend: str, data: Path
-) -> schemas.PeerAnswer:
+) -> unsequenced.PeerAnswer:
     """The answer to `peer.probe`: would this contract be accepted, and how much would there be to do?"""
     decision = judge(contract_bytes, partner, settings, me=me)
     rows = columns = 0
@@ -142,7 +142,7 @@ def probe(
                 decision = Decision(reason=f"{me} asks its steward: {'; '.join(found)}"[:2000])
         except TableError as error:
             decision = Decision(reason_code="dataset_unfit", reason=f"data set {name}: {error.code}")
-    return schemas.PeerAnswer(
+    return unsequenced.PeerAnswer(
         software_version=version,
         protocol_version=1,
         logic_version=1,

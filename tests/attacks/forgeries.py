@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from messages import codec, schemas
+from messages import codec, unsequenced
 from messages.codec import pack, unpack
 from messages.envelope import Header, assemble, read_header, sign_header
 from messages.identity import Identity, PublicIdentity
@@ -175,7 +175,7 @@ def _ahead(material: Material) -> bytes:
     """A sealed receipt for more than the victim ever said. Anybody can seal to a public key."""
     head = material.receipts[-1].header
     info = seal_info(head.version, head.job, head.sender, head.recipient, head.kind, 0, 1)
-    return seal(codec.encode(schemas.Receipt(applied=10**6, credit=10**6)), material.victim, info)
+    return seal(codec.encode(unsequenced.Receipt(applied=10**6, credit=10**6)), material.victim, info)
 
 
 def forged_receipt_ahead(material: Material) -> Forged:

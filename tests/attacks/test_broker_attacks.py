@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from messages.keys import parse_routing_key
-from messages.schemas import BULK, UNSEQUENCED
+from messages.schemas import BULK
+from messages.unsequenced import UNSEQUENCED
 from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from tests.attacks.forgeries import (
     ATTACKS,

@@ -2,7 +2,7 @@
 
 import re
 
-from messages import schemas
+from messages import unsequenced
 from protocol.grants import GRANTED
 from protocol.specification import kinds
 from protocol.state import BUSINESS, PROVIDER, SCORING_BUSINESS, SCORING_PROVIDER
@@ -30,7 +30,7 @@ def test_the_table_says_of_every_message_who_may_receive_it():
     assert told.keys() == {kind for kind, _, _ in kinds()}
     for kind, to in told.items():
         sides = {side for side, roles in SIDES.items() if any(kind in GRANTED[role] for role in roles)}
-        if kind in schemas.UNSEQUENCED:
+        if kind in unsequenced.UNSEQUENCED:
             # No messages of a job's machine; those of lookups go one way, the others both.
             assert kind.startswith("score.") or to == "both", kind
         else:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from messages import codec, schemas
+from messages import codec, schemas, unsequenced
 from messages.envelope import Header, assemble, sign_header
 from messages.keys import routing_key
 from messages.schemas import Message
@@ -81,21 +81,21 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.ModelPart(names=["age"], coefficients=[0.5], centres=[40.0], steps=[0.001], preparation=b"")
     yield schemas.ScorePartial(part="all", iteration=0, first_row=0, rows=4, values=_DIGEST)
     yield schemas.ScoreReady(rows=60)
-    yield schemas.ScoreAsk(question=bytes(range(16)), row=3)
-    yield schemas.ScoreAnswer(question=bytes(range(16)), value=bytes(8), reason_code="ok")
-    yield schemas.Receipt(applied=1, credit=17)
-    yield schemas.ReceiptRequest(sent=1)
-    yield schemas.ReceiptHeld(receipted=1)
-    yield schemas.JobFrozen(reason_code="receipt_ahead")
-    yield schemas.JobResting(reason_code="paused")
-    yield schemas.PeerProbe(contract=contract())
-    yield schemas.PeerProbe(contract=b"", clock=True)
+    yield unsequenced.ScoreAsk(question=bytes(range(16)), row=3)
+    yield unsequenced.ScoreAnswer(question=bytes(range(16)), value=bytes(8), reason_code="ok")
+    yield unsequenced.Receipt(applied=1, credit=17)
+    yield unsequenced.ReceiptRequest(sent=1)
+    yield unsequenced.ReceiptHeld(receipted=1)
+    yield unsequenced.JobFrozen(reason_code="receipt_ahead")
+    yield unsequenced.JobResting(reason_code="paused")
+    yield unsequenced.PeerProbe(contract=contract())
+    yield unsequenced.PeerProbe(contract=b"", clock=True)
     for clock in (0, 1_700_000_000):
         yield _answer(clock)
 
 
-def _answer(clock: int) -> schemas.PeerAnswer:
-    return schemas.PeerAnswer(
+def _answer(clock: int) -> unsequenced.PeerAnswer:
+    return unsequenced.PeerAnswer(
         software_version="1.0",
         protocol_version=1,
         logic_version=1,
@@ -139,7 +139,7 @@ def envelope(
         "sender": sender,
         "recipient": recipient,
         "kind": kind,
-        "sequence": 0 if kind in schemas.UNSEQUENCED else 1,
+        "sequence": 0 if kind in unsequenced.UNSEQUENCED else 1,
         "chunk": 0,
         "chunks": 1,
         "received": 0,

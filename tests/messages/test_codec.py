@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.codec import BYTES_MAX, DEPTH_MAX, ITEMS_MAX, MESSAGES, CodecError, decode, encode, kind_of, pack, unpack
 from messages.schemas import Message
 
@@ -163,7 +163,7 @@ def test_fields_in_another_order_are_a_second_spelling_and_refused(message: Mess
 )
 def test_a_longer_spelling_of_the_same_message_is_refused(spelling: bytes) -> None:
     shortest = b"\x83\xa4type\xaareceipt.v1\xa7applied\x01\xa6credit\x02"
-    assert decode(shortest) == schemas.Receipt(applied=1, credit=2)
+    assert decode(shortest) == unsequenced.Receipt(applied=1, credit=2)
     assert code_of(spelling) == "malformed"
     with pytest.raises(CodecError) as caught:
         unpack(spelling)
@@ -207,10 +207,10 @@ def test_no_number_that_is_none_gets_in_or_out(value: float) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        schemas.Receipt(applied=2**70, credit=1),
-        schemas.Receipt(applied=-1, credit=1),
-        schemas.Receipt(applied=object(), credit=1),  # type: ignore[arg-type]
-        schemas.Receipt(applied=1.0, credit=1),  # type: ignore[arg-type]
+        unsequenced.Receipt(applied=2**70, credit=1),
+        unsequenced.Receipt(applied=-1, credit=1),
+        unsequenced.Receipt(applied=object(), credit=1),  # type: ignore[arg-type]
+        unsequenced.Receipt(applied=1.0, credit=1),  # type: ignore[arg-type]
         schemas.JobCancel(reason="a file name: \udcff"),
         schemas.JobCancel(reason="x" * 2001),
         schemas.JobFailed(reason_code="a code\n", reason=""),
@@ -244,7 +244,7 @@ def test_an_unknown_tag_is_refused_whatever_its_type(tag: object) -> None:
 
 def test_what_is_too_large_is_refused_before_it_is_read() -> None:
     assert code_of(b"\x00" * (BYTES_MAX + 1)) == "oversized"
-    encoded = encode(schemas.Receipt(applied=1, credit=1))
+    encoded = encode(unsequenced.Receipt(applied=1, credit=1))
     assert decode(encoded, bytes_max=len(encoded))
     assert code_of(encoded, bytes_max=len(encoded) - 1) == "oversized"
     with pytest.raises(CodecError) as caught:

@@ -9,7 +9,8 @@ from msgspec import inspect
 
 from messages.codec import MESSAGES, TYPES, kind_of
 from messages.keys import NAME, Traffic, check_kind, traffic_of
-from messages.schemas import BULK, UNSEQUENCED, Message, Name
+from messages.schemas import BULK, Message, Name
+from messages.unsequenced import UNSEQUENCED
 
 KINDS = {kind_of(kind): kind for kind in MESSAGES}
 BY_NAME = pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)

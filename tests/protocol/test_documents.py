@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from messages.codec import MESSAGES, kind_of
-from messages.schemas import UNSEQUENCED
+from messages.unsequenced import UNSEQUENCED
 from protocol.contract import MARKS
 from protocol.grants import GRANTED
 from protocol.table import TRANSITIONS

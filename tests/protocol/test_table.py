@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages import codec, schemas
+from messages import codec, schemas, unsequenced
 from protocol import diagram, specification
 from protocol.effects import CancelDecided, ComputeFailed, ControlReceived, Expired, Finish, Send
 from protocol.machines import HANDLERS, ROLES, step
@@ -92,7 +92,7 @@ def test_what_the_docs_show_of_schemas_and_tables_is_what_they_are(name: str, ma
 
 def test_the_specification_has_every_message_and_every_phase() -> None:
     text = specification.document()
-    for kind in (*schemas.BULK, *schemas.UNSEQUENCED, "job.propose", "step.products"):
+    for kind in (*schemas.BULK, *unsequenced.UNSEQUENCED, "job.propose", "step.products"):
         assert f"### {kind} (version " in text, kind
     for table in TRANSITIONS.values():
         for phase, row in table.items():

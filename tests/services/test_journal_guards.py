@@ -13,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from messages import schemas
+from messages import unsequenced
 from services.cli import app
 from services.cli.failures import BAD_INPUT, guarded
 from services.daemon.daemon import Daemon
@@ -280,7 +280,7 @@ def test_a_data_directory_restored_under_a_running_job_is_noticed_by_what_it_had
         restore(tmp_path / "backup", tmp_path / "bank")
         async with bank_and_stranger(place) as (bank, shop):
             await house.until(lambda: "receipt.request" in shop.kinds())
-            await shop.say(JOB, schemas.Receipt(applied=4, credit=16), 0)
+            await shop.say(JOB, unsequenced.Receipt(applied=4, credit=16), 0)
             view = await house.ended(bank, JOB)
             assert (view.status, view.reason_code) == ("frozen", "receipt_ahead")
             assert "old copy" in view.reason
@@ -330,7 +330,7 @@ def test_a_copy_that_only_lacks_what_it_had_received_is_noticed_too(town, tmp_pa
         restore(tmp_path / "backup", tmp_path / "bank")
         async with bank_and_stranger(place) as (bank, shop):
             await house.until(lambda: "receipt.request" in shop.kinds())
-            await shop.say(JOB, schemas.ReceiptHeld(receipted=2), 0)
+            await shop.say(JOB, unsequenced.ReceiptHeld(receipted=2), 0)
             view = await house.ended(bank, JOB)
             assert (view.status, view.reason_code) == ("frozen", "receipt_lost")
             assert "our receipts for 2 messages" in view.reason
@@ -342,7 +342,7 @@ def test_a_journal_that_lost_a_whole_job_says_so_and_does_not_begin_it_anew(town
     async def story():
         place = town()
         async with house.running(place.daemon("bank")) as bank, Stranger(place.broker, "shop") as shop:
-            await shop.say(JOB, schemas.ReceiptHeld(receipted=3), 0)
+            await shop.say(JOB, unsequenced.ReceiptHeld(receipted=3), 0)
             await house.until(lambda: "job.frozen" in shop.kinds())
             assert shop.last("job.frozen").reason_code == "job_lost"
             assert await bank.jobs() == []
@@ -365,7 +365,7 @@ def test_a_job_ends_here_with_the_reason_when_the_partner_has_frozen_it(town, tm
             await shop.submit("job-2", "bank", contract=toy.contract(trouble="spin", times=30))
             async with Stranger(place.broker, "bank") as bank:
                 await house.until(lambda: "job.propose" in bank.kinds())
-                await bank.say("job-2", schemas.JobFrozen(reason_code="receipt_lost"), 0)
+                await bank.say("job-2", unsequenced.JobFrozen(reason_code="receipt_lost"), 0)
                 view = await shop.wait("job-2")
                 assert (view.outcome, view.reason_code) == ("failed", "partner_frozen")
                 assert view.reason == "bank cannot go on with this job (receipt_lost) and has frozen it"

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from broker.embedded import EmbeddedTransport
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.identity import Identity
 from services.engine.parking import park, parked_codes
 from services.store.journal import ThreadedJournal, sqlite_url
@@ -64,7 +64,7 @@ async def _no_sequence(shop, mallory):
 
 
 async def _receipt_with_sequence(shop, mallory):
-    await shop.say(JOB, schemas.Receipt(applied=0, credit=16), 2)
+    await shop.say(JOB, unsequenced.Receipt(applied=0, credit=16), 2)
 
 
 async def _conflict(shop, mallory):
@@ -76,7 +76,7 @@ async def _unknown_job(shop, mallory):
 
 
 async def _receipt_of_unknown_job(shop, mallory):
-    await shop.say("job-2", schemas.Receipt(applied=0, credit=16), 0)
+    await shop.say("job-2", unsequenced.Receipt(applied=0, credit=16), 0)
 
 
 async def _large_control(shop, mallory):

@@ -2,15 +2,15 @@
 
 from structlog.testing import capture_logs
 
-from messages import schemas
+from messages import unsequenced
 from services.engine.notices import Question
 from services.store.limits import QUESTIONS_WAITING_MAX
 
-PROBE = schemas.PeerProbe(contract=b"")
+PROBE = unsequenced.PeerProbe(contract=b"")
 
 
-def answer() -> schemas.PeerAnswer:
-    return schemas.PeerAnswer(
+def answer() -> unsequenced.PeerAnswer:
+    return unsequenced.PeerAnswer(
         software_version="1",
         protocol_version=1,
         logic_version=1,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport, Faults
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.identity import Identity
 from messages.keys import parse_routing_key
 from services.daemon.daemon import Daemon
@@ -69,11 +69,11 @@ def test_bulk_stops_at_the_credit_and_compute_at_one_window(town):
             made, published = await settled(bulk_seen)
             assert published == CREDIT_WINDOW
             assert CREDIT_WINDOW <= made <= BULK_WINDOW_BYTES // (2**20 - 2000) + 2
-            await bank.say(JOB, schemas.Receipt(applied=11, credit=CREDIT_WINDOW), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=11, credit=CREDIT_WINDOW), 0)
             made, published = await settled(bulk_seen)
             assert published == CREDIT_WINDOW
             assert made <= 10 + CREDIT_WINDOW + 2
-            await bank.say(JOB, schemas.Receipt(applied=17, credit=CREDIT_WINDOW + 5), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=17, credit=CREDIT_WINDOW + 5), 0)
             _, published = await settled(bulk_seen)
             assert published == CREDIT_WINDOW + 5
 
@@ -86,7 +86,7 @@ def test_no_credit_is_taken_that_the_window_does_not_allow(town):
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=60, size=100))
             await bank.say(JOB, ACCEPT, 1)
             await house.until(lambda: bank.kinds().count("link.terms") == CREDIT_WINDOW)
-            await bank.say(JOB, schemas.Receipt(applied=0, credit=2**40), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=0, credit=2**40), 0)
 
             async def waiting():
                 return await _unreceipted(shop)
@@ -134,7 +134,7 @@ def test_old_receipts_change_nothing(town):
             await bank.say(JOB, ACCEPT, 1)
             await house.until(lambda: bank.kinds().count("link.terms") == 3)
             for receipt in ((4, 19), (2, 16), (0, 0), (4, 19)):
-                await bank.say(JOB, schemas.Receipt(applied=receipt[0], credit=receipt[1]), 0)
+                await bank.say(JOB, unsequenced.Receipt(applied=receipt[0], credit=receipt[1]), 0)
 
             async def view():
                 found = await shop.job(JOB)
@@ -154,7 +154,7 @@ def test_a_forged_receipt_frees_nothing(town):
             async with mallory:
                 await shop.submit(JOB, "bank", contract=toy.contract())
                 await house.until(lambda: "job.propose" in bank.kinds())
-                await mallory.say(JOB, schemas.Receipt(applied=1, credit=99), 0)
+                await mallory.say(JOB, unsequenced.Receipt(applied=1, credit=99), 0)
 
                 async def parked():
                     return await shop.parked_codes() == {"bad_signature": 1}
@@ -201,10 +201,10 @@ def test_an_answer_brings_what_is_missing_and_only_that(town):
             await shop.submit(JOB, "bank", contract=toy.contract(chunks=10, size=100))
             await bank.say(JOB, ACCEPT, 1)
             await house.until(lambda: bank.kinds().count("link.terms") == 10)
-            await bank.say(JOB, schemas.Receipt(applied=3, credit=16), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=3, credit=16), 0)
             await house.until(lambda: "receipt.request" in bank.kinds())
             before = len(bank.heard)
-            await bank.say(JOB, schemas.Receipt(applied=8, credit=16), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=8, credit=16), 0)
             await house.until(lambda: shop.relay_counts.published_again == 3)
             await house.until(lambda: len([i for i in bank.heard[before:] if i.header.sequence]) == 3)
             again = [item.header.sequence for item in bank.heard[before:] if item.header.sequence]
@@ -229,7 +229,7 @@ def test_an_answer_does_not_bring_again_what_was_published_since_the_question(to
             await house.until(lambda: bank.kinds().count("link.terms") == 10)
             # The answer was given when the bank had the proposal and nothing else yet.
             before = len(bank.heard)
-            await bank.say(JOB, schemas.Receipt(applied=1, credit=16), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=1, credit=16), 0)
             await house.until(lambda: "receipt.request" in bank.kinds()[before:])
             assert set(bank.kinds()[before:]) <= {"receipt", "receipt.request", "receipt.held"}
             assert shop.relay_counts.bulk_published_again == 0
@@ -314,7 +314,7 @@ def test_damaged_messages_on_disk_freeze_their_job_and_no_other(town, tmp_path):
         for path in (tmp_path / "shop" / "blobs" / JOB).glob("make-*"):
             path.write_bytes(bytes(path.stat().st_size))
         async with shop_and_stranger(place) as (shop, bank):
-            await bank.say(JOB, schemas.Receipt(applied=1, credit=16), 0)
+            await bank.say(JOB, unsequenced.Receipt(applied=1, credit=16), 0)
             view = await shop.wait(JOB)
             assert (view.status, view.reason_code) == ("frozen", "blob_damaged")
             await shop.submit("job-2", "bank", contract=toy.contract())
@@ -325,11 +325,11 @@ def test_damaged_messages_on_disk_freeze_their_job_and_no_other(town, tmp_path):
 
 # -- questions -----------------------------------------------------------------------------------------------
 
-PROBE = schemas.PeerProbe(contract=b"would you?")
+PROBE = unsequenced.PeerProbe(contract=b"would you?")
 
 
-async def _answer(sender: str, probe: schemas.PeerProbe) -> schemas.PeerAnswer:
-    return schemas.PeerAnswer(
+async def _answer(sender: str, probe: unsequenced.PeerProbe) -> unsequenced.PeerAnswer:
+    return unsequenced.PeerAnswer(
         software_version="1",
         protocol_version=1,
         logic_version=1,
@@ -354,7 +354,7 @@ def test_a_probe_is_answered_by_the_partner(town):
 
 
 def test_a_probe_that_cannot_be_answered_harms_nobody(town):
-    async def fails(sender: str, probe: schemas.PeerProbe) -> schemas.PeerAnswer:
+    async def fails(sender: str, probe: unsequenced.PeerProbe) -> unsequenced.PeerAnswer:
         raise ValueError("no")
 
     async def story():

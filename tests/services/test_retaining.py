@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
 from broker.embedded import EmbeddedBroker, EmbeddedTransport
-from messages import schemas
+from messages import schemas, unsequenced
 from services.audit.exporting import archive_of, reading
 from services.audit.reconciling import reconcile
 from services.daemon.daemon import Daemon
@@ -126,7 +126,7 @@ def test_of_an_archived_job_a_proposal_that_comes_again_is_answered_and_begins_n
             await bank.cancel(JOB, "enough")
             sent = (await house.ended(bank, JOB)).sent
             assert await bank.journal.read(due_now) == []
-            await shop.say(JOB, schemas.Receipt(applied=sent, credit=0), 0)
+            await shop.say(JOB, unsequenced.Receipt(applied=sent, credit=0), 0)
             await house.until(lambda: is_due(bank))
             head = (await bank.purge(JOB)).head
             assert not await bank.journal.write(lambda connection: archiving.archive(connection, JOB, "an older head"))

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
-from messages import schemas
+from messages import schemas, unsequenced
 from messages.keys import routing_key
 from services.daemon.daemon import Daemon, JobExists, JobUnknown, PartnerUnknown
 from services.engine import jobs
@@ -196,7 +196,7 @@ def test_a_receipt_ahead_of_our_journal_freezes_the_job_for_good(town, tmp_path)
         async with bank_and_stranger(town()) as (bank, shop):
             await shop.say(JOB, propose(), 1)
             await house.until(lambda: "job.accept" in shop.kinds())
-            await shop.say(JOB, schemas.Receipt(applied=7, credit=16), 0)
+            await shop.say(JOB, unsequenced.Receipt(applied=7, credit=16), 0)
             view = await house.ended(bank, JOB)
             assert (view.status, view.reason_code) == ("frozen", "receipt_ahead")
             assert "old copy" in view.reason

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.topology import queue_name
+from messages import schemas, unsequenced
 from messages.seal import OVERHEAD_BYTES
 from protocol.effects import Computed
 from services.daemon.daemon import Daemon, PartnerUnknown
@@ -231,8 +232,8 @@ def test_a_peer_that_is_no_party_of_the_contract_has_no_say_in_the_job(mesh_town
             mill = Stranger(place.broker, "mill", partner="bank")
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(mill.run())
-                await mill.say(JOB, mesh.schemas.JobCancel(reason="mischief"), 1)
-                await mill.say(JOB, mesh.schemas.Receipt(applied=10**6, credit=10**6), 0)
+                await mill.say(JOB, schemas.JobCancel(reason="mischief"), 1)
+                await mill.say(JOB, unsequenced.Receipt(applied=10**6, credit=10**6), 0)
                 await house.until(lambda: _parked(daemons["bank"], {"not_a_party": 2}))
                 running.cancel()
             assert (await daemons["bank"].job(JOB)).status == "running"
@@ -276,7 +277,7 @@ def test_a_proposal_by_another_than_the_contracts_business_draws_nobody_else_in(
             press = Stranger(place.broker, "press", partner="bank")
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(press.run())
-                proposal = mesh.schemas.JobPropose(contract=mesh.contract("shop", "bank", "press"))
+                proposal = schemas.JobPropose(contract=mesh.contract("shop", "bank", "press"))
                 await press.say(JOB, proposal, 1)
                 view = await house.ended(daemons["bank"], JOB)
                 running.cancel()

@@ -12,8 +12,9 @@ from broker.transport import Delivery
 from messages import codec, schemas
 from messages.envelope import Envelope, EnvelopeError, open_envelope, read_header
 from messages.identity import Identity
-from messages.schemas import BULK, UNSEQUENCED
+from messages.schemas import BULK
 from messages.seal import seal_info, unseal
+from messages.unsequenced import UNSEQUENCED
 from paillier.backend import Owner
 from paillier.vector import CipherVector
 from protocol.effects import STATE_BYTES_MAX

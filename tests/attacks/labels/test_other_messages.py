@@ -13,7 +13,7 @@ from learning.links import residual_terms
 from learning.links.family import Family
 from learning.solvers import history as histories
 from learning.solvers import loop
-from messages import codec, schemas
+from messages import codec, schemas, unsequenced
 from paillier.vector import CipherVector
 from services.tables.table import Table
 from services.tasks import keyring
@@ -67,7 +67,7 @@ def test_kinds_numbers_and_sizes_of_messages_are_the_same_whatever_the_labels(
         messages = [
             m
             for m in found.provider.received
-            if getattr(m, "iteration", 1) == 1 and not isinstance(m, schemas.Receipt | schemas.JobDone)
+            if getattr(m, "iteration", 1) == 1 and not isinstance(m, unsequenced.Receipt | schemas.JobDone)
         ]
         return sorted(
             (codec.kind_of(m), getattr(m, "first_row", 0), getattr(m, "rows", 0), len(getattr(m, "ciphertexts", b"")))

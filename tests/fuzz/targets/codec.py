@@ -26,7 +26,7 @@ INPUT_BYTES_MAX: Final = 8192
 CODES: Final = {"oversized", "malformed", "unknown_type", "invalid_field", "too_deep"}
 SMALL_BYTES_MAX: Final = 64
 STRETCH: Final = 2**14
-_SOURCES: Final = ("messages/codec.py", "messages/schemas.py")
+_SOURCES: Final = ("messages/codec.py", "messages/schemas.py", "messages/unsequenced.py")
 
 
 def seeds() -> Iterator[bytes]:

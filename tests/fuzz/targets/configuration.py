@@ -32,6 +32,7 @@ _SOURCES: Final = (
     "learning/columns/preparation.py",
     "protocol/contract.py",
     "messages/schemas.py",
+    "messages/unsequenced.py",
     "messages/identity.py",
     "messages/keys.py",
     _parser.__file__,

@@ -26,6 +26,7 @@ _SOURCES: Final = (
     *MODULES,
     "protocol/policy.py",
     "messages/schemas.py",
+    "messages/unsequenced.py",
     "learning/links/family.py",
     "protocol/stop_rules.py",
 )

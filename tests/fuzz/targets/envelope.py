@@ -48,7 +48,7 @@ CODES: Final = {
     "oversized", "malformed", "unknown_version", "unknown_suite", "unknown_sender", "wrong_recipient",
     "bad_signature", "body_mismatch", "wrong_key",
 }  # fmt: skip
-_SOURCES: Final = (*MODULES, "messages/codec.py", "messages/schemas.py")
+_SOURCES: Final = (*MODULES, "messages/codec.py", "messages/schemas.py", "messages/unsequenced.py")
 
 
 def seeds() -> Iterator[bytes]:

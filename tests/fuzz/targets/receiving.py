@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 from structlog.testing import capture_logs
 
 from broker.transport import Delivery
-from messages import codec, schemas
+from messages import codec, schemas, unsequenced
 from messages.keys import check_name
 from protocol.contract import FurtherProvider
 from protocol.effects import BlobRef, Computed, Started
@@ -188,7 +188,7 @@ def seeds() -> Iterator[bytes]:
         kind = codec.kind_of(message)
         bulk = kind in schemas.BULK
         for job in JOBS[:3]:
-            sequence = 0 if kind in schemas.UNSEQUENCED else 1 if job == job_of(OURS) else 2
+            sequence = 0 if kind in unsequenced.UNSEQUENCED else 1 if job == job_of(OURS) else 2
             yield framed(_said(message, job, sequence=sequence))
         if bulk:
             ahead = [
@@ -199,12 +199,12 @@ def seeds() -> Iterator[bytes]:
     for job in JOBS:
         for sequence in (0, 1, 2, 3, HOLD_AHEAD + 2):
             yield framed(_said(cancel, job, sequence=sequence))
-        yield framed(_said(schemas.Receipt(applied=0, credit=20), job))
-        yield framed(_said(schemas.Receipt(applied=2**40, credit=2**48), job))
-        yield framed(_said(schemas.Receipt(applied=0, credit=1), job, sequence=1))
-        yield framed(_said(schemas.ReceiptRequest(sent=1), job))
-    yield framed(_said(cancel, "job-1"), _said(schemas.ReceiptRequest(sent=1), "job-1"))
-    yield framed(_said(schemas.Receipt(applied=0, credit=1), "job-1"))
+        yield framed(_said(unsequenced.Receipt(applied=0, credit=20), job))
+        yield framed(_said(unsequenced.Receipt(applied=2**40, credit=2**48), job))
+        yield framed(_said(unsequenced.Receipt(applied=0, credit=1), job, sequence=1))
+        yield framed(_said(unsequenced.ReceiptRequest(sent=1), job))
+    yield framed(_said(cancel, "job-1"), _said(unsequenced.ReceiptRequest(sent=1), "job-1"))
+    yield framed(_said(unsequenced.Receipt(applied=0, credit=1), "job-1"))
     yield framed(_said(cancel, job_of(ALIGNING), sequence=2, received=2**40))
     yield framed(
         _said(cancel, job_of(ALIGNING), sequence=2), _said(schemas.JobCancel(reason="b"), job_of(ALIGNING), sequence=2)
@@ -225,7 +225,7 @@ def seeds() -> Iterator[bytes]:
     yield framed(delivery(envelope(b"x", kind="job.propose", job="job-1"), "job.propose", "job-1"))
     theirs = envelope(cancel, job=job_of(ALIGNING), sender=OTHER, sequence=2)
     yield framed(delivery(theirs, "job.cancel", job_of(ALIGNING), OTHER))
-    receipt = envelope(schemas.Receipt(applied=0, credit=1), job=job_of(ALIGNING), sender=OTHER)
+    receipt = envelope(unsequenced.Receipt(applied=0, credit=1), job=job_of(ALIGNING), sender=OTHER)
     yield framed(delivery(receipt, "receipt", job_of(ALIGNING), OTHER))
     share = [
         delivery(
@@ -243,9 +243,9 @@ def seeds() -> Iterator[bytes]:
         # A fellow provider's line begins with its own first message, whatever the business has said.
         for sequence in (1, 2, HOLD_AHEAD + 2):
             yield framed(_said(cancel, job_of(SEVERAL), sender, sequence=sequence))
-        yield framed(_said(schemas.Receipt(applied=2**40, credit=1), job_of(SEVERAL), sender))
-        yield framed(_said(schemas.ReceiptHeld(receipted=3), job_of(SEVERAL), sender))
-        yield framed(_said(schemas.JobFrozen(reason_code="gone"), job_of(SEVERAL), sender))
+        yield framed(_said(unsequenced.Receipt(applied=2**40, credit=1), job_of(SEVERAL), sender))
+        yield framed(_said(unsequenced.ReceiptHeld(receipted=3), job_of(SEVERAL), sender))
+        yield framed(_said(unsequenced.JobFrozen(reason_code="gone"), job_of(SEVERAL), sender))
     yield framed(b"\x05no envelope", b"", b"\xff")
 
 
@@ -263,7 +263,7 @@ def mutate(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, i
         del items[place]
     elif pick < 6:
         message = chance.choice(list(sample_messages()))
-        sequence = 0 if codec.kind_of(message) in schemas.UNSEQUENCED else chance.randrange(6)
+        sequence = 0 if codec.kind_of(message) in unsequenced.UNSEQUENCED else chance.randrange(6)
         sender = chance.choice((PARTNER, PARTNER, OTHER))
         said = _said(message, chance.choice(JOBS), sender, sequence=sequence, received=chance.randrange(3))
         items.insert(place, said)
