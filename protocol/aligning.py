@@ -259,6 +259,8 @@ def _echo_next(state: JobState, name: str) -> Outcome:
             "snapshot": state.snapshot.sha256,
             "role": state.role,
             "items": min(items, align.partner_count - chunk * items),
+            # The whole list is counted against the provider's quota before its first identifier is answered.
+            **({} if chunk or is_business(state) else {"listed": align.partner_count}),
         },
         (body, align.sorted_list),
         sends_bulk=not silent,

@@ -5,12 +5,14 @@ entries granted. It outlives the job: caps and row-set differences are judged ov
 section 5). Identifiers are stored as salted hashes, never in the clear.
 """
 
+import fcntl
 import hashlib
 import io
 import math
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +43,9 @@ class _Record:
 
 DAY_S: Final = 86_400.0
 
+DIVISIONS_UNUSED_MAX: Final = 16
+"""Divisions of rows that a partner may have seen and not used within a period: 4 bits of choice."""
+
 
 class ScoresSpent(ValueError):
     """More rows were to be scored than the policy leaves."""
@@ -54,8 +59,16 @@ class RowsSpent(ValueError):
     """More rows were to be trained on than the policy leaves."""
 
 
+class PointsSpent(ValueError):
+    """More identifiers of the partner were to be evaluated than the policy leaves."""
+
+
+class DivisionsSpent(ValueError):
+    """Too many seeds of a division were shown to the partner that no job has used."""
+
+
 class _Scores(msgspec.Struct, frozen=True):
-    """The scores, or the rows, granted to a job. `at`: seconds since 1970, UTC."""
+    """The scores, rows or points granted to a job. `at`: seconds since 1970, UTC."""
 
     model: str
     rows: int
@@ -63,13 +76,27 @@ class _Scores(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """The release ledger of one party about one partner, in `<data directory>/ledger/<partner>/`."""
+    """The release ledger of one party about one partner, in `<data directory>/ledger/<partner>/`.
+
+    Whatever judges by what there is and writes down what follows holds the ledger's lock meanwhile: two worker
+    processes that judge two jobs at once would each find that nothing was granted to the other.
+    """
 
     def __init__(self, data_directory: Path, partner: str) -> None:
         """Open the ledger; makes its directory and salt when they are not there."""
         self._directory = data_directory / "ledger" / partner
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._salt = self._salt_of(data_directory / "ledger" / "salt")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else judges by this ledger meanwhile. The lock is gone with the process that held it."""
+        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     @staticmethod
     def _salt_of(path: Path) -> bytes:
@@ -118,19 +145,20 @@ class Ledger:
         rows, places = np.unique(self.row_hashes(identifiers), return_index=True)
         own = np.ones((len(rows), 1), dtype=bool) if sets is None else sets[places]
         scaled = None if weights is None else weights[places] * (len(rows) / weights.sum())
-        former = self._judged_by(job)
-        allowed = release.iterations_allowed(
-            rows=len(rows) if scaled is None else math.floor(release.effective_rows(scaled)),
-            own_columns=own_columns,
-            partner_columns=partner_columns,
-            max_iterations=max_iterations,
-            small_sample=small_sample,
-            former=_overlaps(rows, scaled, former),
-            row_sets=_row_sets(rows, own, former),
-            reserved=reserved,
-            tariff=tariff,
-        )
-        self._write(job, rows, own, release.entries_released(allowed, partner_columns, tariff) + reserved, scaled)
+        with self._alone():
+            former = self._judged_by(job)
+            allowed = release.iterations_allowed(
+                rows=len(rows) if scaled is None else math.floor(release.effective_rows(scaled)),
+                own_columns=own_columns,
+                partner_columns=partner_columns,
+                max_iterations=max_iterations,
+                small_sample=small_sample,
+                former=_overlaps(rows, scaled, former),
+                row_sets=_row_sets(rows, own, former),
+                reserved=reserved,
+                tariff=tariff,
+            )
+            self._write(job, rows, own, release.entries_released(allowed, partner_columns, tariff) + reserved, scaled)
         return allowed
 
     def settle(
@@ -171,17 +199,64 @@ class Ledger:
             )
         return used
 
+    def grant_points(self, job: str, points: int, *, quota: int, period_s: float, now: float) -> int:
+        """Count the identifiers of the partner's list, before one of them is answered; like `grant_scores`.
+
+        Every list counts in full, also one that was evaluated before: under a job's own scalar nobody can tell. Raises
+        PointsSpent.
+        """
+        used, left = self._count("points", _Scores(model="", rows=points, at=now), job, quota, period_s)
+        if points > left:
+            raise PointsSpent(_points_spent(points, left, quota, period_s))
+        return used
+
+    def check_points(self, job: str, points: int, *, quota: int, period_s: float, now: float) -> None:
+        """Whether a list of so many identifiers would be evaluated now; counts nothing. Raises PointsSpent.
+
+        A job whose list was counted is not judged again.
+        """
+        left = max(0, quota - self._used("points", job, now - period_s))
+        if points > left and not (self._directory / f"{job}.points").exists():
+            raise PointsSpent(_points_spent(points, left, quota, period_s))
+
+    def note_division(self, job: str, *, period_s: float, now: float) -> None:
+        """Write down that this party's seed of a job's division will be shown, durably, before it is.
+
+        Who has seen it knows the division, and may end the job and ask again until it likes one. A job whose rows were
+        granted is paid for by its grant; of the others, that came to nothing, there are DIVISIONS_UNUSED_MAX within
+        `period_s`. Raises DivisionsSpent. Running it again for the same job counts once.
+        """
+        path = self._directory / f"{job}.division"
+        with self._alone():
+            if path.exists():
+                return
+            shown = [other for other in self._directory.glob("*.division") if self._scores(other).at > now - period_s]
+            unused = sum(not other.with_suffix(".npz").exists() for other in shown)
+            if unused >= DIVISIONS_UNUSED_MAX:
+                raise DivisionsSpent(
+                    f"{unused} jobs that divide their rows came to nothing within {period_s / DAY_S:g} days, after "
+                    "this party's seed of the division was to be shown: no more of them for now, since who ends jobs "
+                    "until it likes a division has chosen it; jobs that divide no rows are not concerned"
+                )
+            _write_durably(path, msgspec.json.encode(_Scores(model="", rows=0, at=now)))
+
+    def _used(self, kind: str, beside: str, since: float) -> int:
+        """What was granted of a kind since then, to all jobs but one."""
+        paths = sorted(self._directory.glob(f"*.{kind}"))
+        granted = [self._scores(path) for path in paths if path.stem != beside]
+        return sum(grant.rows for grant in granted if grant.at > since)
+
     def _count(self, kind: str, grant: "_Scores", job: str, quota: int, period_s: float) -> tuple[int, int]:
         """(what the period has now in all, what was left for this job); written down where it is enough."""
         path = self._directory / f"{job}.{kind}"
-        granted = [self._scores(other) for other in sorted(self._directory.glob(f"*.{kind}")) if other != path]
-        used = sum(other.rows for other in granted if other.at > grant.at - period_s)
-        if path.exists():
-            known = self._scores(path).rows
-            return used + known, max(known, grant.rows)
-        left = max(0, quota - used)
-        if grant.rows <= left:
-            _write_durably(path, msgspec.json.encode(grant))
+        with self._alone():
+            used = self._used(kind, job, grant.at - period_s)
+            if path.exists():
+                known = self._scores(path).rows
+                return used + known, known
+            left = max(0, quota - used)
+            if grant.rows <= left:
+                _write_durably(path, msgspec.json.encode(grant))
         return used + grant.rows, left
 
     def grant_projections(
@@ -192,10 +267,13 @@ class Ledger:
         Over all jobs a row gets fewer of them than it has `columns`, unless `small_sample` lifts that. Raises
         ProjectionsSpent. Running it again for the same job counts once.
         """
+        with self._alone():
+            self._grant_projections(job, np.unique(self.row_hashes(identifiers)), count, columns, small_sample)
+
+    def _grant_projections(self, job: str, rows: Rows, count: int, columns: int, small_sample: bool) -> None:
         path = self._directory / f"{job}.projections"
         if path.exists():
             return
-        rows = np.unique(self.row_hashes(identifiers))
         seen = np.zeros(len(rows), dtype=np.int64)
         for other in sorted(self._directory.glob("*.projections")):
             with np.load(other) as record:
@@ -248,6 +326,10 @@ class Ledger:
             arrays["weights"] = weights
         np.savez_compressed(data, **arrays)
         _write_durably(self._directory / f"{job}.npz", data.getvalue())
+
+
+def _points_spent(points: int, left: int, quota: int, period_s: float) -> str:
+    return f"{points} identifiers, {left} are left of psi_quota = {quota} within {period_s / DAY_S:g} days"
 
 
 def _weights_of(record: Any) -> NDArray[np.float64] | None:

@@ -1,19 +1,21 @@
 """The provider's first task: does the policy accept the contract, and is the data set fit for it?"""
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from learning import parts
 from messages import unsequenced
-from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError
+from protocol.contract import INFERENCE_COLUMNS_MAX, ContractError, JobContract
 from protocol.contract_rules import decode_contract
 from protocol.policy import Decision, asks, decide, read_policy
 from protocol.scoring_contract import AnyContract
 from protocol.state import PROVIDER
 from protocol.stop_rules import columns_wrong
 from services.models.warming import WarmStartRefused, starts_of
+from services.store.ledger import DAY_S, DivisionsSpent, Ledger, PointsSpent
 from services.tables.queries import source_of
 from services.tables.snapshot import pack_snapshot
 from services.tables.table import Table, TableError, data_digest, read_table, schema_digest
@@ -54,6 +56,9 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     if not decision.acceptable:
         return _decline(decision)
     contract = decode_contract(contract_bytes)
+    decision = points_left(contract, context.partner.name, context.settings, context.data_directory, job=context.job)
+    if not decision.acceptable:
+        return _decline(decision)
     own = contract.entry_of(context.party)
     fingerprints = (context.partner.digest(), context.identity.public.digest())
     strangers = strangers_of(context, contract)
@@ -91,6 +96,10 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
     except WarmStartRefused as error:
         said = Decision(reason_code="warm_start", reason=f"the model to start from does not fit at {context.party}")
         return _decline(said, own_reason=str(error))
+    try:
+        note_division(context, contract)
+    except DivisionsSpent as error:
+        return _decline(Decision(reason_code="divisions_spent", reason=str(error)))
     return TaskResult(
         {
             "reason_code": "",
@@ -105,6 +114,33 @@ def admit(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes, 
         },
         ((pack_snapshot(table, starts), len(table.identifiers)),),
     )
+
+
+def points_left(
+    contract: AnyContract, partner: str, settings: Mapping[str, Any], data: Path, *, job: str = ""
+) -> Decision:
+    """Whether what the partner's former lists left of the policy's psi_quota is enough for this one.
+
+    Counted is a list when its first chunk is answered (`services.tasks.align.grant_points`).
+    """
+    policy = read_policy(dict(settings["policy"])).of(partner)
+    period_s = policy.period_days * DAY_S
+    try:
+        Ledger(data, partner).check_points(
+            job, contract.business_rows, quota=policy.psi_quota, period_s=period_s, now=time.time()
+        )
+    except PointsSpent as error:
+        return Decision(reason_code="psi_quota", reason=str(error))
+    return Decision()
+
+
+def note_division(context: TaskContext, contract: JobContract) -> None:
+    """Before a seed of a division is shown, note that it is. Raises DivisionsSpent."""
+    if not contract.layout.divides:
+        return
+    policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
+    ledger = Ledger(context.data_directory, context.partner.name)
+    ledger.note_division(context.job, period_s=policy.period_days * DAY_S, now=time.time())
 
 
 def asked(contract: AnyContract, settings: Mapping[str, Any], partner: str) -> dict[str, list[str]]:
@@ -133,6 +169,8 @@ def probe(
     rows = columns = 0
     if decision.acceptable:
         contract = decode_contract(contract_bytes)
+        decision = points_left(contract, partner, settings, data)
+    if decision.acceptable:
         name = contract.entry_of(me).dataset
         dataset = settings["datasets"][name]
         try:

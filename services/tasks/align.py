@@ -12,7 +12,7 @@ from learning import parts, release
 from messages import schemas
 from protocol.policy import Policy, read_policy
 from protocol.state import SCORING_PROVIDER
-from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, RowsSpent, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, PointsSpent, ProjectionsSpent, RowsSpent, ScoresSpent
 from services.tables.snapshot import unpack_snapshot
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
@@ -69,10 +69,24 @@ def send_list(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -
 def echo(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Check one chunk of the partner's list and answer it. Blobs: sealed answer, points, tokens."""
     chunk, chunks = arguments["chunk"], arguments["chunks"]
+    if "listed" in arguments:
+        grant_points(context, arguments["listed"])
     last, points, tokens = _evaluated(context, arguments, inputs)
     sealed = seal_chunk(context, schemas.AlignEcho(tokens=tokens), chunk, chunks)
     rows = len(points) // POINT_BYTES
     return TaskResult({"last": last, **sealed.proof}, ((sealed.body, rows), (points, rows), (tokens, rows)))
+
+
+def grant_points(context: TaskContext, points: int) -> None:
+    """Count the identifiers of the partner's list against what the policy leaves to it. Raises TaskRefused."""
+    policy = read_policy(dict(context.settings["policy"])).of(context.partner.name)
+    ledger = Ledger(context.data_directory, context.partner.name)
+    try:
+        ledger.grant_points(
+            context.job, points, quota=policy.psi_quota, period_s=policy.period_days * DAY_S, now=time.time()
+        )
+    except PointsSpent as error:
+        raise TaskRefused("psi_quota", str(error)) from None
 
 
 def evaluate(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:

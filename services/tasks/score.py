@@ -24,7 +24,7 @@ from services.tables.queries import source_of
 from services.tables.snapshot import unpack_snapshot
 from services.tables.table import TableError, data_digest, schema_digest
 from services.tasks import keyring, pairwise
-from services.tasks.admit import asked, strangers_of
+from services.tasks.admit import asked, points_left, strangers_of
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -87,6 +87,10 @@ def _judge(context: TaskContext, contract: ScoringContract) -> TaskResult | None
     decision: Decision = decide_scoring(
         contract, policy, frozenset(context.settings["datasets"]), provider=context.party
     )
+    if decision.acceptable:
+        decision = points_left(
+            contract, context.partner.name, context.settings, context.data_directory, job=context.job
+        )
     if not decision.acceptable:
         return _decline(decision.reason_code, decision.reason)
     fingerprints = (context.partner.digest(), context.identity.public.digest())
