@@ -20,7 +20,10 @@ automatic_rows_max = 50000        # beyond these limits the steward is asked wit
 automatic_iterations_max = 20     #   rows: identifiers of the business's list, iterations: of training
 automatic_scores_max = 10000      #   rows to score in one job
 ask_for = ["inference"]           # always ask for: marks, inference, whole_model, evaluate, stop_metric,
-                                  #   retention (full), scoring
+                                  #   retention (full), scoring, fellows (other providers)
+fellows = ["bureau-b"]            # providers beside which this party takes part; [] none, left out: all that it knows
+later_fellows = []                # those among them that may come after it in the chain; left out: all. Such a one, if
+                                  #   it hands the business what it gets, shows it this party's score of every row
 jobs_max = 4                      # jobs of one partner that may run at a time; left out, as what follows: no limit
 jobs_per_period = 20              # jobs that it may begin within the last period_days
 rows_per_period = 1000000         # common rows of its training jobs within them; those that are scored: score_quota
@@ -47,7 +50,7 @@ class PolicyError(ValueError):
     """A policy file that cannot be used: names the key and what is wrong with it."""
 
 
-Asked = Literal["marks", "inference", "whole_model", "evaluate", "stop_metric", "retention", "scoring"]
+Asked = Literal["marks", "inference", "whole_model", "evaluate", "stop_metric", "retention", "scoring", "fellows"]
 Limit = Annotated[int, Meta(ge=0, le=2**40)]
 
 
@@ -78,6 +81,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     automatic_iterations_max: Limit | None = None
     automatic_scores_max: Limit | None = None
     ask_for: tuple[Asked, ...] = ()
+    fellows: tuple[str, ...] | None = None
+    later_fellows: tuple[str, ...] | None = None
     jobs_max: Limit | None = None
     jobs_per_period: Limit | None = None
     rows_per_period: Limit | None = None
@@ -123,10 +128,38 @@ def read_policy(table: dict[str, Any]) -> PolicyBook:
     return PolicyBook(default=default, partner=partner)
 
 
+def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[tuple[bool, str, str], ...]:
+    """Refusals of the company that the provider `me` would be in.
+
+    A provider that comes later in the chain of a training job gets link terms under the business's key that this one's
+    scores went into: the two together read them. The last one answers nobody but by masked shares. In a scoring job
+    the order says nothing.
+    """
+    names = contract.providers
+    strangers = [name for name in names if name != me and policy.fellows is not None and name not in policy.fellows]
+    later = names[names.index(me) + 1 :] if isinstance(contract, JobContract) else ()
+    distrusted = [name for name in later if policy.later_fellows is not None and name not in policy.later_fellows]
+    return (
+        (
+            bool(strangers),
+            "fellow_refused",
+            f"jobs beside {_words(strangers)} are not accepted: the policy has fellows = "
+            f"{_words(policy.fellows or ())}",
+        ),
+        (
+            bool(distrusted),
+            "later_fellow_refused",
+            f"{_words(distrusted)} may not come after {me} in the chain: the policy has later_fellows = "
+            f"{_words(policy.later_fellows or ())}; let {me} be the last of the providers",
+        ),
+    )
+
+
 def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, provider: str = "") -> Decision:
     """What `policy` says of `contract`, at the provider (by default the first) that has `datasets`."""
+    me = provider or contract.provider
     try:
-        dataset = contract.entry_of(provider or contract.provider).dataset
+        dataset = contract.entry_of(me).dataset
     except KeyError:
         return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
@@ -140,6 +173,7 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             "dataset_unknown",
             f"there is no data set {dataset} for {contract.business}",
         ),
+        *_beside(contract, policy, me),
         (
             contract.task not in policy.tasks,
             "task_refused",
@@ -215,8 +249,9 @@ def decide_scoring(
 
     The ledger has the last word.
     """
+    me = provider or contract.provider
     try:
-        dataset = contract.entry_of(provider or contract.provider).dataset
+        dataset = contract.entry_of(me).dataset
     except KeyError:
         return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
@@ -230,6 +265,7 @@ def decide_scoring(
             "dataset_unknown",
             f"there is no data set {dataset} for {contract.business}",
         ),
+        *_beside(contract, policy, me),
         (
             policy.score_quota == 0,
             "scoring_refused",
@@ -280,6 +316,8 @@ def _beyond(value: int, most: int | None) -> bool:
 def _special(contract: AnyContract) -> tuple[Asked, ...]:
     """What of a contract a policy may want to be asked about."""
     kept: tuple[Asked, ...] = ("retention",) if contract.retention == "full" else ()
+    if contract.further:
+        kept = ("fellows", *kept)
     if isinstance(contract, ScoringContract):
         return ("scoring", *kept)
     wanted: tuple[tuple[Asked, bool], ...] = (

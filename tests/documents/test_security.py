@@ -40,5 +40,13 @@ def test_the_table_says_of_every_message_who_may_receive_it():
 def test_rules_that_are_named_as_caps_are_reason_codes():
     caps = TEXT[TEXT.index("## What is known to be possible") : TEXT.index("## What to do")]
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", caps)) - {"small_sample", "min_rows", "score_quota", "psi_quota"}
-    assert named == {"rows_too_close", "divisions_spent", "labels_rare", "column_support", "column_outlier"}
+    assert named == {
+        "rows_too_close",
+        "divisions_spent",
+        "fellow_refused",
+        "later_fellow_refused",
+        "labels_rare",
+        "column_support",
+        "column_outlier",
+    }
     assert named | {"score_quota", "psi_quota"} <= codes().keys()
