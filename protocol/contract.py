@@ -56,7 +56,7 @@ EvaluatedPart = Literal["training", "validation", "test"]
 Retention = Literal["digests", "full"]
 """What is kept of a job that has ended: digests, or everything that an auditor needs to run it again."""
 
-StopMetric = Literal["", "log_loss", "deviance", "auc", "ks", "brier", "rmse", "r2", "gini"]
+StopMetric = Literal["", "log_loss", "deviance", "auc", "ks", "brier", "rmse", "r2", "gini", "accuracy"]
 """Figures of `learning.evaluation.part_figures`; none: the job does not stop early."""
 
 Evaluations = Annotated[int, Meta(ge=0, le=EVALUATIONS_MAX)]

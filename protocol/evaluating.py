@@ -49,7 +49,8 @@ def quota(state: JobState) -> dict[str, object]:
     parts = [*contract.evaluate, *[VALIDATION] * contract.stop_evaluations_max] * max(1, contract.classes)
     if not parts or state.role == BUSINESS:
         return {}
-    return {"evaluated": parts, **({"stops": contract.stop_evaluations_max} if contract.stop_metric else {})}
+    each = {"classes": contract.classes} if contract.classes else {}
+    return {"evaluated": parts, **({"stops": contract.stop_evaluations_max, **each} if contract.stop_metric else {})}
 
 
 def _midway(state: JobState) -> bool:

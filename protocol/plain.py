@@ -126,10 +126,11 @@ def _extras(contract: JobContract) -> tuple[str, ...]:
             f"{_listed(contract.evaluate)}."
         )
     if contract.stop_metric:
+        classes = f" for each of {contract.classes} classes" if contract.classes else ""
         found.append(
             f"Training stops when {contract.stop_metric} of the validation rows gets no better: for up to "
             f"{contract.stop_evaluations_max} models on the way {who} is told the provider's rounded score of each of "
-            "these rows. So many numbers say more of a row than one; they stay fewer than its columns."
+            f"these rows{classes}. So many numbers say more of a row than one; they stay fewer than its columns."
         )
     if contract.whole_model:
         found.append(

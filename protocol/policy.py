@@ -12,7 +12,8 @@ intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none
 score_period_days = 30
-stop_evaluations_max = 0          # evaluations of validation rows that a job may stop early by; 0: none
+stop_evaluations_max = 0          # evaluations of validation rows that a job may stop early by, of several classes
+                                  #   each one's scores count; 0: none
 whole_model = false               # hand the own coefficients, column names and grid over to the business at the end
 inference = false                 # standard errors after training: docs/inference.md says what they tell the partner
 approval = "automatic"            # or "ask": every contract within the policy waits for the steward
@@ -42,6 +43,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from protocol import stop_rules
 from protocol.contract import JobContract, Mark, Retention, Task
 from protocol.scoring_contract import AnyContract, ScoringContract
 
@@ -217,9 +219,9 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             f"scores for {contract.business} are not allowed: the provider's policy has no score_quota for stop_metric",
         ),
         (
-            contract.stop_evaluations_max > policy.stop_evaluations_max,
+            stop_rules.projections(contract) > policy.stop_evaluations_max,
             "stopping_refused",
-            f"{contract.stop_evaluations_max} evaluations to stop early by are more than the policy's "
+            f"{stop_rules.counted(contract)}, to stop early by, are more than the policy's "
             f"stop_evaluations_max = {policy.stop_evaluations_max}",
         ),
         (

@@ -144,14 +144,22 @@ def _decided(state: JobState, best: int, *, stop: bool) -> Outcome:
 
 
 def _padded(state: JobState) -> tuple[float, ...]:
-    """The kept combination over all gradients that there are now; that of an l1 penalty has a step length at its end.
+    """The kept combination over all gradients that there are now: one class's after the other, of several.
 
-    (`learning.solvers.history.take_step`.)
+    That of an l1 penalty has a step length at its end (`learning.solvers.history.take_step`).
     """
-    kept, missing = state.stopping.kept, state.iteration - state.stopping.best
-    *shares, last = kept
-    zeros = (0.0,) * missing
-    return (*shares, *zeros, last) if state.terms_of.l1 else (*kept, *zeros)
+    plan, kept, last = plan_of(state), state.stopping.kept, 1 if state.terms_of.l1 else 0
+    found: tuple[float, ...] = ()
+    at = 0
+    for before, now in zip(
+        loops.gradients(plan, state.loop, state.stopping.best),
+        loops.gradients(plan, state.loop, state.iteration),
+        strict=True,
+    ):
+        end = at + before
+        found = (*found, *kept[at:end], *(0.0,) * (now - before), *kept[end : end + last])
+        at = end + last
+    return found
 
 
 def results_arguments(state: JobState) -> dict[str, object]:

@@ -63,14 +63,18 @@ def as_builtins(
     for part, rows in parts.items():
         if len(rows):
             one = evaluate(labels[rows].astype(np.int64), scores[rows], None if weights is None else weights[rows])
-            figures = {"log_loss": one.log_loss, "accuracy": one.accuracy, "macro_auc": one.macro_auc}
             found[part] = {
                 "rows": one.rows,
-                "metrics": {name: value if math.isfinite(value) else None for name, value in figures.items()},
+                "metrics": {name: value if math.isfinite(value) else None for name, value in metrics(one).items()},
                 "classes": list(names),
                 "confusion": [list(row) for row in one.confusion],
             }
     return found
+
+
+def metrics(found: ClassesEvaluation) -> dict[str, float]:
+    """The figures that are one number, by name."""
+    return {"log_loss": found.log_loss, "accuracy": found.accuracy, "macro_auc": found.macro_auc}
 
 
 def evaluate(classes: Classes, scores: Vector, weights: Vector | None = None) -> ClassesEvaluation:

@@ -182,6 +182,14 @@ def advance(
             return _encode(full), step
 
 
+def gradients(plan: Plan, data: bytes, iteration: int) -> tuple[int, ...]:
+    """How many gradients the model that a job had after an iteration combines; of several classes each one's."""
+    if not plan.classes:
+        return (iteration,)
+    state = msgspec.msgpack.decode(data, type=several.Classes)
+    return tuple(min(iteration, len(one.gram)) for one in state.loops)
+
+
 def validation_of(plan: Plan, data: bytes) -> dict[str, object] | None:
     """What a cross-validation found, for the results; None where there is none."""
     if not plan.penalties:

@@ -162,7 +162,7 @@ def local(
     patience: Annotated[int, typer.Option(help="Evaluations no better than the best before it stops; 0: 3.")] = 0,
     stop_every: Annotated[int, typer.Option(help="Iterations from one evaluation to the next; 0: 1.")] = 0,
     stop_evaluations: Annotated[
-        int, typer.Option(help="Evaluations at most; 0: one less than a provider has columns, 8 at most.")
+        int, typer.Option(help="Evaluations at most; 0: as many as fit below a provider's columns, 8 at most.")
     ] = 0,
     inference: Annotated[
         bool, typer.Option("--inference", help="Standard errors and p-values after training (docs/inference.md).")
@@ -233,7 +233,8 @@ def local(
     )
     if stop_metric and not stop_evaluations:
         columns = min(len(tables.read_provider(role).prepared_columns) for role in tables.sources)
-        job["stop_evaluations_max"] = max(1, min(STOP_EVALUATIONS, columns - 1))
+        each = max(1, len(tables.read_business(MULTICLASS).classes)) if task == MULTICLASS else 1
+        job["stop_evaluations_max"] = max(1, min(STOP_EVALUATIONS, (columns - 1) // each))
     result = train(tables, job, broker=broker, noise_seed=noise_seed, show_progress=not as_json)
     if task == MULTICLASS:
         return _show_classes(tables, result, out_directory, as_json=as_json)

@@ -23,6 +23,7 @@ from services.daemon.local import BUSINESS, PROVIDER, LocalResult
 from services.models.version import columns_of, targets_of
 from services.party.plain_text import plain
 from services.results import reference
+from services.results.summary import stopping_table
 from services.tables.table import Table
 
 Vector = NDArray[np.float64]
@@ -44,7 +45,7 @@ class Finished:
     """The figures of a job. `accuracy`: share of the weight whose class has the largest score.
 
     `log_loss`, `macro_auc`, `confusion`: see `learning.evaluation.multiclass`. All of training rows; `parts`: figures
-    of every part, where the rows were divided.
+    of every part, where the rows were divided. `stopping`: the metric by iteration, of a job that stops early.
     """
 
     rows: int
@@ -58,6 +59,7 @@ class Finished:
     classes: tuple[ClassFigures, ...]
     ciphertexts_per_row: int
     parts: dict[str, Any]
+    stopping: dict[str, Any]
 
     def to_object(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,6 +75,7 @@ class Finished:
             "confusion": self.confusion,
             "ciphertexts_per_row": self.ciphertexts_per_row,
             **({"parts": self.parts} if self.parts else {}),
+            **({"stopping": self.stopping} if self.stopping else {}),
             "classes": {
                 one.name: {
                     "rows": one.rows,
@@ -117,7 +120,7 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
                 distance=float(off),
             )
         )
-    facts = json.loads(result.history)["iterations"]
+    history = json.loads(result.history)
     found = multiclass.evaluate(targets.label.astype(np.int64), np.array(scores).T, targets.weight)
     return Finished(
         rows=own["rows"],
@@ -130,8 +133,9 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
         confusion=found.confusion,
         classes=tuple(figures),
         # Classes whose loop has ended send none, so it may be fewer.
-        ciphertexts_per_row=len(business.classes) * sum(fact["terms"] + 1 for fact in facts),
+        ciphertexts_per_row=len(business.classes) * sum(fact["terms"] + 1 for fact in history["iterations"]),
         parts=json.loads(result.metrics)["parts"] if result.metrics else {},
+        stopping=history.get("stopping", {}),
     )
 
 
@@ -167,6 +171,8 @@ def show(finished: Finished, out: Console) -> None:
             values = [content["metrics"][name] for content in finished.parts.values()]
             figures.add_row(name, *("" if value is None else f"{value:.5f}" for value in values))
         out.print(figures)
+    if finished.stopping:
+        out.print(stopping_table(finished.stopping))
     out.print(f"log loss {finished.log_loss:.5f}, macro AUC {finished.macro_auc:.5f}")
     out.print(f"accuracy {finished.accuracy:.5f}, of the joined table's optimum {finished.accuracy_optimum:.5f}")
 

@@ -21,7 +21,7 @@ def show(finished: Finished, out: Console) -> Comparison:
     for who, file in finished.inference.items():
         out.print(inference_files.table(f"Errors of the {who}'s coefficients", inference_files.read(file)))
     if finished.stopping:
-        out.print(_stopping(finished.stopping))
+        out.print(stopping_table(finished.stopping))
     if finished.validation:
         out.print(_validation(finished.validation))
     out.print(_quality(finished, comparison))
@@ -43,7 +43,8 @@ def _parameters(title: str, file: dict[str, Any]) -> Table:
     return table
 
 
-def _stopping(found: dict[str, Any]) -> Table:
+def stopping_table(found: dict[str, Any]) -> Table:
+    """The metric of a job that stops early, by iteration."""
     metric = f"{found['metric']} of the validation rows"
     table = Table("iteration", metric, "", title="Early stopping", title_justify="left", box=None)
     for one in found["evaluations"]:

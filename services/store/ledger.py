@@ -260,9 +260,18 @@ class Ledger:
         return used + grant.rows, left
 
     def grant_projections(
-        self, job: str, identifiers: Sequence[str], count: int, *, columns: int, small_sample: bool = False
+        self,
+        job: str,
+        identifiers: Sequence[str],
+        count: int,
+        *,
+        columns: int,
+        each: int = 1,
+        small_sample: bool = False,
     ) -> None:
-        """Count `count` projections of rows by models of one job, durably, before one of them leaves.
+        """Count `count` evaluations of rows by models of one job, durably, before one of them leaves.
+
+        An evaluation is `each` projections, one for each class.
 
         Over all jobs a row gets fewer of them than it has `columns`, unless `small_sample` lifts that. Raises
         ProjectionsSpent. Running it again for the same job counts once.
@@ -279,14 +288,15 @@ class Ledger:
             with np.load(other) as record:
                 seen += np.isin(rows, record["rows"]) * int(record["count"])
         most = int(seen.max(initial=0))
-        if most + count >= columns and not small_sample:
+        if most + count * each >= columns and not small_sample:
+            more = f"{count} more" if each == 1 else f"{count} more of {each} classes"
             raise ProjectionsSpent(
-                f"{int((seen == most).sum())} validation rows were evaluated {most} times by former jobs, {count} more "
+                f"{int((seen == most).sum())} validation rows were evaluated {most} times by former jobs, {more} "
                 f"make as many as there are columns ({columns}): a stop_evaluations_max of "
-                f"{max(0, columns - 1 - most)} is left, if the parties do not both accept the mark small_sample"
+                f"{max(0, columns - 1 - most) // each} is left, if the parties do not both accept the mark small_sample"
             )
         data = io.BytesIO()
-        np.savez_compressed(data, rows=rows, count=np.int64(count))
+        np.savez_compressed(data, rows=rows, count=np.int64(count * each))
         _write_durably(path, data.getvalue())
 
     @staticmethod

@@ -253,7 +253,12 @@ def grant_projections(context: TaskContext, arguments: dict[str, Any], validatio
     ledger = Ledger(context.data_directory, context.partner.name)
     try:
         ledger.grant_projections(
-            context.job, validation, arguments["stops"], columns=columns, small_sample=small_sample
+            context.job,
+            validation,
+            arguments["stops"],
+            each=arguments.get("classes", 1),
+            columns=columns,
+            small_sample=small_sample,
         )
     except ProjectionsSpent as error:
         raise TaskRefused("projections_spent", str(error)) from None

@@ -91,10 +91,13 @@ def judge(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     del context
     facts, rows = arguments["job"], _rows(arguments["pieces"])
     targets, scores = _joint(arguments, rows, inputs)
-    found = part_figures.evaluate(
-        facts["task"], targets.label, scores, targets.weight, part=VALIDATION, power=family_of(facts).power
-    )
-    figure = found.metrics.get(arguments["metric"], math.nan)
+    if "classes" in facts:
+        metrics = multiclass.metrics(multiclass.evaluate(targets.label.astype(np.int64), scores, targets.weight))
+    else:
+        metrics = part_figures.evaluate(
+            facts["task"], targets.label, scores, targets.weight, part=VALIDATION, power=family_of(facts).power
+        ).metrics
+    figure = metrics.get(arguments["metric"], math.nan)
     if not math.isfinite(figure):
         raise TaskRefused(
             "stop_metric",

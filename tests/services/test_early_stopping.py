@@ -272,7 +272,7 @@ STOPPED = {"validation": 0.2, "parts_commitment": bytes(32), "marks": MARKS, **S
         ({"inference": True}, "standard errors"),
         ({"solver": "block", "max_iterations": 241}, "room for 240 iterations"),
         ({"folds": 2, "penalties": (0.1, 1e-4), "l2": 1e-4}, "cross-validation"),
-        ({"classes": 3}, "several classes"),
+        ({"classes": 3, "stop_metric": "gini"}, "name one of log_loss, accuracy"),
     ],
 )
 def test_contracts_that_cannot_stop_early_are_refused(fields: dict[str, Any], what: str) -> None:

@@ -40,9 +40,13 @@ def wine() -> tuple[Vector, Vector, Vector]:
     return values[:, :5], values[:, 5:11], label.astype(float)
 
 
-def stage(directory: Path, **changes: Any) -> Pair:
-    """The wines split over two parties, the job submitted."""
+def stage(directory: Path, *, strangers: int = 0, evaluations: int = 0, **changes: Any) -> Pair:
+    """The wines split over two parties, the job run to its end.
+
+    `strangers`: columns of the provider that say nothing; `evaluations`: its policy's `stop_evaluations_max`.
+    """
     business, provider, label = wine()
+    provider = np.hstack([provider, np.random.default_rng(7).normal(size=(len(label), strangers))])
     names = [f"wine-{number:04d}" for number in range(len(label))]
     columns = tuple(f"b{j}" for j in range(business.shape[1]))
     table = Table(identifiers=names, columns=columns, values=business, label=label, classes=NAMES)
@@ -73,7 +77,7 @@ def stage(directory: Path, **changes: Any) -> Pair:
         },
     )
     for side in sides:
-        side.settings["policy"]["score_quota"] = 10_000
+        side.settings["policy"].update(score_quota=10_000, stop_evaluations_max=evaluations)
     salt = bytes(range(32))
     if agreed.layout.divides:
         agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
