@@ -271,15 +271,14 @@ class Ledger:
     ) -> None:
         """Count `count` evaluations of rows by models of one job, durably, before one of them leaves.
 
-        An evaluation is `each` projections, one for each class.
-
-        Over all jobs a row gets fewer of them than it has `columns`, unless `small_sample` lifts that. Raises
-        ProjectionsSpent. Running it again for the same job counts once.
+        An evaluation is `each` projections, one for each class. Over all jobs a row gets fewer of them than it has
+        `columns`, unless `small_sample` lifts that. Raises ProjectionsSpent. Running it again for the same job counts
+        once.
         """
         with self._alone():
-            self._grant_projections(job, np.unique(self.row_hashes(identifiers)), count, columns, small_sample)
+            self._grant_projections(job, np.unique(self.row_hashes(identifiers)), count, each, columns, small_sample)
 
-    def _grant_projections(self, job: str, rows: Rows, count: int, columns: int, small_sample: bool) -> None:
+    def _grant_projections(self, job: str, rows: Rows, count: int, each: int, columns: int, small_sample: bool) -> None:
         path = self._directory / f"{job}.projections"
         if path.exists():
             return
