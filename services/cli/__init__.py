@@ -1,5 +1,5 @@
 """The command line. Exit codes: 0 done; 1 the job failed; 2 bad input or configuration; 3 the partner, the
-broker or the daemon cannot be reached; 4 cancelled; 5 declined; 130 interrupted.
+broker, the journal or the daemon cannot be reached; 4 cancelled; 5 declined; 130 interrupted.
 """
 
 import os

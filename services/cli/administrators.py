@@ -73,8 +73,8 @@ def administrators_url(context: typer.Context, name: str, url: str, file: str) -
         if parts.password or (parts.username and parts.username != quote(user, safe="")):
             raise ConfigError(f"URL and {FILE_OPTION} both name an administrator: leave it out of the URL")
         return _with_login(url, quote(user, safe=""), password)
-    if parts.password is not None or "auth=external" in parts.query.lower():
-        return url
+    if parts.password is not None or (parts.scheme.startswith("amqp") and not parts.username):
+        return url  # the second: by client certificate, or as the broker's guest
     if not parts.username:
         raise ConfigError(f"URL: whose? Name the administrator, https://USER@{parts.hostname}..., or use {FILE_OPTION}")
     if not sys.stdin.isatty():

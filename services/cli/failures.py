@@ -16,7 +16,7 @@ from kernel.library import KernelError
 from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.audit.export_file import ExportError
-from services.daemon.control import ControlError, ControlUnreachable
+from services.daemon.control import JOURNAL_AWAY, ControlError, ControlUnreachable
 from services.daemon.local import LocalError
 from services.engine.records import AuditError
 from services.models.formats import FormatUnavailable
@@ -51,7 +51,7 @@ def exit_code_of(error: Exception) -> int | None:
     match error:
         case ControlUnreachable() | TopologyError() | PrivateBrokerError():
             return UNREACHABLE
-        case ControlError() if error.code == "unreachable":
+        case ControlError() if error.code in ("unreachable", "journal_unavailable", JOURNAL_AWAY):
             return UNREACHABLE
         case LocalError() if error.code == "bad_input":
             return BAD_INPUT

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from services.console.access import SESSION_S, Access
 from services.console.facts import Facts
 from services.console.guard import METRICS, Guard, cookie_name, names_of
-from services.daemon.control import ControlError, answer
+from services.daemon.control import JOURNAL_AWAY, ControlError, answer
 from services.daemon.metrics import CONTENT_TYPE
 from services.daemon.party_process import Running
 from services.party.listening import Address
@@ -41,7 +41,7 @@ PERIOD_S: Final = 1.0
 STILL_HERE_S: Final = 10.0
 STREAMS_MAX: Final = 24
 BODY_BYTES_MAX: Final = 16_384
-_STATUS: Final = {"unknown_job": 404, "job_over": 409, "journal_unavailable": 503, "internal": 500}
+_STATUS: Final = {"unknown_job": 404, "job_over": 409, "journal_unavailable": 503, JOURNAL_AWAY: 503, "internal": 500}
 
 
 class Console:

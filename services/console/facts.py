@@ -13,18 +13,17 @@ from urllib.parse import urlsplit
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from protocol.contract import ContractError, JobContract
+from protocol.contract import ContractError
 from protocol.scoring_contract import AnyContract, read_any
-from protocol.state import JobState, decode_state
 from services import __version__
 from services.audit.so_far import SoFar
 from services.console.kinds import words_of
 from services.console.months import Month, month_of
 from services.console.terms import terms_of, title_of
 from services.daemon.control import ControlError, answer
+from services.daemon.convergence import convergence
 from services.daemon.party_process import Running
 from services.daemon.standing import Rate, describe
-from services.engine import jobs
 from services.engine.records import contract_of_job
 from services.models.described import facts_of
 from services.models.store import ModelStore
@@ -110,8 +109,9 @@ class Facts:
 
     def _card(self, view: dict[str, Any]) -> dict[str, Any]:
         progress = view["progress"] or {}
-        rate = self._rate(view["job"], progress) if view["status"] == "running" else 0.0
-        done, total = progress.get("done", 0), progress.get("total", 0)
+        pace = self._rates.setdefault(view["job"], Rate())
+        rate = pace.look(progress, time.monotonic()) if view["status"] == "running" else 0.0
+        left = pace.left() if view["status"] == "running" else None
         return {
             "job": view["job"],
             "title": self._titles.get(view["job"], "Job"),
@@ -125,15 +125,10 @@ class Facts:
             "updated_at": view["updated_at"],
             "progress": progress,
             "rate": round(rate, 3),
-            "left_s": round((total - done) / rate, 1) if rate > 0 else None,
+            "left_s": None if left is None else round(left, 1),
             "waiting": view["waiting"],
             "stage": describe(view, rate)[0],
         }
-
-    def _rate(self, job: str, progress: dict[str, Any]) -> float:
-        return self._rates.setdefault(job, Rate()).update(
-            progress.get("stage", ""), progress.get("iteration", 0), progress.get("done", 0), time.monotonic()
-        )
 
     async def job(self, name: str) -> dict[str, Any]:
         """Everything about one job that changes while it runs."""
@@ -214,48 +209,6 @@ class Facts:
             ],
             "parked": await self.ask("parked", limit=PARKED_SHOWN_MAX),
         }
-
-
-def convergence(connection: Connection, job: str) -> dict[str, Any] | None:
-    """What the history of a training job has so far; None for a job that trains nothing, or has no state."""
-    record = jobs.load(connection, job)
-    if record is None or not record.state or record.role not in ("business", "provider"):
-        return None
-    try:
-        state = decode_state(record.state)
-        contract = state.terms_of
-    except (msgspec.MsgspecError, ContractError):
-        return None  # of an older version, or before there is a contract
-    return {
-        "tolerance": contract.tolerance,
-        "iterations_max": contract.max_iterations,
-        "iterations_allowed": state.iterations_max,
-        "business": contract.business,
-        "providers": list(contract.providers),
-        "converged": state.converged,
-        "stop_reason": state.stop_reason,
-        "validation": _validation(state, contract),
-        "iterations": [
-            {
-                "iteration": fact.iteration,
-                "business": fact.largest_business,
-                "provider": fact.largest_provider,
-                "ciphertexts": fact.terms + 1,
-                "bound": fact.bound,
-                "step": fact.step,
-            }
-            for fact in state.facts
-        ],
-    }
-
-
-def _validation(state: JobState, contract: JobContract) -> dict[str, Any] | None:
-    """Of a job that stops early, at the business: the metric of the validation rows by iteration, and the best."""
-    stopping = state.stopping
-    if not stopping.figures:
-        return None
-    points = [list(pair) for pair in zip(stopping.evaluated, stopping.figures, strict=False)]
-    return {"metric": contract.stop_metric, "best": stopping.best, "points": points}
 
 
 def _in_words(so_far: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 2**24
 STOPPING = "stopping"
 """Code of an answer that a stopping daemon could not give any more."""
+JOURNAL_AWAY = "journal_away"
+"""Code of an answer that waits for the journal's server."""
 SOCKET_PATH_BYTES_MAX = 100
 
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -127,7 +129,7 @@ async def answer(verbs: Mapping[str, Verb], name: Any, request: dict[str, Any]) 
     except JournalClosed:
         return {"error": {"code": STOPPING, "message": "the daemon stopped while it was asked"}}
     except JournalUnavailable as error:
-        text = f"the journal cannot commit ({error}): is there room on the disk? Try again when there is"
+        text = f"the journal cannot commit ({error}): is there room on the disk, and its server there? Try again then"
         return {"error": {"code": "journal_unavailable", "message": text}}
     except Exception as error:
         log.exception("a control command failed")

@@ -25,7 +25,7 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from learning.columns.preparation import Step
 from messages.identity import Identity
 from protocol.contract import EVALUATIONS_MAX
-from services.daemon.control import ControlClient, ControlError, ControlUnreachable
+from services.daemon.control import JOURNAL_AWAY, ControlClient, ControlError, ControlUnreachable
 from services.daemon.job_file import with_class_weights
 from services.daemon.party_process import run_party
 from services.daemon.verbs import read_results
@@ -333,11 +333,21 @@ def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ControlClient:
 def wait_for(client: ControlClient, job: str, watch: Watch | None = None, *, until_stage: str = "") -> dict[str, Any]:
     """Poll a job until it has ended, or has come to a stage. Returns its last view.
 
-    Raises ControlUnreachable when the daemon goes away, or what ended it if it ran in this process.
+    A journal that is away is waited for. Raises ControlUnreachable when the daemon goes away, or what ended it if it
+    ran in this process.
     """
+    view: dict[str, Any] = {}
     while True:
-        with _or_why(client.data_directory):
-            view: dict[str, Any] = client.ask("job", id=job)
+        try:
+            with _or_why(client.data_directory):
+                view = client.ask("job", id=job)
+        except ControlError as error:
+            if error.code != JOURNAL_AWAY:
+                raise
+            if watch is not None:
+                watch({**view, "waiting": None, "disk": {"ok": False, "detail": str(error)}})
+            time.sleep(POLL_S)
+            continue
         if watch is not None:
             watch(view)
         if until_stage and (view["progress"] or {}).get("stage") == until_stage:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.transport import Transport
+from services.daemon.attending import attended
 from services.daemon.clocks import Clocks
 from services.daemon.control import ControlSocket, Verb
 from services.daemon.daemon import Daemon
@@ -18,6 +19,7 @@ from services.daemon.status import StatusReports
 from services.daemon.verbs import Verbs
 from services.party.configuration import Party
 from services.party.logs import LogBook, note
+from services.store.journal_lock import shown
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from another one that waits. With the usual 5 ms each commit on the
@@ -64,7 +66,8 @@ async def run_beside(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     note(party=party.file.name)
     metrics = Metrics(party, daemon)
-    verbs = {**Verbs(party, daemon, book).table(), "metrics": metrics.tell, "clocks": Clocks(party, daemon).tell}
+    table = {**Verbs(party, daemon, book).table(), "metrics": metrics.tell, "clocks": Clocks(party, daemon).tell}
+    verbs = attended(table, daemon.journal, shown(party.file.journal) if party.file.journal else "in a file")
     control = ControlSocket(party.data_directory, verbs)
     if party.file.metrics:
         beside = (*beside, lambda _: serve_metrics(party.file.metrics, metrics.render))

@@ -8,6 +8,7 @@ is left, and the next round says how things stand then.
 """
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import time
@@ -55,7 +56,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         iterations: at most so many.
         fraction: of the rows of the present stage and iteration, how much is done: 0 to 1.
         rate: rows a second in the present stage and iteration; 0 when it has just begun.
-        eta_s: seconds left of the present stage and iteration; null when nothing can be said.
+        eta_s: seconds left: in training of all iterations that may come, elsewhere of the present stage; null when
+            nothing can be said.
         waits_for: a party, several, `broker`, `journal`, `own work` and the like; empty when the job waits for nothing.
         why: a word for the reason of the wait (docs/reliability.md); empty when it waits for nothing.
         since: seconds since 1970 of the last event of the job at this party.
@@ -86,9 +88,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def status_of(
-    party: str, view: JobView, waiting: Waiting | None, rate: float, *, at: float, every_s: float
+    party: str, view: JobView, waiting: Waiting | None, rate: float, left: float | None, *, at: float, every_s: float
 ) -> JobStatus:
-    """What is said of a job. `rate`: rows a second of the present stage and iteration."""
+    """What is said of a job. `rate`, `left`: rows a second of the present stage and iteration, and seconds left."""
     place = view.progress
     done, total = (place.done, place.total) if place else (0, 0)
     return JobStatus(
@@ -104,7 +106,7 @@ def status_of(
         iterations=place.iterations if place else 0,
         fraction=min(1.0, done / total) if total else 0.0,
         rate=round(rate, 1),
-        eta_s=round((total - done) / rate, 1) if rate > 0 and total else None,
+        eta_s=None if left is None else round(left, 1),
         waits_for=waiting.waits_for if waiting else "",
         why=waiting.why.value if waiting else "",
         since=view.updated_at,
@@ -169,8 +171,10 @@ class StatusReports:
         for view in views:
             place = view.progress
             rate = self._rates.setdefault(view.job, Rate())
-            speed = rate.update(place.stage, place.iteration, place.done, now) if place else 0.0
-            status = status_of(self._party, view, waits.get(view.job), speed, at=at, every_s=self._interval_s)
+            speed = rate.look(dataclasses.asdict(place), now) if place else 0.0
+            status = status_of(
+                self._party, view, waits.get(view.job), speed, rate.left(), at=at, every_s=self._interval_s
+            )
             said, told_at = self._said.get(view.job, ((), 0.0))
             # A look early rather than late: whoever subscribes waits no longer than the interval.
             due = now - told_at > self._interval_s - self._look_s

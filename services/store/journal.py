@@ -6,10 +6,12 @@ transaction (`services.store.transactions`). A unit's result is handed back afte
 
 import asyncio
 import contextvars
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -30,6 +32,7 @@ from services.store.transactions import (
 )
 
 __all__ = [
+    "Away",
     "Journal",
     "JournalClosed",
     "JournalError",
@@ -46,6 +49,16 @@ log = structlog.get_logger("journal")
 
 AWAY_S: Final = 0.5
 """Pause between two questions to a server that is away, seconds."""
+SLOW_S: Final = 10.0
+"""A server that not answered a question that only reads for so long counts as away, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A server that does not answer. `since`: by the monotonic clock, seconds; `cause`: why, without any value."""
+
+    since: float
+    cause: str
 
 
 class Journal(Protocol):
@@ -54,6 +67,10 @@ class Journal(Protocol):
     @property
     def closed(self) -> bool:
         """Whether nothing can be handed in any more."""
+
+    @property
+    def away(self) -> Away | None:
+        """Whether it does not answer questions at present."""
 
     @property
     def cost(self) -> Cost:
@@ -95,6 +112,8 @@ class ThreadedJournal:
         self._reads: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = True
+        self._away: Away | None = None
+        self._asked_at = math.inf
         self._gate = threading.Lock()
         self._ending = threading.Event()
 
@@ -112,6 +131,14 @@ class ThreadedJournal:
     def closed(self) -> bool:
         """See `Journal.closed`."""
         return self._closed
+
+    @property
+    def away(self) -> Away | None:
+        """See `Journal.away`."""
+        found, asked_at = self._away, self._asked_at
+        if found is None and self._transactions.at_server and time.monotonic() - asked_at > SLOW_S:
+            return Away(since=asked_at, cause="it does not answer")
+        return found
 
     def open(self) -> None:
         """See `Journal.open`: starts writer and reader."""
@@ -196,26 +223,28 @@ class ThreadedJournal:
             while (unit := self._reads.get()) is not None:
                 if not unit.done.set_running_or_notify_cancel():
                     continue
+                self._asked_at = time.monotonic()
                 try:
                     unit.result = self._read_patiently(connection, unit)
                 except BaseException as error:
                     unit.done.set_exception(error)
                 else:
                     unit.done.set_result(unit.result)
+                finally:
+                    self._away, self._asked_at = None, math.inf
         self._refuse(self._reads)
 
     def _read_patiently(self, connection: Connection, unit: Unit) -> Any:
         """Read, again and again while a server is away: nothing of a daemon can go on without what it asks for."""
-        told = False
         while True:
             try:
                 return self._transactions.read(connection, unit.work)
             except DBAPIError as error:
                 if not self._transactions.away(error):
                     raise
-                if not told:
+                if self._away is None:
                     log.error("journal cannot be read", error=type(error).__name__, cause=cause_of(error))
-                told = True
+                    self._away = Away(since=self._asked_at, cause=cause_of(error).strip().splitlines()[0])
                 roll_back(connection)
             if self._ending.wait(AWAY_S):
                 raise JournalClosed("the journal is closed")

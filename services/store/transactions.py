@@ -186,9 +186,14 @@ class Transactions:
         with connection.begin():
             return work(connection)
 
+    @property
+    def at_server(self) -> bool:
+        """Whether the database is a server's, which may be away, and no file."""
+        return self._reading.dialect.name != "sqlite"
+
     def away(self, error: DBAPIError) -> bool:
         """Whether an error means that a server is away, and may come back."""
-        if self._reading.dialect.name == "sqlite":
+        if not self.at_server:
             return False
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 

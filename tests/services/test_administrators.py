@@ -37,6 +37,7 @@ def test_a_password_in_the_command_line_is_warned_about_and_one_in_the_environme
     assert apply(monkeypatch, "http://admin:hidden@127.0.0.1:1") == UNREACHABLE
     said = capsys.readouterr().err
     assert "others on this machine can read it" in said
+    assert "no answer from http://127.0.0.1:1: Connection refused" in said
     assert VARIABLE in said
     assert FILE_OPTION in said
     assert "hidden" not in said

@@ -90,7 +90,6 @@ def test_brackets_in_our_own_sentences_survive(
         (["broker", "apply", "http://127.0.0.1:1", "--party", "a", "--password-file", "f"], BAD_INPUT, "PARTY=FILE"),
         (["broker", "apply", "http://127.0.0.1:1", "--party", "a", "--password-file", "b=f"], BAD_INPUT, "one of a"),
         (["broker", "apply", "http://127.0.0.1:1", "--party", "a", "--password-file", "a={here}/no"], BAD_INPUT, "/no"),
-        (["broker", "apply", "http://127.0.0.1:1", "--party", "a"], UNREACHABLE, "no answer"),
         (["broker", "apply", "amqp://127.0.0.1:1", "--party", "a"], UNREACHABLE, "refused"),
         (["peer", "add", "{here}"], BAD_INPUT, "{here}"),
         (["identity", "show", "{here}"], BAD_INPUT, "{here}"),
@@ -126,19 +125,83 @@ def test_a_rate_counts_from_the_start_of_its_stage_and_iteration() -> None:
     assert rate.update("train", 2, 80, 14.0) == 30
 
 
+def seen(rate: Rate, stage: str, iteration: int, done: int, now: float, iterations: int = 11) -> float | None:
+    """What is left, in seconds, after one more look at a job of 1000 rows."""
+    rate.look({"stage": stage, "iteration": iteration, "iterations": iterations, "done": done, "total": 1000}, now)
+    return rate.left()
+
+
+def test_what_is_left_of_a_stage_follows_from_its_rate() -> None:
+    rate = Rate()
+    assert seen(rate, "align", 0, 0, 0.0) is None
+    assert seen(rate, "align", 0, 250, 10.0) == pytest.approx(30.0)
+
+
+def test_what_is_left_of_training_counts_all_iterations_to_come() -> None:
+    rate = Rate()
+    seen(rate, "encrypt_features", 0, 1000, 0.0)
+    assert seen(rate, "train", 1, 0, 100.0) is None
+    assert seen(rate, "train", 1, 500, 110.0) == pytest.approx(10 + 10 * 20)
+    assert seen(rate, "train", 2, 0, 130.0) == pytest.approx(10 * 30)
+    assert seen(rate, "train", 3, 0, 170.0) == pytest.approx(9 * 35)
+    assert seen(rate, "train", 3, 10, 180.0) == pytest.approx(25 + 8 * 35)
+    assert seen(rate, "train", 3, 10, 300.0) == pytest.approx(8 * 35)
+    for iteration in range(4, 12):
+        left = seen(rate, "train", iteration, 0, 300.0 + 7 * (iteration - 3))
+    assert left == pytest.approx(7.0)
+    assert seen(rate, "finish", 11, 0, 400.0) is None
+
+
+def test_an_iteration_that_was_seen_from_its_middle_says_nothing_of_the_others() -> None:
+    rate = Rate()
+    assert seen(rate, "train", 4, 990, 0.0) is None
+    assert seen(rate, "train", 5, 0, 1.0) is None
+    assert seen(rate, "train", 7, 0, 61.0) == pytest.approx(5 * 30)
+
+
 def test_progress_says_stage_iteration_rate_time_left_and_who_is_waited_for() -> None:
     place = {"stage": "train", "iteration": 3, "iterations": 11, "done": 200, "total": 1000}
     waiting = {"waits_for": "bank", "why": "partner_silent", "since": 5.0, "heard_at": 2.0, "detail": "no sign"}
-    stage, details = describe({"progress": place, "partner": "bank", "waiting": waiting, "now": 12.0}, 40.0)
+    view = {"progress": place, "partner": "bank", "waiting": waiting, "now": 12.0}
+    stage, details = describe(view, 40.0, 300.0)
     assert stage == "training, iteration 3 of at most 11"
     waits = "waiting for bank since 7 s: no sign; last sign of bank 10 s ago"
-    assert details == f"200 of 1000 rows; 40 rows/s, 20 s left; {waits}"
+    left = "about 5 min left if all 11 iterations are needed"
+    assert details == f"200 of 1000 rows; 40 rows/s; {left}; {waits}"
+    newest = {"iteration": 2, "largest": 0.0123, "tolerance": 1e-5, "metric": "auc", "value": 0.75}
+    assert describe({**view, "newest": newest, "waiting": None}, 0.0)[1] == (
+        "200 of 1000 rows; largest gradient entry 0.012, done at 1e-05, auc 0.75000"
+    )
     away = {"progress": None, "now": 0.0, "transport": {"up": False, "detail": "waiting for the broker at x"}}
     assert describe(away, 0.0) == ("starting", "no broker: waiting for the broker at x")
 
 
-def test_progress_is_a_line_a_stage_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("why", "quiet", "told"),
+    [("partner_turn", 14.0, 16.0), ("partner_silent", 4.0, 6.0), ("broker_away", 4.0, 6.0), ("steward", None, 0.0)],
+)
+def test_a_wait_of_a_moment_is_no_news_and_one_for_a_person_is_at_once(
+    why: str, quiet: float | None, told: float
+) -> None:
+    waiting = {"waits_for": "bank", "why": why, "since": 0.0, "heard_at": 0.0, "detail": "no sign"}
+    view = {"progress": None, "partner": "bank", "waiting": waiting, "transport": {"up": False, "detail": "away"}}
+    assert "waiting for bank" in describe({**view, "now": told}, 0.0)[1]
+    if quiet is not None:
+        assert describe({**view, "now": quiet}, 0.0)[1] == ""
+
+
+def test_progress_is_a_line_a_stage_and_iteration_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with ProgressView() as watch:
-        for stage, done in (("align", 0), ("align", 5), ("train", 0)):
-            watch({"progress": {"stage": stage, "done": done, "total": 10}, "now": 0.0})
-    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()] == ["aligning samples", "training"]
+        for stage, iteration, done in (
+            ("align", 0, 0),
+            ("align", 0, 5),
+            ("train", 1, 0),
+            ("train", 1, 9),
+            ("train", 2, 0),
+        ):
+            place = {"stage": stage, "iteration": iteration, "iterations": 3, "done": done, "total": 10}
+            watch({"progress": place, "now": 0.0})
+    lines = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["aligning samples", "training, iteration 1 of at most 3", "training, iteration 2 of at most 3"]

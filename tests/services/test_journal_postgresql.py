@@ -1,12 +1,16 @@
 """A journal at PostgreSQL: whole jobs, and one daemon on it, whatever becomes of its sessions."""
 
 import asyncio
+import time
 
 import pytest
 from sqlalchemy import Connection, insert, select
 
 from services.audit.exporting import reading
-from services.daemon.local import NAMES, PROVIDER, connect, processes, wait_for
+from services.cli import app
+from services.cli.failures import UNREACHABLE, exit_code_of, guarded
+from services.daemon.control import JOURNAL_AWAY, ControlError
+from services.daemon.local import NAMES, PROVIDER, connect, embedded, processes, wait_for
 from services.party.configuration import load_party
 from services.store.journal import JournalUnavailable, ThreadedJournal
 from services.store.journal_lock import JournalTaken
@@ -118,3 +122,41 @@ def test_a_job_with_journals_there_survives_a_kill_and_a_server_that_hangs_up_wi
                 results = [party.data_directory / "results" / name / "parameters.json" for name in (job, undisturbed)]
                 until(lambda results=results: all(path.exists() for path in results), "results are written")
                 assert results[0].read_bytes() == results[1].read_bytes()
+
+
+OPEN = "ALTER DATABASE {} ALLOW_CONNECTIONS {}"
+
+
+def test_while_the_server_is_away_commands_say_so_at_once_and_who_waits_for_a_job_goes_on(
+    tmp_path, capsys, monkeypatch
+):
+    paths = parties(tmp_path / "place")
+    database = postgres.fresh_database()
+    paths[0].write_text(f'journal = "{postgres.url(database)}"\n{paths[0].read_text()}')
+    business = load_party(paths[0])
+    with embedded(paths), connect(business) as client:
+        job = client.ask("submit", job=PROPOSAL)["job"]
+        postgres.do(OPEN.format(database, "false"))
+        postgres.do(HANG_UP, n=database)
+        for verb, arguments in (("jobs", {}), ("job", {"id": job}), ("status", {})):
+            began = time.monotonic()
+            with pytest.raises(ControlError, match=rf"journal postgresql\S*{database}.* since \d+ s: ") as caught:
+                client.ask(verb, **arguments)
+            assert caught.value.code == JOURNAL_AWAY
+            assert time.monotonic() - began < 10
+        with pytest.raises(ControlError, match="journal cannot commit") as caught:
+            client.ask("cancel", id="nothing")
+        assert exit_code_of(caught.value) == UNREACHABLE
+        assert client.ask("logs", id=job)
+        monkeypatch.setattr("sys.argv", ["warren", "jobs", "--party", str(paths[0])])
+        assert guarded(app) == UNREACHABLE
+        assert "goes on by itself" in capsys.readouterr().err
+        seen: list[str] = []
+
+        def look(view):
+            if not view.get("disk", {}).get("ok", True) and not seen:
+                seen.append(view["disk"]["detail"])
+                postgres.do(OPEN.format(database, "true"))
+
+        assert wait_for(client, job, look)["outcome"] == "done"
+        assert database in seen[0]

@@ -60,6 +60,10 @@ class InlineJournal:
         self._reader: Connection | None = None
 
     @property
+    def away(self) -> None:
+        """A file is never away."""
+
+    @property
     def closed(self) -> bool:
         return self._writer is None
 

@@ -74,8 +74,9 @@ function sentence(text) {
 export function speed(one) {
   const { done, total } = one.progress;
   const parts = [`${whole(done)} of ${whole(total)} rows`];
-  const of = one.progress.iteration ? " of this iteration" : "";
-  if (one.rate > 0) parts.push(`${whole(one.rate)} rows/s`, `${span(one.left_s)} left${of}`);
+  const most = one.progress.iteration ? ` if all ${whole(one.progress.iterations)} iterations are needed` : "";
+  if (one.rate > 0) parts.push(`${whole(one.rate)} rows/s`);
+  if (one.left_s !== null) parts.push(`about ${span(one.left_s)} left${most}`);
   return parts.join(" · ");
 }
 
