@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.locals_ import DEMO_JOB, DEMO_SEED, example_tables, train
-from services.daemon.local import BUSINESS, NAMES, LocalResult
+from services.daemon.local import BUSINESS, NAMES
+from services.daemon.local_job import LocalResult
 
 ITERATIONS = 4
 

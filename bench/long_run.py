@@ -23,7 +23,6 @@ from services.daemon.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
-    LocalError,
     LocalTables,
     connect,
     introduce,
@@ -31,6 +30,7 @@ from services.daemon.local import (
     processes,
     wait_for,
 )
+from services.daemon.local_job import LocalError
 from services.party.configuration import load_party
 from services.store.data_directory import JOURNAL
 

@@ -22,7 +22,6 @@ from services.daemon.local import (
     BUSINESS,
     NAMES,
     PROVIDER,
-    LocalError,
     LocalTables,
     connect,
     introduce,
@@ -30,6 +29,7 @@ from services.daemon.local import (
     processes,
     wait_for,
 )
+from services.daemon.local_job import LocalError
 from services.daemon.serve import peak_bytes
 from services.party.configuration import load_party
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from learning.evaluation.part_figures import deviance
 from services.cli.locals_ import train
-from services.daemon.local import BUSINESS, PROVIDER, LocalResult, LocalTables
+from services.daemon.local import BUSINESS, PROVIDER, LocalTables
+from services.daemon.local_job import LocalResult
 from services.tables.row_columns import RowColumns
 
 Vector = NDArray[np.float64]

@@ -17,7 +17,7 @@ from messages.identity import IdentityError
 from messages.keys import AddressError
 from services.audit.export_file import ExportError
 from services.daemon.control import JOURNAL_AWAY, ControlError, ControlUnreachable
-from services.daemon.local import LocalError
+from services.daemon.local_job import LocalError
 from services.engine.records import AuditError
 from services.models.formats import FormatUnavailable
 from services.models.store import ModelRetired, ModelUnknown

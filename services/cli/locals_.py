@@ -21,18 +21,8 @@ from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
 from services.daemon.job_file import STOP_EVALUATIONS
-from services.daemon.local import (
-    BUSINESS,
-    NAMES,
-    PROVIDER,
-    LocalResult,
-    LocalTables,
-    embedded,
-    introduce,
-    make_party,
-    processes,
-    run_job,
-)
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, introduce, make_party, processes
+from services.daemon.local_job import LocalResult, run_job
 from services.party.configuration import ConfigError
 from services.results import class_report, report, summary
 from services.tables.row_columns import RowColumns

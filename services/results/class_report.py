@@ -19,7 +19,8 @@ from learning.columns.preparing import apply
 from learning.evaluation import multiclass, part_figures
 from learning.evaluation.metrics import log_loss, weighted_mean
 from learning.links.targets import Targets
-from services.daemon.local import BUSINESS, PROVIDER, LocalResult
+from services.daemon.local import BUSINESS, PROVIDER
+from services.daemon.local_job import LocalResult
 from services.models.version import columns_of, targets_of
 from services.party.plain_text import plain
 from services.results import reference

@@ -20,9 +20,9 @@ from services.daemon.local import (
     embedded,
     introduce,
     make_party,
-    run_job,
     wait_for,
 )
+from services.daemon.local_job import run_job
 from services.party.configuration import Party, load_party
 from tests.parties import make_parties
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from sqlalchemy import func, select
 
 from bench.journal import figures_of, show
-from services.daemon.local import BUSINESS, PROVIDER, LocalResult
+from services.daemon.local import BUSINESS, PROVIDER
+from services.daemon.local_job import LocalResult
 from services.store.journal_schema import events
 from tests.services.bureau import Bureau
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from broker.applying import apply_blocking
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, processes, run_job, wait_for
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, processes, wait_for
+from services.daemon.local_job import run_job
 from services.daemon.verbs import read_results
 from services.party.configuration import load_party
 from tests.linked import linked_brokers

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded
+from services.daemon.local_job import run_job
 from tests.endurance.town import JOB, Town, nothing_left, place_parties
 from tests.parties import PARTNER, until, within
 

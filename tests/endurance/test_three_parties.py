@@ -21,10 +21,10 @@ from services.daemon.local import (
     introduce,
     make_party,
     read_results,
-    run_job,
     serve,
     wait_for,
 )
+from services.daemon.local_job import run_job
 from services.party.configuration import load_party
 from tests.parties import EXAMPLES, until
 

@@ -26,7 +26,8 @@ from messages.envelope import EnvelopeError, open_envelope
 from messages.keys import parse_routing_key
 from protocol.effects import BlobRef
 from protocol.state import JobState, decode_state
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, connect, embedded
+from services.daemon.local_job import run_job
 from services.party.configuration import Party, load_party
 from services.party.logs import LogBook, configure
 from services.store.segments import BlobDamaged, Location, read

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from broker.embedded import EmbeddedBroker
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalError, LocalTables, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded
+from services.daemon.local_job import LocalError, run_job
 from services.party.configuration import load_party
 from services.party.logs import LogBook
 from tests.parties import make_parties

@@ -9,7 +9,8 @@ import pytest
 
 from bench.providers import divided, kinds_not_granted
 from services.audit.exporting import reading
-from services.daemon.local import BUSINESS, LocalError, LocalTables, embedded, introduce, make_party, run_job
+from services.daemon.local import BUSINESS, LocalTables, embedded, introduce, make_party
+from services.daemon.local_job import LocalError, run_job
 from services.party.configuration import load_party
 from services.store.journal_schema import events
 from tests.parties import NOWHERE, example_tables

@@ -13,7 +13,8 @@ import structlog
 
 from broker.embedded import EmbeddedBroker
 from services.daemon.control import ControlClient, ControlSocket, ControlUnreachable
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, run_job, wait_for
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, wait_for
+from services.daemon.local_job import run_job
 from services.party.configuration import load_party
 from services.party.logs import LogBook, remembering, write_into
 from services.store.data_directory import DirectoryLocked

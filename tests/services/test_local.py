@@ -9,7 +9,8 @@ import pytest
 
 from services.cli import app
 from services.cli.failures import BAD_INPUT, DONE, FAILED, guarded
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, processes, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, processes
+from services.daemon.local_job import run_job
 from tests.parties import EXAMPLES, NOWHERE, make_parties
 from tests.rabbitmq import running_broker
 

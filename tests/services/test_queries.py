@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from learning.columns.preparation import Impute
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded
+from services.daemon.local_job import run_job
 from services.party.configuration import ConfigError, load_party
 from services.tables.queries import BATCH_ROWS, Query
 from services.tables.table import TableError, data_digest, read_table

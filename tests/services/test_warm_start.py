@@ -10,7 +10,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalError, embedded, run_job
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, embedded
+from services.daemon.local_job import LocalError, run_job
 from services.models.store import ModelStore
 from services.party.configuration import load_party
 from tests.audit.recorded import MARKS, job_of, write_tables
