@@ -17,9 +17,10 @@ from services.engine.envelopes import Envelopes, Unreadable
 from services.engine.inbox import Waiting
 from services.engine.jobs import JobRecord, Status
 from services.engine.lines import Line
-from services.engine.notices import Notices, Question
-from services.engine.outbox import Outbox, ReceiptAhead
+from services.engine.notices import Notices
+from services.engine.outbox import Outbox
 from services.engine.stepping import Stepper
+from services.engine.unsequenced import Unsequenced, answer_frozen
 from services.engine.waiting import note_sign
 from services.party.logs import speaking_of
 from services.store import chain, retention
@@ -68,7 +69,7 @@ class Receiving:
     ) -> None:
         self._envelopes = envelopes
         self._blobs = blobs
-        self._outbox = outbox
+        self._unsequenced = Unsequenced(envelopes, outbox, stepper, clock=clock)
         self._stepper = stepper
         self._secrets = secrets
         self._answering_role = answering_role
@@ -98,7 +99,7 @@ class Receiving:
         with speaking_of(job=header.job, partner=header.sender, kind=header.kind, sequence=header.sequence):
             self._note_sign(connection, header.sender)
             refusal = (
-                self._unsequenced(connection, envelope, notices)
+                self._unsequenced.take(connection, envelope, notices)
                 if header.kind in unsequenced.UNSEQUENCED
                 else self._sequenced(connection, envelope, notices)
             )
@@ -124,96 +125,6 @@ class Receiving:
             header=envelope.header_bytes,
         )
 
-    # -- messages without a sequence ------------------------------------------------------------------------
-
-    def _unsequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
-        header = envelope.header
-        if header.sequence != 0:
-            return "sequence_unexpected"
-        try:
-            message, _ = self._envelopes.read(header, envelope.body)
-        except Unreadable as error:
-            return error.code
-        if isinstance(message, unsequenced.PeerProbe | unsequenced.PeerAnswer):
-            notices.questions.append(Question(header.sender, header.job, message))
-            return ""
-        record = jobs.load(connection, header.job)
-        if record is None:
-            return self._of_no_job(header, message, notices)
-        line = record.lines.get(header.sender)
-        if line is None:
-            return "not_a_party"
-        if record.status == Status.FROZEN.value:
-            return self._frozen(record, line, notices)
-        return self._about(connection, record, line, message, notices)
-
-    def _about(
-        self, connection: Connection, record: JobRecord, line: Line, message: schemas.Message, notices: Notices
-    ) -> str:
-        """An unsequenced message about a job that is not frozen."""
-        refusal = ""
-        match message:
-            case unsequenced.ScoreAsk() | unsequenced.ScoreAnswer():
-                # Those that can be taken never come here: see `services.daemon.lookups`.
-                return "lookup_unwanted"
-            case unsequenced.JobFrozen():
-                self._stepper.desert(connection, record, line, message.reason_code, notices)
-            case unsequenced.JobResting():
-                if record.running:
-                    notices.resting[record.job, line.partner] = message.reason_code
-                return ""
-            case unsequenced.ReceiptRequest():
-                notices.owe(record.job, line.partner, asked=True)
-                return ""
-            case unsequenced.ReceiptHeld():
-                refusal = self._given(record, line, message.receipted, notices)
-            case unsequenced.Receipt():
-                credit = min(message.credit, line.bulk_sent + CREDIT_WINDOW)
-                refusal = self._receipted(connection, record, line, message.applied, credit, notices)
-                notices.answered.add((record.job, line.partner))
-        jobs.save(connection, record)
-        return refusal
-
-    @staticmethod
-    def _of_no_job(header: Header, message: schemas.Message, notices: Notices) -> str:
-        """An unsequenced message of a job that this journal does not have."""
-        if isinstance(message, unsequenced.ReceiptHeld) and message.receipted:
-            # It has receipts of ours, so we had this job once. The journal is an old copy, and must not begin anew.
-            notices.frozen[header.job, header.sender] = "job_lost"
-            return "job_lost"
-        if not isinstance(message, unsequenced.ReceiptRequest):
-            return "unknown_job"
-        # Its proposal never arrived: say so, and it comes again.
-        notices.owe(header.job, header.sender, asked=True)
-        return ""
-
-    @staticmethod
-    def _frozen(record: JobRecord, line: Line, notices: Notices) -> str:
-        """A message of a job that is frozen: the answer is that it is."""
-        notices.frozen[record.job, line.partner] = record.reason_code
-        return "job_frozen"
-
-    def _given(self, record: JobRecord, line: Line, receipted: int, notices: Notices) -> str:
-        """Check that we have all the messages that the partner holds our receipts for."""
-        if receipted <= line.applied:
-            return ""
-        reason = (
-            f"{line.partner} has our receipts for {receipted} messages of job {record.job}, this journal has "
-            f"{line.applied}: the journal is an old copy; the job is frozen and must not be continued"
-        )
-        self._stepper.freeze(record, "receipt_lost", reason, notices)
-        return "receipt_lost"
-
-    def _receipted(
-        self, connection: Connection, record: JobRecord, line: Line, applied: int, credit: int, notices: Notices
-    ) -> str:
-        try:
-            self._outbox.take_receipt(connection, record, line, applied, credit, self._clock(), notices)
-        except ReceiptAhead as error:
-            self._stepper.freeze(record, "receipt_ahead", str(error), notices)
-            return "receipt_ahead"
-        return ""
-
     # -- messages of a job ----------------------------------------------------------------------------------
 
     def _sequenced(self, connection: Connection, envelope: Envelope, notices: Notices) -> str:
@@ -234,7 +145,7 @@ class Receiving:
         if line is None:
             return "not_a_party"
         if record.status == Status.FROZEN.value:
-            return self._frozen(record, line, notices)
+            return answer_frozen(record, line, notices)
         if record.status == Status.ARCHIVED.value:
             return self._archived(record, line, header.sequence, notices)
         refusal = self._in_turn(connection, record, line, envelope, notices)
@@ -282,7 +193,7 @@ class Receiving:
         self, connection: Connection, record: JobRecord, line: Line, envelope: Envelope, notices: Notices
     ) -> str:
         header = envelope.header
-        refusal = self._receipted(connection, record, line, header.received, 0, notices)
+        refusal = self._unsequenced.receipted(connection, record, line, header.received, 0, notices)
         if refusal:
             return refusal
         if header.sequence <= line.applied + HOLD_AHEAD:

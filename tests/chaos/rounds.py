@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from broker.installation import PrivateBrokerError
 from services.daemon.control import ControlError
-from services.daemon.local import NAMES, read_results
+from services.daemon.local import NAMES
+from services.daemon.verbs import read_results
 from services.store import chain
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault, Scene

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.installation import PROGRAMS
-from services.daemon.local import BUSINESS, connect, embedded, read_results, wait_for
+from services.daemon.local import BUSINESS, connect, embedded, wait_for
 from services.daemon.local_job import run_job
+from services.daemon.verbs import read_results
 from services.party.configuration import load_party
 from tests.endurance.test_three_parties import JOB, Daemons, is_at, parties, private_broker
 from tests.parties import until

@@ -9,6 +9,8 @@ from tests.documents.blocks import ROOT
 
 ROOMS = ("protocol", "messages", "alignment", "learning", "paillier", "services")
 CODE = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+PARKING = ("receiving.py", "unsequenced.py")
+"""Modules whose functions return the code that a delivery is parked with."""
 SAYING = re.compile(
     r"^(RemoteProtocolError|expect|expect_chunk|TaskRefused|ContractError|EnvelopeError|Unreadable|CodecError|TableError"
     r"|\w+Refused|ListError|ColumnRefused|SnapshotDamaged|LookupRefused|PreparationError|IdentifierError|ProofError"
@@ -52,7 +54,9 @@ def _of(tree: ast.Module, path: Path) -> Iterator[tuple[str, int]]:
             pairs = zip(node.elts, node.elts[1:], strict=False)
             found = list(_constants([code for code, reason in pairs if _is_sentence(reason)]))
             yield from (each for each in found if "_" in each[0] or ROOT / "protocol" in path.parents)
-        elif isinstance(node, ast.Return) and path.name == "receiving.py" and node.value is not None:
+        elif (
+            isinstance(node, ast.Return) and path.name in ("receiving.py", "unsequenced.py") and node.value is not None
+        ):
             # What is parked: the checks of a delivery answer with its code.
             yield from _constants(node.value.elts if isinstance(node.value, ast.Tuple) else [node.value])
 

@@ -13,18 +13,9 @@ import pytest
 
 from broker.installation import PROGRAMS
 from broker.private import PrivateBroker
-from services.daemon.local import (
-    BUSINESS,
-    LocalTables,
-    connect,
-    embedded,
-    introduce,
-    make_party,
-    read_results,
-    serve,
-    wait_for,
-)
+from services.daemon.local import BUSINESS, LocalTables, connect, embedded, introduce, make_party, serve, wait_for
 from services.daemon.local_job import run_job
+from services.daemon.verbs import read_results
 from services.party.configuration import load_party
 from tests.parties import EXAMPLES, until
 

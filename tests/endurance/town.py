@@ -17,7 +17,8 @@ from broker.installation import PROGRAMS
 from broker.private import PrivateBroker
 from protocol.state import JobState, Phase, decode_state
 from services.daemon.control import ControlClient
-from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, read_results, serve, wait_for
+from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, serve, wait_for
+from services.daemon.verbs import read_results
 from services.party.configuration import Party, load_party
 from tests.endurance.uplink import Uplink
 from tests.parties import NOWHERE, PARTNER, example_tables, make_parties, until

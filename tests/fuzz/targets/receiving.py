@@ -42,6 +42,7 @@ from tests.fuzz.samples import contract, delivery, envelope, job_of, sample_mess
 
 MODULES: Final = (
     "services/engine/receiving.py",
+    "services/engine/unsequenced.py",
     "services/engine/envelopes.py",
     "services/engine/inbox.py",
     "services/engine/parking.py",
