@@ -23,6 +23,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.topology import check_name, shovel_user
@@ -84,9 +85,9 @@ def read_certificate(path: Path) -> CertificateFacts:
         addresses = names.get_values_for_type(x509.IPAddress)
         hosts = (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
     return CertificateFacts(
-        name=_common_name(found.subject),
+        name=common_name(found.subject),
         hosts=hosts,
-        issuer=_common_name(found.issuer),
+        issuer=common_name(found.issuer),
         not_before=found.not_valid_before_utc,
         not_after=found.not_valid_after_utc,
     )
@@ -130,20 +131,31 @@ class Authority:
     def issue(self, name: str, now: datetime, days: int, hosts: Sequence[str] = ()) -> tuple[bytes, bytes]:
         """Certificate and key in PEM: for a server that is reached as `hosts`, without them for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
+        return self.certify(key.public_key(), name, now, days, hosts), pem_of_key(key)
+
+    def certify(
+        self,
+        key: CertificatePublicKeyTypes,
+        name: str,
+        now: datetime,
+        days: int,
+        hosts: Sequence[str] = (),
+    ) -> bytes:
+        """The certificate in PEM of a key that somebody else has."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = (
-            _builder(subject, self.certificate.subject, key.public_key(), now, days)
+            _builder(subject, self.certificate.subject, key, now, days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(signer, critical=False)
         )
         if hosts:
-            names = x509.SubjectAlternativeName([_host(host) for host in hosts])
+            names = x509.SubjectAlternativeName([host_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
-        return _pem(builder.sign(self.key, hashes.SHA256())), _pem_of_key(key)
+        return _pem(builder.sign(self.key, hashes.SHA256()))
 
 
 def make_development(
@@ -182,8 +194,8 @@ def make_development(
     told = []
     if not (directory / "ca.pem").exists():
         authority = Authority.make(f"Warren development authority of {' and '.join(parties)}"[:64], now)
-        _write(directory / "ca.key", _pem_of_key(authority.key), 0o600)
-        _write(directory / "ca.pem", _pem(authority.certificate), 0o644)
+        write_file(directory / "ca.key", pem_of_key(authority.key), 0o600)
+        write_file(directory / "ca.pem", _pem(authority.certificate), 0o644)
         told.append(f"{directory / 'ca.pem'}: a new authority")
     authority = Authority.load(directory)
     served = tuple(dict.fromkeys((*hosts, "localhost", "127.0.0.1")))
@@ -196,12 +208,12 @@ def make_development(
             continue
         path.parent.mkdir(exist_ok=True, mode=0o700)
         certificate_pem, key_pem = authority.issue(name, now, days, valid_for)
-        _write(key, key_pem, 0o644 if shared_keys else 0o600)
-        _write(certificate, certificate_pem, 0o644)
+        write_file(key, key_pem, 0o644 if shared_keys else 0o600)
+        write_file(certificate, certificate_pem, 0o644)
         said = f"hosts {', '.join(valid_for)}" if valid_for else f"broker user {name}"
         told.append(f"{certificate}: {said}, valid until {now + timedelta(days=days):%Y-%m-%d}")
     for peer in peers:
-        _write(directory / f"for-{peer}" / f"{parties[0]}.ca.pem", _pem(authority.certificate), 0o644)
+        write_file(directory / f"for-{peer}" / f"{parties[0]}.ca.pem", _pem(authority.certificate), 0o644)
     return told
 
 
@@ -218,11 +230,11 @@ def _check(hosts: Sequence[str], parties: Sequence[str], peers: Sequence[str]) -
         if name in RESERVED:
             raise CertificateError(f"no party can be called {name} here: its files would be those of the {name}")
     for host in hosts:
-        _host(host)
+        host_name(host)
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, now: datetime, days: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -250,7 +262,8 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _host(host: str) -> x509.GeneralName:
+def host_name(host: str) -> x509.GeneralName:
+    """A host of a certificate. Raises CertificateError."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -261,7 +274,8 @@ def _host(host: str) -> x509.GeneralName:
         raise CertificateError(f"{host[:60]!r} is no host name") from None
 
 
-def _common_name(name: x509.Name) -> str:
+def common_name(name: x509.Name) -> str:
+    """The name that a certificate or a request is for."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if found else name.rfc4514_string()
 
@@ -270,12 +284,13 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+def pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key in PEM, not encrypted."""
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write_file(path: Path, data: bytes, mode: int) -> None:
     """Write a file that never has more readers than `mode` says; raises OSError."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

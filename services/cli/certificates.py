@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from broker.certificates import CERTIFICATE_DAYS, make_development, read_certificate
+from broker.certificates import CERTIFICATE_DAYS, Authority, make_development, read_certificate, write_file
+from broker.signing import make_request, sign_request
 from services.cli.failures import FAILED
 from services.party.plain_text import plain
 
@@ -40,6 +41,38 @@ def dev(
     )
     for line in told:
         out.print(plain(line))
+
+
+@app.command()
+def request(
+    directory: Annotated[Path, typer.Argument(help="Where key and request go; made when missing.")],
+    name: Annotated[str, typer.Option("--name", help="The party, shovel.<peer>, or the broker's first host.")],
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Of a broker: host name or address; repeat for each.")
+    ] = None,
+) -> None:
+    """Make a key where it is used, and a request for an authority to sign. The key stays; the request is no secret."""
+    key, made = make_request(directory, name, host or ())
+    out.print(plain(f"{key}: a new key, stays here"))
+    out.print(plain(f"{made}: for the authority to sign"))
+
+
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="The request, in PEM, of `warren tls request` or of openssl.")],
+    authority: Annotated[Path, typer.Option("--authority", help="Directory with ca.pem and ca.key.")],
+    name: Annotated[str, typer.Option("--name", help="Whose it must be: another name is refused.")],
+    out_file: Annotated[Path, typer.Option("--out", help="Where the certificate goes.")],
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Of a broker: host name or address; repeat for each.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Validity of the certificate.")] = CERTIFICATE_DAYS,
+) -> None:
+    """Sign a request with an authority of `warren tls dev`: for a client, or with --host for a broker."""
+    made = sign_request(file, Authority.load(authority), name, now=datetime.now(UTC), days=days, hosts=host or ())
+    write_file(out_file, made, 0o644)
+    said = f"hosts {', '.join(host)}" if host else f"broker user {name}"
+    out.print(plain(f"{out_file}: {said}, valid until {read_certificate(out_file).not_after:%Y-%m-%d}"))
 
 
 @app.command()

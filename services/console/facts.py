@@ -142,7 +142,7 @@ class Facts:
             "expires_at": view["expires_at"],
             "seconds": view["seconds"],
             "statistics": view["statistics"],
-            "results": view["results"],
+            "results": await asyncio.to_thread(_kept, view["results"], self._running.party.directory),
             "convergence": await read(lambda connection: convergence(connection, name)),
             "so_far": _in_words(await read(lambda connection: self._so_far.read(connection, name))),
             "figures": await asyncio.to_thread(_figures, view["results"]),
@@ -215,6 +215,15 @@ def _in_words(so_far: dict[str, Any]) -> dict[str, Any]:
     for line in so_far.get("lines", ()):
         line["words"] = words_of(line["kind"])
     return so_far
+
+
+def _kept(results: str, home: Path) -> dict[str, Any] | None:
+    """The files of a job's results and their directory, as seen from party.toml where it lies beside that."""
+    if not results:
+        return None
+    path = Path(results)
+    shown = path.relative_to(home) if path.is_relative_to(home) else path
+    return {"directory": str(shown), "files": sorted(file.name for file in path.iterdir() if file.is_file())}
 
 
 def _figures(results: str) -> dict[str, Any] | None:

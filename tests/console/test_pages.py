@@ -89,6 +89,14 @@ def test_the_contract_is_there_in_plain_words(office: Office, provider: Page, do
         expect(provider.get_by_text(sentence, exact=True)).to_be_visible()
 
 
+def test_the_files_of_a_finished_job_are_named_with_their_place_as_seen_from_party_toml(
+    office: Office, business: Page, done: str
+) -> None:
+    show(office, business, BUSINESS, done)
+    expect(business.get_by_text("Results: history.json, metrics.json, parameters.json")).to_be_visible()
+    expect(business.get_by_role("code").filter(has_text=f"data/results/{done}")).to_have_text(f"data/results/{done}")
+
+
 def test_figures_of_the_model_are_at_the_business_and_nowhere_else(
     office: Office, business: Page, provider: Page, done: str
 ) -> None:
@@ -270,7 +278,7 @@ def test_what_is_open_and_focused_stays_so_while_the_page_is_refreshed(
     other = office.submit()
     expect(business.locator("#said")).to_contain_text("Logistic model with provider-a")
     office.ended(other)
-    assert business.evaluate("document.activeElement.textContent") == "Counters and results"
+    assert business.evaluate("document.activeElement.textContent") == "Counters"
     expect(business.get_by_text("Head of the chain")).to_be_visible()
 
 

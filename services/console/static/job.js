@@ -105,14 +105,16 @@ function standing(one) {
     runs ? "Now" : "How it ended",
     runs ? progress(one) : h("p", {}, `${one.outcome} at ${moment(one.updated_at)}`),
     over,
+    one.results
+      ? h("p", {}, "Results: ", plain(one.results.files.join(", ")), " in ", h("code", {}, plain(one.results.directory)))
+      : null,
     waits(one),
     stages(one),
     h(
       "details",
       {},
-      h("summary", {}, one.results ? "Counters and results" : "Counters"),
+      h("summary", {}, "Counters"),
       pairs([
-        one.results ? ["Results", h("code", {}, plain(one.results))] : null,
         ["Entries in the journal", whole(one.length)],
         ["Head of the chain", h("code", {}, one.head)],
         ...Object.entries(one.statistics).map(([name, value]) => [name.replaceAll("_", " "), name.startsWith("bytes") ? size(value) : whole(value)]),
