@@ -6,15 +6,19 @@ over one data directory.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
-from messages import schemas
-from protocol.effects import CancelDecided, Finish
+from learning import parts
+from messages import codec, schemas
+from protocol.contract import encode_contract, job_id
+from protocol.effects import CancelDecided, ControlReceived, Finish
 from services.store.ledger import (
     DAY_S,
     DIVISIONS_UNUSED_MAX,
@@ -25,7 +29,10 @@ from services.store.ledger import (
     RowsSpent,
     ScoresSpent,
 )
-from tests.services.pair import Pair, Side
+from services.tables.snapshot import pack_snapshot
+from services.tables.table import Table
+from tests.protocol.test_contract import contract
+from tests.services.pair import Pair, Side, two_sides
 from tests.services.test_job_machines import ROWS, stage
 from tests.services.test_ledger import PEOPLE, admit
 
@@ -196,3 +203,112 @@ def test_of_two_jobs_that_are_judged_at_once_one_is_judged_first(what: str, tmp_
         assert isinstance(left, int)
         assert isinstance(alone, int)
         assert left < alone
+
+
+# -- the same rows again, as something else ----------------------------------------------------------------------------
+
+MANY = 1200
+MAIL = [f"person-{number:05d}@example.org" for number in range(MANY)]
+FIRST: dict[str, Any] = {"max_iterations": 100}
+
+
+def write_people(path: Path, names: Sequence[str], columns: Sequence[str], seed: int = 2) -> None:
+    """A provider's table of these people, in an order of its own."""
+    chance = np.random.default_rng(seed)
+    values = chance.normal(size=(len(names), len(columns)))
+    lines = [
+        ",".join([names[row], *map(repr, values[row].tolist())]) for row in chance.permutation(len(names)).tolist()
+    ]
+    path.write_text("\n".join([",".join(["id", *columns]), *lines]) + "\n")
+
+
+def asked(
+    directory: Path,
+    seed: int,
+    people: Sequence[str] = MAIL,
+    *,
+    columns: Sequence[str] = ("p0", "p1", "p2"),
+    fails: bool = False,
+    policy: dict[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[int, str]:
+    """(iterations that the provider's rules leave, its reason code) of a job that the business ends when it hears them.
+
+    Fresh keys, secrets and salts each time; `fails`: the job ends by a failure instead.
+    """
+    directory.mkdir(exist_ok=True)
+    source = directory / f"provider-{seed}.csv"
+    write_people(source, MAIL, columns, seed)
+    settings = {
+        "policy": {"marks": ["insecure"], **(policy or {})},
+        "datasets": {"customers": {"source": str(source), "id": "id"}},
+        "noise_seed": "",
+    }
+    business, provider = two_sides(directory, settings, str(seed))
+    table = Table(
+        identifiers=list(people),
+        columns=tuple("abcd"),
+        values=np.random.default_rng(seed).normal(size=(len(people), 4)),
+        label=(np.arange(len(people)) % 2).astype(float),
+    )
+    salt = seed.to_bytes(32, "big")
+    agreed = contract(
+        business_key=business.identity.public.digest(),
+        provider_key=provider.identity.public.digest(),
+        business_rows=len(people),
+        business_columns=4,
+        **{"marks": ("insecure",), "key_bits": 512, "align_chunk_items": 600, **FIRST, **changes},
+    )
+    if agreed.layout.divides:
+        agreed = msgspec.structs.replace(agreed, parts_commitment=parts.commitment(parts.own_seed(salt)))
+    data, heard = encode_contract(agreed), list[int]()
+    pair = Pair(business, provider, seed=seed)
+
+    def end(side: Side, effect: Any) -> None:
+        message = getattr(effect, "message", None)
+        if side is provider and isinstance(message, schemas.AlignResult):
+            heard.append(message.iterations_allowed)
+            failed = schemas.JobFailed(reason_code="disk_full", reason="")
+            ending = ControlReceived(kind="job.failed", message=codec.encode(failed), sender=business.name)
+            provider.inbox["operator"].append(ending if fails else CancelDecided(reason="no more"))
+            business.tasks.clear()
+            business.inbox.clear()
+
+    pair.on_effect = end
+    pair.start(job_id(data), data, pack_snapshot(table), len(people), msgspec.msgpack.encode({"salt": salt}))
+    pair.run()
+    return (heard or [-1])[0], provider.finish.reason_code if provider.finish else ""
+
+
+AGAIN: dict[str, dict[str, Any]] = {
+    "the same rows": {},
+    "renamed and other columns": {"columns": ("x", "y", "z", "q")},
+    "identifiers normalised otherwise": {"identifier_schema": "email.v1"},
+    "batches": {"sample_set": "fraction", "batches": 2, "max_iterations": 8},
+    "held-out rows": {"validation": 0.05},
+    "another task": {"task": "linear"},
+    "another policy": {"policy": {"period_days": 1e-6, "max_iterations": 1000}},
+    "all rows but a few": {"people": MAIL[5:]},
+    "a subset": {"people": MAIL[:1050]},
+}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["cancelled", "failed"])
+def test_what_a_job_was_granted_stays_spent_however_it_ended_and_however_the_rows_come_again(
+    fails: bool, tmp_path: Path
+) -> None:
+    alone, _ = asked(tmp_path / "alone", 1)
+    assert alone > 1
+    granted, ending = asked(tmp_path, 1, fails=fails)
+    assert (granted, ending) == (alone, "disk_full" if fails else "cancelled")
+    for seed, (what, changes) in enumerate(AGAIN.items(), start=2):
+        left, code = asked(tmp_path, seed, **changes)
+        assert left in (-1, 0), (what, left)
+        assert left == 0 or code in ("rows_too_close", "rows_too_few"), (what, code)
+
+
+def test_the_control_each_way_to_ask_again_is_granted_to_a_partner_that_asks_first(tmp_path: Path) -> None:
+    for seed, (what, changes) in enumerate(AGAIN.items(), start=2):
+        if what not in ("batches", "held-out rows"):
+            left, code = asked(tmp_path / str(seed), seed, **changes)
+            assert left > 0, (what, left, code)
