@@ -21,6 +21,7 @@ from messages import codec, schemas, seal
 from messages.envelope import PROTOCOL_VERSION
 from paillier import compiled_backend, gmpy2_backend, packing
 from paillier.blinding import KnownOrder, ManyBases
+from paillier.compiled_owner import CompiledOwner
 from paillier.keys import PrivateKey
 from paillier.randomness import RandomStream
 from paillier.vector import CipherVector
@@ -248,8 +249,8 @@ def test_every_ciphertext_is_fresh_blinded_and_re_randomised(tmp_path: Path, mon
 def test_without_blinding_the_checks_complain_of_every_own_ciphertext(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for backend in (compiled_backend, gmpy2_backend):
-        monkeypatch.setattr(backend._Owner, "encrypt", unblinded)
+    for owner in (CompiledOwner, gmpy2_backend._Owner):
+        monkeypatch.setattr(owner, "encrypt", unblinded)
     capture = captured(tmp_path, monkeypatch)
     found, own = complaints(capture), kinds_of(capture, *OWN)
     assert found[UNBLINDED] == found[AGAIN] == own
