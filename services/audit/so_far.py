@@ -20,7 +20,8 @@ from protocol.effects import AnyEvent, BulkReceived, Computed, ControlReceived
 from protocol.scoring_contract import AnyContract, read_any
 from services.audit.export_file import AUDITOR, UNREADABLE, Opening
 from services.audit.parties import Parties
-from services.audit.reporting import Line, Seen, columns_of, facts_of, outside_of, released_to
+from services.audit.reporting import Line, columns_of, facts_of, outside_of, released_to
+from services.audit.seen import Seen
 from services.engine import jobs
 from services.engine.jobs import JobRecord, SentBody
 from services.engine.records import contract_of_job
