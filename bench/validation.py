@@ -21,8 +21,8 @@ from learning import parts, release
 from learning.arithmetic.reductions import column_sums
 from learning.links import residual_terms
 from learning.links.targets import Targets
+from learning.solvers import cross_validation, loops, validated
 from learning.solvers import history as histories
-from learning.solvers import loops, validated
 from paillier.budget import bit_budget
 
 Vector = NDArray[np.float64]
@@ -73,7 +73,7 @@ def validate(job: Job, field: Field, penalties: tuple[float, ...]) -> Found:
         said = []
         if turn.act == "revise":
             for k in (0, 1):
-                field.local[k], row, largest = histories.revise_gradient(
+                field.local[k], row, largest = cross_validation.revise_gradient(
                     field.local[k], turn.penalty or 0.0, job.release_noise
                 )
                 said.append((row, largest))
@@ -127,11 +127,11 @@ def _taken(
     """A party's scalars of a turn, as `services.tasks.train.gradient` has them."""
     budget = bit_budget(len(field.labels), 2048, field.family.residual_bound, value_bits=field.family.value_bits)
     if turn.act == "check":
-        found = histories.data_gradient(field.local[k], total, rows, budget.f_u, budget.f_v)
+        found = cross_validation.data_gradient(field.local[k], total, rows, budget.f_u, budget.f_v)
         before = held[k] if turn.penalty != strongest else None
-        difference, held[k] = histories.held_out_difference(field.local[k], found, before)
+        difference, held[k] = cross_validation.held_out_difference(field.local[k], found, before)
         return [difference], 0.0
-    history = histories.with_penalty(field.local[k], turn.penalty or 0.0)
+    history = cross_validation.with_penalty(field.local[k], turn.penalty or 0.0)
     field.local[k], row, largest = histories.append_gradient(
         history,
         total,

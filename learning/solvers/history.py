@@ -106,7 +106,7 @@ def begin(
     unit = family.curvature_bound / (rows * 2.0**WEIGHT_BITS)
     scales = quantised.scales
     curvature = weighted_gram(quantised.values, weights) * scales[:, None] * scales[None, :] * unit
-    curvature[np.diag_indices(columns)] += _penalties(quantised.intercept, columns, l2)
+    curvature[np.diag_indices(columns)] += penalties_of(quantised.intercept, columns, l2)
     curvature[np.diag_indices(columns)] *= 1.0 + NOISE_RIDGE * release_noise * family.residual_unit / rows
     factor = cholesky(curvature)
     deviations = scales * (family.residual_unit * STEPS / (rows * math.sqrt(3.0)))
@@ -129,7 +129,7 @@ def begin(
         residual_unit=family.residual_unit,
         base=base,
         l1=l1 / label_unit,
-        pull=_first_pull(factor, origin, _penalties(quantised.intercept, columns, l1 / label_unit)) if l1 else None,
+        pull=_first_pull(factor, origin, penalties_of(quantised.intercept, columns, l1 / label_unit)) if l1 else None,
         places=np.zeros((0, columns)) if l1 else None,
     )
 
@@ -141,7 +141,8 @@ def _first_pull(factor: Vector, origin: Vector | None, penalties: Vector) -> Vec
     return solve_upper(factor, solve_lower(factor, penalties * np.sign(origin)))
 
 
-def _penalties(intercept: bool, columns: int, l2: float) -> Vector:
+def penalties_of(intercept: bool, columns: int, l2: float) -> Vector:
+    """The penalty of each own column, (columns,): none of the intercept."""
     penalties = np.full(columns, l2)
     if intercept:
         penalties[0] = 0.0
@@ -186,7 +187,7 @@ def _proximal_step(history: LocalHistory, places: Vector, combination: Sequence[
     point = np.zeros(len(history.scales))
     for share, place, direction in zip(shares, places, history.preconditioned, strict=True):
         point = point + share * (place - step * direction)
-    penalties = step * _penalties(history.intercept, len(point), history.l1)
+    penalties = step * penalties_of(history.intercept, len(point), history.l1)
     weights = proximal_point(point, history.factor, penalties)
     return replace(history, weights=weights, pull=(point - weights) / step)
 
@@ -234,7 +235,7 @@ def append_gradient(
         raise HistoryError(f"{len(total)} sums for {columns} columns")
     unit = rows * (1 << f_u) * ((1 << value_bits) - 1) ** providers
     mean = np.array([value / unit for value in total]) * history.residual_unit
-    gradient = mean * history.scales + _penalties(history.intercept, columns, history.l2) * history.weights
+    gradient = mean * history.scales + penalties_of(history.intercept, columns, history.l2) * history.weights
     if drawn is None:
         whitened = solve_lower(history.factor, gradient)
         direction, noise = solve_upper(history.factor, whitened), history.noise
@@ -254,11 +255,17 @@ def append_gradient(
     wanted = history.whitened if against is None else history.whitened[[*against, -1]]
     if composites is not None:
         wanted = np.vstack([*(_combined(history.whitened, one) for one in composites), whitened])
+    return history, *figures_of(whitened, wanted, noise)
+
+
+def figures_of(whitened: Vector, wanted: Vector, noise: Vector) -> tuple[list[float], float]:
+    """What is said of a whitened gradient (d,): its products with the rows of `wanted` and the expected square of its
+    release noise (`noise`: deviation of each entry), and its largest entry beyond what that explains."""
     products = [math.fsum((row * whitened).tolist()) for row in wanted]
     products.append(math.fsum((noise * noise).tolist()))
     excess = np.abs(whitened) - NOISE_DEVIATIONS * noise
     largest = max(0.0, float(excess.max(initial=0.0)))
-    return history, [rounded(product) for product in products], rounded(largest)
+    return [rounded(product) for product in products], rounded(largest)
 
 
 def _combined(vectors: Vector, shares: Sequence[float]) -> Vector:
@@ -266,60 +273,6 @@ def _combined(vectors: Vector, shares: Sequence[float]) -> Vector:
     for share, vector in zip(shares, vectors, strict=False):
         total = total + share * vector
     return total
-
-
-def data_gradient(
-    history: LocalHistory,
-    total: Sequence[int],
-    rows: int,
-    f_u: int,
-    value_bits: int = VALUE_BITS,
-    *,
-    providers: int = 1,
-) -> Vector:
-    """The gradient of the mean loss alone at the present weights, (d,): `append_gradient` has the arguments."""
-    unit = rows * (1 << f_u) * ((1 << value_bits) - 1) ** providers
-    mean = np.array([value / unit for value in total]) * history.residual_unit
-    return mean * history.scales
-
-
-def with_penalty(history: LocalHistory, l2: float) -> LocalHistory:
-    """The same weights and gradients under another penalty from now on; the preconditioner stays."""
-    return replace(history, l2=l2)
-
-
-def revise_gradient(
-    history: LocalHistory, l2: float, release_noise: float = DEFAULT_RELEASE_NOISE
-) -> tuple[LocalHistory, list[float], float]:
-    """Append what the last gradient becomes under another penalty, at the same weights; as `append_gradient`."""
-    columns = len(history.scales)
-    before, after = (_penalties(history.intercept, columns, value) for value in (history.l2, l2))
-    added = solve_lower(history.factor, (after - before) * history.weights)
-    whitened = history.whitened[-1] + added
-    history = replace(
-        history,
-        l2=l2,
-        whitened=np.vstack([history.whitened, whitened]),
-        preconditioned=np.vstack([history.preconditioned, solve_upper(history.factor, whitened)]),
-    )
-    noise = history.noise * release_noise
-    products = [math.fsum((row * whitened).tolist()) for row in history.whitened]
-    products.append(math.fsum((noise * noise).tolist()))
-    largest = max(0.0, float((np.abs(whitened) - NOISE_DEVIATIONS * noise).max(initial=0.0)))
-    return history, [rounded(product) for product in products], rounded(largest)
-
-
-def held_out_difference(history: LocalHistory, gradient: Vector, before: Vector | None) -> tuple[float, Vector]:
-    """This party's part of the difference of a held-out mean loss between two points, and what to keep for the next.
-
-    `gradient` (d,): of the held-out mean loss at the present weights. `before`, of the last call: weights and gradient
-    there, (2, d). The trapezoid along the line between the points, in the loss's own unit.
-    """
-    kept = np.vstack([history.weights, gradient])
-    if before is None:
-        return 0.0, kept
-    along = (history.weights - before[0]) * (gradient + before[1])
-    return rounded(0.5 * history.label_unit**2 * math.fsum(along.tolist())), kept
 
 
 def _of_block(

@@ -11,6 +11,7 @@ from learning.arithmetic.announced import coarse
 from learning.links import residual_terms
 from learning.links.family import LOG_LINKS, family_of
 from learning.solvers import classes as several
+from learning.solvers import cross_validation
 from learning.solvers import history as histories
 from paillier import packing
 from paillier.backend import Owner
@@ -140,7 +141,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
     if "classes" in arguments:
         return _gradients(context, arguments, inputs[0])
     if arguments.get("act") == "revise":
-        history, products, largest = histories.revise_gradient(
+        history, products, largest = cross_validation.revise_gradient(
             histories.decode(inputs[0]), arguments["penalty"], facts["release_noise"]
         )
         return TaskResult(_told(context, arguments, products, largest), ((histories.encode(history), columns),))
@@ -153,7 +154,7 @@ def gradient(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) ->
         )
         return TaskResult(_told(context, arguments, [difference], 0.0), ((kept, 2),))
     if "penalty" in arguments:
-        before = histories.with_penalty(before, arguments["penalty"])
+        before = cross_validation.with_penalty(before, arguments["penalty"])
     history, products, largest = histories.append_gradient(
         before,
         total,
@@ -187,9 +188,9 @@ def _check(
     history: histories.LocalHistory, total: list[int], rows: int, budget: BitBudget, held: Inputs, *, providers: int
 ) -> tuple[float, bytes]:
     """A fit's held-out gradient: this party's part of the difference of the deviance, and what the next needs of it."""
-    found = histories.data_gradient(history, total, rows, budget.f_u, budget.f_v, providers=providers)
+    found = cross_validation.data_gradient(history, total, rows, budget.f_u, budget.f_v, providers=providers)
     former = np.frombuffer(held[0], dtype="<f8").reshape(2, -1) if held else None
-    difference, kept = histories.held_out_difference(history, found, former)
+    difference, kept = cross_validation.held_out_difference(history, found, former)
     return difference, kept.astype("<f8").tobytes()
 
 

@@ -8,8 +8,8 @@ from bench.solvers import Field
 from bench.validation import exact, validate
 from learning import release
 from learning.columns.quantise import quantise
+from learning.solvers import cross_validation, loop, loops, validated
 from learning.solvers import history as histories
-from learning.solvers import loop, loops, validated
 from tests.learning.test_solvers import ROWS, tables
 
 PENALTIES = (0.1, 0.03, 0.01, 0.003)
@@ -58,9 +58,9 @@ def test_a_gradient_under_another_penalty_needs_no_rows() -> None:
     first, _, _ = histories.append_gradient(start, [10**12, -(10**12), 5 * 10**11, 10**11], 200, 24, 0.0)
     moved = histories.take_step(first, (-1.0,))
     total = [7 * 10**11, 10**12, -(10**11), 3 * 10**11]
-    anew, expected, _ = histories.append_gradient(histories.with_penalty(moved, 0.5), total, 200, 24, 0.0)
+    anew, expected, _ = histories.append_gradient(cross_validation.with_penalty(moved, 0.5), total, 200, 24, 0.0)
     last, _, _ = histories.append_gradient(moved, total, 200, 24, 0.0)
-    revised, products, _ = histories.revise_gradient(last, 0.5, 0.0)
+    revised, products, _ = cross_validation.revise_gradient(last, 0.5, 0.0)
     assert revised.whitened[-1] == pytest.approx(anew.whitened[-1], rel=1e-12)
     assert products[-2] == pytest.approx(expected[-2], rel=1e-6)
     assert len(products) == 4  # with both before it, with itself, and the noise
@@ -77,7 +77,7 @@ def test_a_trapezoid_of_gradients_is_the_difference_of_a_quadratic_loss() -> Non
         there = histories.LocalHistory(
             **{name: getattr(history, name) for name in history.__slots__ if name != "weights"}, weights=place
         )
-        difference, kept = histories.held_out_difference(there, curvature @ place + slope, kept)
+        difference, kept = cross_validation.held_out_difference(there, curvature @ place + slope, kept)
         differences.append(difference)
     losses = [0.5 * place @ curvature @ place + slope @ place for place in places]
     assert differences == pytest.approx([0.0, losses[1] - losses[0]], rel=1e-6)
