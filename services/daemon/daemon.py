@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -19,6 +18,7 @@ from services.daemon.consent import Consent
 from services.daemon.daemon_config import DaemonConfig
 from services.daemon.desk import DaemonStopped, Desk, PartnerUnknown
 from services.daemon.lookups import Lookups
+from services.daemon.probes import Probes
 from services.engine.decisions import JobOver, JobUnknown
 from services.engine.disk import DiskWatch
 from services.engine.envelopes import Envelopes
@@ -26,7 +26,7 @@ from services.engine.executor import Executor
 from services.engine.jobs import JobRecord, Status
 from services.engine.lag import LagMeter
 from services.engine.lines import Line
-from services.engine.notices import Notices, Question, ReadyTask
+from services.engine.notices import Notices, ReadyTask
 from services.engine.outbox import Outbox
 from services.engine.receiving import Receiving
 from services.engine.recovery import Found
@@ -43,7 +43,6 @@ from services.store.job_secrets import JobSecrets
 from services.store.journal import Journal, JournalUnavailable, sqlite_url
 from services.store.journal_lock import shown
 from services.store.journal_mark import JournalMark
-from services.store.limits import QUESTIONS_WAITING_MAX
 from services.store.segments import BlobMissing, Location
 
 log = structlog.get_logger("daemon")
@@ -142,7 +141,7 @@ class Daemon(Desk):
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
         self._finished: asyncio.Queue[str] = asyncio.Queue()
-        self._questions: asyncio.Queue[Question] = asyncio.Queue(QUESTIONS_WAITING_MAX)
+        self.probes = Probes(config.answer_probe, relay, around.clock)
 
     def _make_executor(self, config: DaemonConfig) -> Executor:
         setup = Setup(
@@ -205,7 +204,7 @@ class Daemon(Desk):
             self.lag.run(),
             self._watch(),
             self._clear_finished(),
-            self._answer_questions(),
+            self.probes.run(),
         )
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(part) for part in parts]
@@ -306,7 +305,10 @@ class Daemon(Desk):
             self._executor.put(task)
         self._tell_of_ends(notices)
         for question in notices.questions:
-            self._take_question(question)
+            if isinstance(question.message, unsequenced.PeerAnswer):
+                self.answered(question)
+            else:
+                self.probes.take(question)
 
     def _tell_of_ends(self, notices: Notices) -> None:
         for job in notices.silenced:
@@ -338,30 +340,6 @@ class Daemon(Desk):
 
     async def _kept(self, job: str) -> bool:
         return await self._journal.read(lambda connection: retention.keeps_all(connection, job))
-
-    def _take_question(self, question: Question) -> None:
-        if isinstance(question.message, unsequenced.PeerAnswer):
-            self.answered(question)
-        elif not self._questions.full():
-            # A partner that floods gets some of its answers, which is all a probe is worth.
-            self._questions.put_nowait(question)
-        else:
-            log.warning("probe dropped: too many wait", partner=question.sender)
-
-    async def _answer_questions(self) -> None:
-        while True:
-            question = await self._questions.get()
-            if self._config.answer_probe is None or not isinstance(question.message, unsequenced.PeerProbe):
-                log.info("probe not answered: this party answers none", partner=question.sender)
-                continue
-            try:
-                answer = await self._config.answer_probe(question.sender, question.message)
-                if question.message.clock:
-                    answer = msgspec.structs.replace(answer, clock=int(self.clock()))
-                await self._relay.say(question.job, question.sender, answer)
-            except Exception as error:
-                # Nothing depends on a probe, so nothing may end because of one.
-                log.error("probe not answered", partner=question.sender, error=type(error).__name__)
 
     async def _locate(self, task: ReadyTask) -> tuple[Location, ...]:
         def unit(connection: Connection) -> tuple[Location, ...]:

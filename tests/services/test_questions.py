@@ -28,12 +28,12 @@ def test_a_probe_beyond_those_that_may_wait_is_dropped_with_a_word(town):
     bank = town().daemon("bank")
     with capture_logs() as lines:
         for number in range(QUESTIONS_WAITING_MAX + 3):
-            bank._take_question(Question("shop", f"probe-{number}", PROBE))
+            bank.probes.take(Question("shop", f"probe-{number}", PROBE))
     assert [(line["event"], line["partner"]) for line in lines] == [("probe dropped: too many wait", "shop")] * 3
 
 
 def test_an_answer_that_nobody_asked_for_is_dropped_with_a_word(town):
     bank = town().daemon("bank")
     with capture_logs() as lines:
-        bank._take_question(Question("shop", "probe-1", answer()))
+        bank.answered(Question("shop", "probe-1", answer()))
     assert [line["partner"] for line in lines] == ["shop"]

@@ -31,6 +31,7 @@ MODULES: Final = (
     "services/audit/reconciling.py",
     "services/audit/replaying.py",
     "services/audit/reporting.py",
+    "services/audit/seen.py",
 )
 HELD: Final = False
 INPUT_BYTES_MAX: Final = 40_000
