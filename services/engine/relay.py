@@ -8,7 +8,7 @@ import asyncio
 import functools
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import Connection
@@ -20,6 +20,7 @@ from services.engine import jobs, outbox
 from services.engine.envelopes import Envelopes
 from services.engine.outbox import Outgoing
 from services.engine.pace import Pace
+from services.engine.relay_line import RelayLine
 from services.store.blobs import BlobStore
 from services.store.crash import CrashHook
 from services.store.journal import Journal
@@ -27,43 +28,6 @@ from services.store.limits import CREDIT_WINDOW, Timing
 from services.store.segments import BlobDamaged, BlobMissing, read
 
 log = structlog.get_logger("relay")
-
-
-@dataclass(slots=True)
-class _Line:
-    """One job's way to one partner.
-
-    Attributes:
-        cursor: the message after this sequence is the next to be published.
-        reached: highest sequence published.
-        missing_up_to: what was missing of the partner's answer goes up to this sequence; 0: nothing was.
-        asked_up_to: `reached` when the open question was put: the answer tells nothing of what was published since.
-        receipted: highest sequence that the partner has.
-        asked: a question is open; the next receipt that is a message of its own answers it.
-        wait: seconds of silence until the next question.
-        quiet_since: loop time of the last sign of the partner.
-        refused: why the broker does not take the next message.
-
-    """
-
-    job: str
-    partner: str
-    cursor: int
-    receipted: int
-    wait: float
-    quiet_since: float
-    reached: int = 0
-    missing_up_to: int = 0
-    asked_up_to: int = 0
-    asked: bool = False
-    ask_now: bool = False
-    refused: str = ""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Job and partner."""
-        return self.job, self.partner
 
 
 @dataclass(slots=True)
@@ -107,7 +71,7 @@ class Relay:
         self._rests = rests
         self._pace = Pace(rate)
         self._crash = crash
-        self._lines: dict[tuple[str, str], _Line] = {}
+        self._lines: dict[tuple[str, str], RelayLine] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._highest: dict[tuple[str, str], int] = {}
@@ -199,8 +163,8 @@ class Relay:
             group.create_task(self._send_receipts())
             group.create_task(self._say_frozen())
 
-    def _open(self, job: str, partner: str, *, cursor: int, receipted: int) -> _Line:
-        line = _Line(
+    def _open(self, job: str, partner: str, *, cursor: int, receipted: int) -> RelayLine:
+        line = RelayLine(
             job=job,
             partner=partner,
             cursor=cursor,
@@ -217,7 +181,7 @@ class Relay:
     def _jittered(self, seconds: float) -> float:
         return seconds * self._chance.uniform(0.75, 1.25)
 
-    async def _serve(self, line: _Line) -> None:
+    async def _serve(self, line: RelayLine) -> None:
         """Publish what is in order, then wait for a sign, then ask."""
         while True:
             line.wake.clear()
@@ -240,7 +204,7 @@ class Relay:
                 return
             await self._listen(line)
 
-    async def _listen(self, line: _Line) -> None:
+    async def _listen(self, line: RelayLine) -> None:
         loop = asyncio.get_running_loop()
         left = line.quiet_since + line.wait - loop.time()
         try:
@@ -251,7 +215,7 @@ class Relay:
             line.quiet_since = loop.time()
             line.wait = min(self._jittered(self._timing.silence_last), line.wait * 2)
 
-    async def _ask(self, line: _Line) -> None:
+    async def _ask(self, line: RelayLine) -> None:
         await self._transport.connected()
         sent, held = await self._journal.read(lambda connection: _sent(connection, line.job, line.partner))
         line.ask_now = False
@@ -261,7 +225,7 @@ class Relay:
         if held:
             await self.say(line.job, line.partner, unsequenced.ReceiptHeld(receipted=held))
 
-    async def _publish_message(self, line: _Line, message: Outgoing) -> None:
+    async def _publish_message(self, line: RelayLine, message: Outgoing) -> None:
         try:
             data = await self._journal.read(lambda connection: self._assembled(connection, line.job, message))
         except BlobDamaged as error:
@@ -284,7 +248,7 @@ class Relay:
         line.reached = max(line.reached, line.cursor)
         line.quiet_since = max(line.quiet_since, asyncio.get_running_loop().time())
 
-    def _note(self, line: _Line, message: Outgoing) -> None:
+    def _note(self, line: RelayLine, message: Outgoing) -> None:
         self.counts.published += 1
         if message.sequence <= self._highest.get(line.key, 0):
             self.counts.published_again += 1
@@ -302,7 +266,7 @@ class Relay:
                 return None
         return assemble(message.header, message.signature, body)
 
-    async def _publish(self, key: str, data: bytes, line: _Line) -> bool:
+    async def _publish(self, key: str, data: bytes, line: RelayLine) -> bool:
         """Publish with patience; False when the connection was lost on the way."""
         wait = self._timing.retry_first
         while True:
@@ -387,7 +351,7 @@ def _sent(connection: Connection, job: str, partner: str) -> tuple[int, int]:
     return (0, 0) if line is None else (line.sent, line.receipted)
 
 
-def _contains(connection: Connection, line: _Line, sequence: int) -> bool:
+def _contains(connection: Connection, line: RelayLine, sequence: int) -> bool:
     return outbox.contains(connection, line.job, line.partner, sequence)
 
 
