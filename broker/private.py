@@ -28,7 +28,7 @@ from broker.listeners import CERTIFICATE_LOGIN, MQTT, Tls, private_listeners
 from broker.management import Management, ManagementError
 from broker.topology import VHOST, Limits, Version, parse_version
 
-START_TIMEOUT_S: Final = 90.0
+START_TIMEOUT_S: Final = 240.0
 STOP_TIMEOUT_S: Final = 30.0
 EPMD_TIMEOUT_S: Final = 5.0
 ADMINISTRATOR: Final = "administrator"

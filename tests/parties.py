@@ -14,9 +14,11 @@ PARTNER: Final = {BUSINESS: PROVIDER, PROVIDER: BUSINESS}
 NOWHERE: Final = dict.fromkeys(NAMES, "amqp://localhost/warren")
 """Broker URLs, by role, of parties that never reach one: for the embedded transport."""
 POLL_S: Final = 0.002
+PATIENCE_S: Final = 240.0
+"""How long a test waits for what must come: costs nothing when it comes, and no machine is too busy for it."""
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 50.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """Poll until `condition` is true and give its value; fails the test naming `what`."""
     found = within(timeout_s, condition)
     assert found, f"waited {timeout_s:.0f} s in vain: {what}"

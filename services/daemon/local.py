@@ -39,7 +39,7 @@ NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
 POLL_S = 0.1
 SCORE_QUOTA = 10_000_000
 """Rows that the provider on this machine lets be scored in a period."""
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 30.0
 
 log = structlog.get_logger("local")

@@ -16,7 +16,7 @@ from services.daemon.control import ControlClient
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, processes, wait_for
 from services.daemon.verbs import read_results
 from services.party.configuration import Party, load_party
-from tests.parties import NOWHERE, example_tables, make_parties, until
+from tests.parties import NOWHERE, PATIENCE_S, example_tables, make_parties, until
 from tests.rabbitmq import running_broker
 
 MARKS: Final = ("small_sample", "insecure")
@@ -36,7 +36,7 @@ JOB: Final[dict[str, Any]] = {
 Message = tuple[str, bytes]
 
 
-async def until_async(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: float = 40.0) -> Any:
+async def until_async(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """`tests.parties.until` for a condition that is awaited."""
     deadline = time.monotonic() + timeout_s
     while not (found := await condition()):

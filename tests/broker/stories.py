@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.transport import PublishFailed, Receiver, Transport
 
-TIME_LIMIT_S = 30
+TIME_LIMIT_S = 240
 
 
 def in_time(story: Coroutine[Any, Any, None]) -> None:

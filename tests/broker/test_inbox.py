@@ -4,6 +4,7 @@ import asyncio
 
 from broker.inbox import Inbox
 from broker.transport import Delivery
+from tests.broker.stories import TIME_LIMIT_S
 
 
 async def no_ack() -> None:
@@ -31,7 +32,7 @@ def test_control_that_waits_is_served_before_bulk_that_came_earlier() -> None:
         await asyncio.wait([serving])
         return served
 
-    assert asyncio.run(asyncio.wait_for(story(), 10)) == [
+    assert asyncio.run(asyncio.wait_for(story(), TIME_LIMIT_S)) == [
         *(b"control 0", b"control 1", b"control 2"),
         *(b"bulk 0", b"bulk 1", b"bulk 2"),
     ]
@@ -58,4 +59,4 @@ def test_what_was_not_taken_before_the_inbox_was_shut_is_never_served() -> None:
         await asyncio.wait([serving])
         return served
 
-    assert asyncio.run(asyncio.wait_for(story(), 10)) == [b"after it opened again"]
+    assert asyncio.run(asyncio.wait_for(story(), TIME_LIMIT_S)) == [b"after it opened again"]

@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused, ProbableAuthenticationError
 from broker.amqp import AmqpOptions, AmqpTransport
 from broker.definitions import PeerBroker, linked, peer_broker
 from tests.broker.collector import Collector
-from tests.broker.stories import bulk, comes_true, control, in_time, insist, running
+from tests.broker.stories import TIME_LIMIT_S, bulk, comes_true, control, in_time, insist, running
 from tests.linked import OTHER, OWN, Linked, linked_brokers
 from tests.rabbitmq import ready, tls_url
 
@@ -95,7 +95,7 @@ def test_a_broker_that_is_killed_loses_nothing_of_what_it_confirmed(pair: Linked
                 await insist(lambda index=index: sender.publish(control(A, B), b"%d" % index))
             await collector.until(lambda bodies: len(set(bodies)) == number)
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(asyncio.wait_for(story(), TIME_LIMIT_S))
 
 
 def test_while_the_peers_broker_is_away_messages_wait_at_home(pair: Linked) -> None:
@@ -192,11 +192,11 @@ def test_a_party_with_the_peers_certificate_or_its_own_does_not_get_into_the_oth
         # A's own certificate is of A's authority, which B's broker does not know.
         url = tls_url(A, port=pair.brokers[B].tls_port, files=pair.files[A], authority=pair.files[B] / "ca.pem")
         with pytest.raises(aio_pika.exceptions.AMQPConnectionError):
-            await aio_pika.connect(url, timeout=10)
+            await aio_pika.connect(url, timeout=TIME_LIMIT_S)
         # As the user that publishes what was collected nobody logs in.
         url = f"amqp://deliver.{A}:@127.0.0.1:{pair.brokers[B].amqp_port}/warren"
         with pytest.raises(ProbableAuthenticationError):
-            await aio_pika.connect(url, timeout=10)
+            await aio_pika.connect(url, timeout=TIME_LIMIT_S)
 
     in_time(story())
 

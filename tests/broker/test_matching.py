@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.matching import matches
+from tests.broker.stories import TIME_LIMIT_S
 from tests.rabbitmq import running_broker
 
 # Few words, so that patterns and keys meet; the empty word too, which a key may hold between two dots.
@@ -100,5 +101,5 @@ def test_matching_agrees_with_a_real_rabbitmq() -> None:
                     took[pattern].add(message.body.decode())
             return took
 
-    took = asyncio.run(asyncio.wait_for(bindings_that_took(KEYS), 30))
+    took = asyncio.run(asyncio.wait_for(bindings_that_took(KEYS), TIME_LIMIT_S))
     assert took == {pattern: {key for key in KEYS if matches(pattern, key)} for pattern in PATTERNS}

@@ -14,6 +14,7 @@ import pytest
 from broker.installation import PrivateBrokerError, ensure_installed
 from broker.private import PrivateBroker
 from broker.topology import EXCHANGE, queue_name
+from tests.broker.stories import TIME_LIMIT_S
 from tests.rabbitmq import running_broker
 
 NOBODY = 65534
@@ -129,7 +130,7 @@ def processes_of(directory: str, epmd_port: str) -> list[psutil.Process]:
 
 
 def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + TIME_LIMIT_S
     while not condition():
         assert time.monotonic() < deadline, f"in vain: {what}"
         time.sleep(0.05)

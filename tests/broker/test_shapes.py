@@ -60,7 +60,6 @@ def test_a_job_over_a_shared_broker_with_tls_ends_at_the_model_of_a_quiet_run(
         assert run_job(pair, JOB).parameters == quiet
 
 
-@pytest.mark.timeout(300)
 def test_a_job_over_linked_brokers_outlives_cut_links_and_a_broker_that_loses_all_and_ends_at_the_model_of_a_quiet_run(
     tmp_path: Path, quiet: dict[str, bytes]
 ) -> None:

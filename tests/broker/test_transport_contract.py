@@ -322,8 +322,8 @@ class TestEmbedded(TransportContract):
         yield EmbeddedWorld()
 
 
-QUICK_MQTT = MqttOptions(backoff_min_s=0.05, backoff_max_s=0.2, publish_timeout_s=10)
-QUICK = AmqpOptions(backoff_min_s=0.05, backoff_max_s=0.2, publish_timeout_s=10)
+QUICK_MQTT = MqttOptions(backoff_min_s=0.05, backoff_max_s=0.2, publish_timeout_s=60)
+QUICK = AmqpOptions(backoff_min_s=0.05, backoff_max_s=0.2, publish_timeout_s=60)
 
 
 class TestAmqp(TransportContract):

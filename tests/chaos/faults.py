@@ -13,13 +13,11 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from tests.chaos.disk import Disks
 from tests.chaos.stages import release
 from tests.endurance.town import Town
-from tests.parties import PARTNER, until, within
+from tests.parties import PARTNER, PATIENCE_S, until, within
 
 JITTER_S: Final = 0.01
 """Up to so long the workers run again before a sudden fault, so that it does not always meet them at rest."""
 
-QUEUE_TIMEOUT_S: Final = 3.0
-PAUSE_TIMEOUT_S: Final = 60.0
 PAST_HEARTBEAT_S: Final = (32.0, 36.0)
 """A line that is silent for three heartbeats of 10 s is lost; see `broker.amqp.AmqpOptions`."""
 
@@ -105,7 +103,7 @@ def _let_messages_wait(scene: Scene) -> None:
     town, partner = scene.town, PARTNER[scene.role]
     town.suspend(scene.role)
     town.thaw(partner)
-    within(QUEUE_TIMEOUT_S, lambda: town.on_the_way(partner) > 1)
+    within(PATIENCE_S, lambda: town.on_the_way(partner) > 1 or not town.works(partner))
     scene.waiting = town.on_the_way(partner)
     scene.note = f"on their way: {scene.waiting}"
 
@@ -173,7 +171,7 @@ def _fill_disk(scene: Scene) -> None:
 def _make_room(scene: Scene) -> None:
     """Room is made once the party has said what it waits for: at its status and at the job, in the same words."""
     with scene.town.console(scene.role) as console:
-        said = until(lambda: console.ask("status")["disk"]["detail"], "the full disk is explained", PAUSE_TIMEOUT_S)
+        said = until(lambda: console.ask("status")["disk"]["detail"], "the full disk is explained")
         view = console.ask("job", id=scene.town.job)
         assert view["status"] == "running", (view["status"], view["reason_code"], view["reason"])
     scene.note = str(said)

@@ -22,8 +22,9 @@ from tests.endurance.town import JOB, Town
 from tests.parties import within
 
 IDENTICAL, DIFFERENT, LOST = "identical", "different", "lost"
-JOB_TIMEOUT_S: Final = 180.0
-RECOVERY_TIMEOUT_S: Final = 120.0
+JOB_TIMEOUT_S: Final = 300.0
+RECOVERY_TIMEOUT_S: Final = 240.0
+WRITTEN_TIMEOUT_S: Final = 60.0
 JOBS_PER_ROUND_MAX: Final = 12
 
 
@@ -253,5 +254,5 @@ class Storm:
             return view["outcome"] != "done" or bool(view["results"])
 
         with suppress(ControlError):
-            within(10.0, written)
+            within(WRITTEN_TIMEOUT_S, written)
         return view

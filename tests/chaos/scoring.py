@@ -6,9 +6,8 @@ from pathlib import Path
 from services.daemon.local import BUSINESS, NAMES, wait_for
 from tests.chaos.stages import release
 from tests.endurance.town import Town
-from tests.parties import within
+from tests.parties import PATIENCE_S, within
 
-BEGUN_S, DONE_S = 30.0, 120.0
 DEATHS = 2
 
 
@@ -33,9 +32,9 @@ def quiet_and_stormy(town: Town, model: str, chance: random.Random) -> tuple[byt
     for _ in range(DEATHS):
         role = chance.choice(list(NAMES))
         seen = town.applied(role)
-        within(BEGUN_S, lambda role=role, seen=seen: town.applied(role) > seen or town.over(role))
+        within(PATIENCE_S, lambda role=role, seen=seen: town.applied(role) > seen or town.over(role))
         town.kill(role)
         town.start(role)
         town.uplinks[role].cut()
-    within(DONE_S, lambda: town.over(BUSINESS))
+    within(PATIENCE_S, lambda: town.over(BUSINESS))
     return quiet, _scores(town, town.job)

@@ -7,9 +7,9 @@ from typing import Final
 from protocol.state import JobState, Phase
 from services.daemon.local import NAMES
 from tests.endurance.town import Town
-from tests.parties import POLL_S
+from tests.parties import PATIENCE_S, POLL_S
 
-HOLD_TIMEOUT_S: Final = 60.0
+HOLD_TIMEOUT_S: Final = PATIENCE_S
 
 
 class Stage(StrEnum):

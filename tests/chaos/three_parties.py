@@ -17,7 +17,6 @@ BLOCKS: Final[dict[str, Any]] = {**JOB, "solver": "block", "max_iterations": 5}
 """Iterations in which one party or another has no column to update run ahead of each other the most."""
 
 DEATHS: Final = 4
-SO_FAR_S: Final = 120.0
 
 
 def provider_killed(
@@ -42,7 +41,7 @@ def provider_killed(
             with connect(daemons.parties[BUSINESS]) as client:
                 job = str(client.ask("submit", job=BLOCKS)["job"])
             for place in sorted(chance.sample(range(10, length * 9 // 10), DEATHS)):
-                until(lambda place=place: is_at(daemons, BUSINESS, job, place), f"event {place}", SO_FAR_S)
+                until(lambda place=place: is_at(daemons, BUSINESS, job, place), f"event {place}")
                 daemons.kill(victim)
                 tell(f"{names[victim]} of three parties is killed at event {place} of some {length} of the business")
                 others = [role for role in names if role != victim]

@@ -17,7 +17,7 @@ from services.console.guard import HEADERS
 from services.daemon.local import BUSINESS, PROVIDER
 from services.party.configuration import ConfigError
 from tests.console.office import Office
-from tests.parties import until
+from tests.parties import PATIENCE_S, until
 
 ASKING = ("stream?job=", "contract/x", "peers", "month", "models", "system")
 
@@ -31,7 +31,7 @@ class Caller:
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body. A name's underscores are dashes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.putrequest(method, path, skip_host=True)
@@ -266,7 +266,7 @@ def test_there_is_an_end_to_the_pages_that_watch(
 
 def first_event(caller: Caller, entered: dict[str, str], job: str, name: str) -> Any:
     """The first event of a name in a stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", caller.port, timeout=PATIENCE_S)
     headers = {"cookie": entered["cookie"], "x-warren-key": entered["x_warren_key"]}
     try:
         connection.request("GET", f"/api/stream?job={job}", headers=headers)

@@ -16,7 +16,7 @@ from tests.parties import until
 from tests.services import gates
 
 LINK_TERMS = (NAMES[PROVIDER], "link.evaluate")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 120_000
 expect.set_options(timeout=PATIENCE_MS)
 
 

@@ -16,9 +16,7 @@ from services.cli import app
 from services.cli.failures import BAD_INPUT, UNREACHABLE, guarded
 from services.daemon.local import BUSINESS, connect, serve
 from services.party.configuration import load_party
-from tests.parties import example_tables, make_parties, until
-
-STOP_TIMEOUT_S = 20.0
+from tests.parties import PATIENCE_S, example_tables, make_parties, until
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def entered(path: Path) -> http.client.HTTPConnection:
     """A connection whose stream of events is open."""
     code, link = warren("console", "--party", str(path))
     assert code == 0, link
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(path), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(path), timeout=PATIENCE_S)
     connection.request("GET", link.strip().partition(f":{port_of(path)}")[2])
     answer = connection.getresponse()
     cookie = (answer.getheader("set-cookie") or "").split(";")[0]
@@ -80,7 +78,7 @@ def test_a_daemon_without_a_broker_has_a_console_and_stops_at_once_although_some
         assert answer.readline() == b"event: overview\n"
         assert b'"transport":{"up":false' in answer.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_TIMEOUT_S) == 0
+        assert process.wait(PATIENCE_S) == 0
         watching.close()
     assert b"Traceback" not in (place.parent / "log").read_bytes()
 

@@ -27,7 +27,7 @@ def test_a_provider_over_mqtt_killed_between_two_chunks_ends_its_job_with_the_sa
     town.submit()
     hold_in_the_middle(town, PROVIDER)
     own = town.kill(PROVIDER)
-    until(lambda: nothing_left(own), "no process of the killed provider is left", timeout_s=5)
+    until(lambda: nothing_left(own), "no process of the killed provider is left")
     town.uplinks[PROVIDER].flow()
     town.start(PROVIDER)
     assert town.result() == undisturbed()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from broker.installation import PROGRAMS
 from broker.private import PrivateBroker
@@ -108,10 +107,7 @@ def private_broker(directory: Path, names: list[str], programs: Path = PROGRAMS)
         broker.discard()
 
 
-@pytest.mark.timeout(300)
-def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_same(
-    tmp_path: Path,
-) -> None:
+def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_same(tmp_path: Path) -> None:
     quiet = parties(tmp_path / "quiet", {})
     with embedded(list(quiet.values())):
         expected = run_job(list(quiet.values()), JOB).parameters
@@ -126,13 +122,13 @@ def test_three_daemons_and_the_broker_are_killed_in_turn_and_the_model_is_the_sa
                 job = str(client.ask("submit", job=JOB)["job"])
             for number, role in enumerate(names):
                 length = 25 * (number + 1)
-                until(lambda role=role, length=length: is_at(daemons, role, job, length), f"{role} is so far", 100.0)
+                until(lambda role=role, length=length: is_at(daemons, role, job, length), f"{role} is so far")
                 assert daemons.view(role, job)["status"] == "running"
                 daemons.kill(role)
                 others = [other for other in names if other != role]
                 assert all(daemons.view(other, job)["outcome"] in ("", "done") for other in others)
                 daemons.start(role)
-            until(lambda: is_at(daemons, BUSINESS, job, 100), "the business is so far", 100.0)
+            until(lambda: is_at(daemons, BUSINESS, job, 100), "the business is so far")
             assert daemons.view(BUSINESS, job)["status"] == "running"
             broker.kill()
             broker.start()

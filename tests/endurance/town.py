@@ -21,24 +21,26 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, serve, wai
 from services.daemon.verbs import read_results
 from services.party.configuration import Party, load_party
 from tests.endurance.uplink import Uplink
-from tests.parties import NOWHERE, PARTNER, example_tables, make_parties, until
+from tests.parties import NOWHERE, PARTNER, PATIENCE_S, example_tables, make_parties, until
 
 ROWS = 240
+MARKS = ("small_sample", "insecure")
 JOB: dict[str, Any] = {
     "task": "logistic",
     "dataset": "labels",
     "partner": f"{NAMES[PROVIDER]}/features",
     "l2": 1e-2,
     "max_iterations": 3,
+    "key_bits": 512,
     "release_noise": 0.0,
-    "marks": ["small_sample"],
+    "marks": list(MARKS),
     "chunk_rows_max": 27,
 }
 
 
 def place_parties(directory: Path, urls: Mapping[str, str] = NOWHERE) -> dict[str, Path]:
     """party.toml of both parties of `JOB`."""
-    return make_parties(directory, example_tables(directory, ROWS), marks=("small_sample",), urls=urls)
+    return make_parties(directory, example_tables(directory, ROWS), marks=MARKS, urls=urls)
 
 
 class Town:
@@ -78,9 +80,17 @@ class Town:
         with (self.paths[role].parent / "log").open("ab") as output:
             self.processes[role] = serve(self.paths[role], output)
 
+    def run_only(self, *roles: str) -> None:
+        """Have these daemons run and no others."""
+        for role in NAMES:
+            if role in roles and role not in self.processes:
+                self.start(role)
+            elif role not in roles and role in self.processes:
+                self.kill(role)
+
     def console(self, role: str) -> ControlClient:
         """A party's console, as soon as it is there."""
-        return connect(self.parties[role])
+        return connect(self.parties[role], PATIENCE_S)
 
     def kill(self, role: str) -> list[int]:
         """SIGKILL the daemon; returns the processes that were its own."""
@@ -153,7 +163,7 @@ class Town:
         path = self.parties[role].data_directory / "journal.sqlite"
         if not path.exists():
             return []
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
             made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'counters'").fetchone()[0]
             return connection.execute(statement, values).fetchall() if made else []
 
@@ -207,6 +217,13 @@ class Town:
         rows = self.query(role, "SELECT status FROM jobs WHERE job = ?", self.job)
         return bool(rows) and rows[0][0] != "running"
 
+    def waits(self, role: str) -> bool:
+        """Whether a party has nothing to compute, and its partner has applied all that it has ever said."""
+        if self.query(role, "SELECT count(*) FROM tasks WHERE job = ?", self.job)[0][0]:
+            return False
+        (said,) = self.query(role, "SELECT sent FROM lines WHERE job = ?", self.job)
+        return bool(said[0] == self.applied(PARTNER[role]))
+
     def works(self, role: str) -> bool:
         """Whether a task of the job has been started and has not ended."""
         return bool(self.query(role, "SELECT count(*) FROM tasks WHERE job = ? AND started", self.job)[0][0])
@@ -225,7 +242,7 @@ class Town:
         plain = f"http://{parts.hostname}:{parts.port}"
         manager.add_password(None, plain, parts.username, parts.password)
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
-        with opener.open(f"{plain}/api/queues/warren?columns=name,message_bytes", timeout=10) as answer:
+        with opener.open(f"{plain}/api/queues/warren?columns=name,message_bytes", timeout=60) as answer:
             return sum(int(queue.get("message_bytes", 0)) for queue in json.load(answer))
 
 

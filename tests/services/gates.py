@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.tasks import FUNCTIONS as REAL
 from services.tasks.compute import ComputeFunction, TaskContext, TaskResult
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 240.0
 
 _shut: dict[tuple[str, str], threading.Event] = {}
 

@@ -22,7 +22,7 @@ from services.store.journal import ThreadedJournal, sqlite_url
 from tests.services.test_local import JOB, parties
 
 PROPOSAL = {**JOB, "partner": f"{NAMES[PROVIDER]}/features"}
-NOTICED_S = 10.0
+NOTICED_S = 60.0
 
 
 class Broken(Exception):

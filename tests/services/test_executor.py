@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.store.limits import JOB_CACHES_MAX, TASK_FAILURES_MAX
+from tests.parties import PATIENCE_S
 from tests.services import house, toy
 
 JOB = "job-1"
@@ -108,11 +109,12 @@ def test_the_event_loop_is_free_while_a_worker_is_busy(tmp_path):
     async def story():
         town = house.Town(tmp_path)
         async with house.running(town.daemon("bank", workers=0)), house.running(town.daemon("shop")) as shop:
-            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=1))
+            await shop.submit(JOB, "bank", contract=toy.contract(trouble="spin", times=600))
             await house.until((tmp_path / "shop" / "spinning").exists)
-            shop.lag.worst = 0.0
+            # A loop that was not free would come here when the ten minutes are over.
+            assert [view.status for view in await shop.jobs()] == ["running"]
+            (tmp_path / "shop" / "enough").touch()
             assert (await shop.wait(JOB)).outcome == "done"
-            assert shop.lag.worst < 0.5
 
     run(story)
 
@@ -133,7 +135,7 @@ async def main():
         task = asyncio.create_task(shop.run(handle_signals=True))
         await shop.started()
         if not await shop.jobs():
-            await shop.submit("job-1", "bank", contract=toy.contract(trouble="spin", times=60))
+            await shop.submit("job-1", "bank", contract=toy.contract(trouble="spin", times=600))
         await task
 
 if __name__ == "__main__":
@@ -147,7 +149,7 @@ def daemon_process(tmp_path):
     script.write_text(DAEMON)
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen([sys.executable, str(script), str(tmp_path), root], cwd=root, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / "shop" / "spinning").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -166,19 +168,19 @@ def _alive(family: list[psutil.Process]) -> list[psutil.Process]:
     return [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_nothing_of_a_killed_daemon_lives_five_seconds_later(daemon_process):
+def test_nothing_of_a_killed_daemon_lives_on(daemon_process):
     family = _family(daemon_process)
     assert family
     os.kill(daemon_process.pid, signal.SIGKILL)
     daemon_process.wait()
-    gone, left = psutil.wait_procs(family, timeout=5)
+    gone, left = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert not _alive(left), gone
 
 
-def test_sigterm_ends_the_daemon_within_seconds_though_a_task_is_under_way(daemon_process, tmp_path):
+def test_sigterm_ends_the_daemon_though_a_task_of_minutes_is_under_way(daemon_process, tmp_path):
     family = _family(daemon_process)
     daemon_process.terminate()
-    assert daemon_process.wait(timeout=10) == 0
-    _, left = psutil.wait_procs(family, timeout=5)
+    assert daemon_process.wait(timeout=PATIENCE_S) == 0
+    _, left = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert not _alive(left)
     assert (tmp_path / "shop" / "secrets" / JOB).exists()

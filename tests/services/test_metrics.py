@@ -21,6 +21,7 @@ from services.daemon.metrics import Metrics
 from services.daemon.metrics_page import serve_metrics
 from services.party.configuration import ConfigError, load_party
 from tests.broker.stories import control, in_time, insist
+from tests.parties import PATIENCE_S
 from tests.rabbitmq import fresh_parties, running_broker
 from tests.services import gates
 from tests.services.bureau import Bureau
@@ -158,7 +159,7 @@ def test_metrics_are_served_on_loopback_to_whoever_calls_this_machine_by_its_nam
         return b"warren_broker_up 1\n"
 
     def get(host: str) -> tuple[int, bytes]:
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         line.request("GET", "/metrics", headers={"Host": host})
         answer = line.getresponse()
         return answer.status, answer.read()

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from services.tables.parquet_check import ParquetCheck, ParquetDamaged, ParquetTooLarge
+from tests.parties import PATIENCE_S
 
 ROWS = 50
 
@@ -85,7 +86,7 @@ def test_the_child_goes_when_its_parent_does(check):
     check.check(parquet(), cells_max=1000)
     child = check._child
     child.stdin.close()
-    assert child.wait(timeout=30) == 0
+    assert child.wait(timeout=PATIENCE_S) == 0
     child.stdout.close()
     check._child = None
 

@@ -346,7 +346,7 @@ async def _answer(sender: str, probe: unsequenced.PeerProbe) -> unsequenced.Peer
 def test_a_probe_is_answered_by_the_partner(town):
     async def story():
         async with town(answer_probe=_answer).both() as (shop, _):
-            answer = await shop.probe("bank", PROBE, timeout_s=5)
+            answer = await shop.probe("bank", PROBE, timeout_s=60)
             assert (answer.backend, answer.acceptable) == ("shop", True)
             assert await shop.jobs() == []
 

@@ -25,6 +25,7 @@ from services.daemon.status import JobStatus, StatusReports, place_of, schema
 from services.party.configuration import load_party
 from services.party.logs import LogBook
 from tests.broker.stories import comes_true
+from tests.parties import PATIENCE_S
 from tests.rabbitmq import fresh_parties, running_broker
 from tests.services.test_local import JOB, parties
 
@@ -107,7 +108,7 @@ def test_a_dashboard_that_subscribes_at_any_time_knows_every_job_of_every_party_
             for task in daemons:
                 task.cancel()
 
-    asyncio.run(asyncio.wait_for(story(), 100))
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
 
 
 def test_the_published_schema_is_that_of_the_program_and_knows_no_further_field() -> None:
@@ -131,9 +132,9 @@ def test_who_watches_can_neither_send_nor_see_anything_but_status() -> None:
             for key in ("status.dashboard.j-1", "from.a.to.b.control.j-1.job.accept"):
                 exchange = await (await connection.channel()).get_exchange("warren", ensure=False)
                 with pytest.raises(ChannelAccessRefused):
-                    await exchange.publish(aio_pika.Message(b"forged"), key, timeout=5)
+                    await exchange.publish(aio_pika.Message(b"forged"), key, timeout=PATIENCE_S)
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
 
 
 def test_a_board_takes_no_status_of_one_party_from_another_and_none_that_is_none() -> None:
