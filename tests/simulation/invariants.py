@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from broker.transport import Delivery
 from messages import codec, schemas
@@ -18,10 +18,12 @@ from messages.unsequenced import UNSEQUENCED
 from paillier.backend import Owner
 from paillier.vector import CipherVector
 from protocol.effects import STATE_BYTES_MAX
+from services.engine.jobs import Status
 from services.store import chain
 from services.store.limits import CREDIT_WINDOW, HOLD_AHEAD
 
 BROKEN_MAX: Final = 10
+ARCHIVED: Final = Status.ARCHIVED.value
 
 _EVENTS: Final = (
     "SELECT position, kind, header, signature, salt, event, head FROM events WHERE job = ? AND position > ? "
@@ -29,6 +31,10 @@ _EVENTS: Final = (
 )
 _JOB: Final = "SELECT length, head, length(state), status FROM jobs WHERE job = ?"
 _LINES: Final = "SELECT partner, applied, sent, receipted, bulk_received, bulk_consumed FROM lines WHERE job = ?"
+_ROWS: Final = "SELECT " + " + ".join(
+    f"(SELECT count(*) FROM {table} WHERE job = :job)"
+    for table in ("events", "purged", "inbox", "held", "outbox", "tasks", "blobs", "contracts", "counters", "progress")
+)
 _HELD: Final = "SELECT count(*) FROM held WHERE job = ? AND sender = ?"
 
 
@@ -59,6 +65,7 @@ class _Seen:
     position: int = 0
     head: bytes = b""
     over: bool = False
+    archived: bool = False
     sent_kinds: Spoken = field(default_factory=dict)
     received_kinds: Spoken = field(default_factory=dict)
 
@@ -81,6 +88,8 @@ class Watcher:
         self._news = asyncio.Event()
         self._trace = hashlib.sha256()
         self._known: dict[bytes, Envelope | None] = {}
+        self._said: dict[tuple[str, bytes], None] = {}
+        self._repeating = False
         self.broken: list[str] = []
 
     def broke(self, what: str) -> None:
@@ -113,6 +122,24 @@ class Watcher:
             seen.over = True
             self._news.set()
         self.check(job[2] <= STATE_BYTES_MAX, f"{party}'s state has {job[2]} bytes")
+        if seen.archived or job.status == ARCHIVED:
+            self._name_alone(party, seen, job.status, connection)
+
+    def _name_alone(self, party: str, seen: _Seen, status: str, connection: Connection) -> None:
+        """Of an archived job nothing but its name is left, now and for ever, whatever is said of it."""
+        seen.archived = True
+        self.check(status == ARCHIVED, f"{party}'s archived job is {status} again")
+        rows = connection.execute(text(_ROWS), {"job": self._job}).scalar()
+        self.check(rows == 0, f"{party} has {rows} rows of a job that it has archived")
+
+    def archived(self, party: str) -> bool:
+        """Whether a party's journal has nothing but the name of its job."""
+        return self._seen[party].archived
+
+    def said_again(self) -> list[tuple[str, bytes]]:
+        """Everything that was ever published with a sequence, which from now on nobody but the broker repeats."""
+        self._repeating = True
+        return list(self._said)
 
     def _line(self, party: str, line: _SeenLine, row: Any, connection: Connection) -> None:
         partner = row.partner
@@ -183,8 +210,10 @@ class Watcher:
             self.broke(f"{sender} published what {recipient} cannot take")
             return
         header, seen = envelope.header, self._seen[sender].lines[recipient]
-        if header.kind in UNSEQUENCED:
+        if header.kind in UNSEQUENCED or (self._repeating and (key, body) in self._said):
             return
+        self.check(not self._seen[sender].archived, f"{sender} says {header.kind} of a job that it has archived")
+        self._said[key, body] = None
         known = seen.sent.get(header.sequence)
         self.check(known is not None, f"{sender} published {header.kind} {header.sequence} before its commit")
         self.check(

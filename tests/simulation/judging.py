@@ -6,7 +6,18 @@ from dataclasses import dataclass, fields
 from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_STOPPED, SEVERAL_VALIDATED, THREE_PROVIDERS, TWO_PROVIDERS
 from tests.simulation.consents import APPROVED, DECLINED
 from tests.simulation.meshes import CHAIN, MESH
-from tests.simulation.played import BLOCKS, GROWING, LOOKUPS, SCORING, STATISTICS, STOPPED, TRAINING, VALIDATED, Story
+from tests.simulation.played import (
+    BLOCKS,
+    GROWING,
+    LOOKUPS,
+    RETAINED,
+    SCORING,
+    STATISTICS,
+    STOPPED,
+    TRAINING,
+    VALIDATED,
+    Story,
+)
 from tests.simulation.schedule import UNDISTURBED, Schedule
 from tests.simulation.town import End, Outcome, play
 
@@ -17,6 +28,7 @@ JOBS = {
     "blocks": BLOCKS,
     "growing": GROWING,
     "stopped": STOPPED,
+    "retained": RETAINED,
     "scoring": SCORING,
     "lookups": LOOKUPS,
     "approved": APPROVED,

@@ -3,24 +3,26 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, select
 
 from broker.transport import Delivery
 from messages import schemas
 from messages.envelope import assemble, read_header
 from protocol import business, iterating, provider
 from protocol.state import JobState
-from services.engine import inbox
+from services.engine import archiving, inbox, receiving
 from services.engine.envelopes import Envelopes, Written
-from services.engine.jobs import JobRecord
+from services.engine.jobs import JobRecord, Status
 from services.engine.lines import Line
 from services.engine.notices import Notices
 from services.engine.outbox import Outbox, Outgoing
 from services.engine.relay import Relay
 from services.engine.runner import Runner
+from services.store import journal_schema
 from services.tasks import keyring
 from tests.simulation.places import MEMORY
 
@@ -136,6 +138,35 @@ def bulk_resent_on_a_timer(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Relay, "_listen", impatient))
 
 
+def archived_job_forgotten(stack: ExitStack) -> None:
+    """Not even the name of an archived job is kept."""
+    archive = archiving.archive
+
+    def thorough(connection: Connection, job: str, head: str) -> bool:
+        done = archive(connection, job, head)
+        for table in (journal_schema.lines, journal_schema.jobs) if done else ():
+            connection.execute(delete(table).where(table.c.job == job))
+        return done
+
+    stack.enter_context(patch.object(archiving, "archive", thorough))
+
+
+def archived_job_taken_for_a_finished_one(stack: ExitStack) -> None:
+    """What comes of an archived job is noted as what comes late of one that is over."""
+    unaware = SimpleNamespace(FROZEN=Status.FROZEN, ARCHIVED=SimpleNamespace(value="no status"))
+    stack.enter_context(patch.object(receiving, "Status", unaware))
+
+
+def archived_before_the_partner_knows(stack: ExitStack) -> None:
+    """A job is archived while the partner has not confirmed everything."""
+
+    def hasty(connection: Connection, **_: object) -> list[str]:
+        finished = select(journal_schema.jobs.c.job).where(journal_schema.jobs.c.status == Status.FINISHED.value)
+        return list(connection.scalars(finished))
+
+    stack.enter_context(patch.object(archiving, "due", hasty))
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -146,6 +177,15 @@ MUTANTS: Final[dict[str, Mutant]] = {
         mask_used_twice,
         resend_sealed_anew,
         bulk_resent_on_a_timer,
+    )
+}
+
+RETENTION_MUTANTS: Final[dict[str, Mutant]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        archived_job_forgotten,
+        archived_job_taken_for_a_finished_one,
+        archived_before_the_partner_knows,
     )
 }
 

@@ -55,6 +55,8 @@ class Story:
         results: blobs that a party keeps of it at most.
         policy: what the providers' policies say besides.
         operators: who meddles.
+        retained_s: so many virtual seconds after its end the job leaves each journal but for its name, and everything
+            that was ever said in it is said again; None: it stays.
 
     """
 
@@ -73,6 +75,7 @@ class Story:
     policy: Mapping[str, object] = field(default_factory=dict)
     operators: tuple[Operator, ...] = ()
     facts: bytes = b""
+    retained_s: float | None = None
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -135,6 +138,7 @@ STOPPED: Final = replace(
     policy={"stop_evaluations_max": 2},
     results=4,
 )
+RETAINED: Final = replace(_sampled(b"retained", max_iterations=1), retained_s=30.0)
 GROWING: Final = _sampled(b"growing.", sample_set="growing", batches=2, max_iterations=4, tolerance=0.05)
 
 

@@ -20,7 +20,7 @@ from learning.links.family import Family
 from paillier.budget import bit_budget
 from protocol.machines import answering_role
 from services.daemon.daemon import Daemon, DaemonConfig
-from services.engine import jobs
+from services.engine import archiving, jobs
 from services.engine.jobs import JobView
 from services.engine.surroundings import Surroundings
 from services.store.crash import Crash
@@ -39,6 +39,7 @@ VIRTUAL_S_MAX: Final = 6 * 3600.0
 OPERATOR_S: Final = 1.0
 REST_S: Final = 2.0
 REST_S_MAX: Final = 600.0
+SAID_AGAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ class Town:
         self.watcher = Watcher({name: identity(name) for name in story.parties}, story.job, grants)
         self.broker = EmbeddedBroker(story.parties, faults=schedule.faults, observer=self.watcher.published)
         self.parties = {name: _Party(self, name) for name in story.parties}
+        self._noted = {name: asyncio.Event() for name in story.parties}
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a party's tasks are told."""
@@ -198,13 +200,15 @@ class Town:
         lives = [asyncio.ensure_future(party.live()) for party in self.parties.values()]
         lives += [asyncio.ensure_future(self._befall(disaster)) for disaster in self.schedule.disasters]
         lives += [asyncio.ensure_future(self._operate(operator)) for operator in self.story.operators]
+        lives += [asyncio.ensure_future(self._retain(name)) for name in self.parties]
         outcome = Outcome()
         try:
             async with asyncio.timeout(VIRTUAL_S_MAX):
                 await self._submit()
-                for name in self.parties:
-                    outcome.ends[name] = await self._ending(name)
+                ends = await asyncio.gather(*(self._ending(name) for name in self.parties))
+                outcome.ends.update(zip(self.parties, ends, strict=True))
                 await self._rest()
+                await self._say_again()
         except TimeoutError:
             self.watcher.broke(f"the job is not over after {VIRTUAL_S_MAX:.0f} virtual seconds")
         outcome.virtual_s = loop.time()
@@ -310,6 +314,7 @@ class Town:
             if view is not None and view.status != "running":
                 end = await self._look(name, functools.partial(self._end, name, view))
                 if end is not None:
+                    self._noted[name].set()
                     return end
             if self.watcher.broken:
                 return BROKEN
@@ -335,9 +340,42 @@ class Town:
                     return
                 left = await self._look(name, functools.partial(_leftovers, self.story.results))
                 secrets = self.directory / name / "secrets"
-                if left == 0 and not list(secrets.iterdir()):
+                leaves = self.story.retained_s is not None and not self.watcher.archived(name)
+                if left == 0 and not list(secrets.iterdir()) and not leaves:
                     break
                 await asyncio.sleep(REST_S)
+
+    async def _retain(self, name: str) -> None:
+        """What `services.daemon.retaining` does with a job whose days are over, once it is noted how it ended."""
+        job, party, retained_s = self.story.job, self.parties[name], self.story.retained_s
+        if retained_s is None:
+            return
+        await self._noted[name].wait()
+        while not self.watcher.archived(name):
+            await asyncio.sleep(OPERATOR_S)
+            before = BEGAN + asyncio.get_running_loop().time() - retained_s
+            due = functools.partial(archiving.due, before=before, whole_before=before, at_once=1)
+            if not await self._look(name, due):
+                continue
+            try:
+                assert party.daemon is not None
+                head = (await party.daemon.purge(job)).head
+                archive = functools.partial(archiving.archive, job=job, head=head)
+                await party.daemon.journal.write(lambda connection, archive=archive: archive(connection))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                if isinstance(error, Crash) and party.task is not None:
+                    party.task.cancel()
+
+    async def _say_again(self) -> None:
+        """All messages of an archived job come again, the proposal first: see `Watcher` for what must not begin."""
+        if self.story.retained_s is None:
+            return
+        await asyncio.sleep(max(0.0, self.schedule.quiet_from - asyncio.get_running_loop().time()))
+        for key, body in self.watcher.said_again():
+            self.broker._publish(key, body, mandatory=False)
+        await asyncio.sleep(SAID_AGAIN_S)
 
 
 def _leftovers(results: int, connection: Connection) -> int:
