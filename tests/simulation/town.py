@@ -375,7 +375,9 @@ class Town:
         await asyncio.sleep(max(0.0, self.schedule.quiet_from - asyncio.get_running_loop().time()))
         for key, body in self.watcher.said_again():
             self.broker._publish(key, body, mandatory=False)
-        await asyncio.sleep(SAID_AGAIN_S)
+        until = asyncio.get_running_loop().time() + SAID_AGAIN_S
+        while asyncio.get_running_loop().time() < until and not self.watcher.broken:
+            await asyncio.sleep(OPERATOR_S)
 
 
 def _leftovers(results: int, connection: Connection) -> int:
