@@ -9,6 +9,9 @@ from msgspec import Meta
 
 from messages.schemas import Count, Message, Reason, ReasonCode
 
+SCORES_BYTES_MAX: Final = 8 * 50
+"""Of one row by a model of as many classes as a contract may have, 8 bytes for each."""
+
 
 class Receipt(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="receipt.v1"):
     """Either party, unsequenced: all sequences up to `applied` are journalled; bulk up to `credit` may be sent.
@@ -101,11 +104,12 @@ class ScoreAsk(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 class ScoreAnswer(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="score.answer.v1"):
     """Provider to business, unsequenced: `value` of that row as in `score.partial`, or why there is none.
 
-    Reveals the same rounded projection however often it is asked for. `reason_code` is `ok` with a value.
+    Of several classes each one's, 8 bytes after 8 bytes. Reveals the same rounded projections however often it is
+    asked for. `reason_code` is `ok` with a value.
     """
 
     question: Annotated[bytes, Meta(min_length=16, max_length=16)]
-    value: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    value: Annotated[bytes, Meta(min_length=8, max_length=SCORES_BYTES_MAX)]
     reason_code: ReasonCode
 
 

@@ -61,10 +61,10 @@ def _of_scoring(contract: ScoringContract) -> tuple[str, ...]:
     scores = "the provider's score" if len(contract.providers) == 1 else "the sum of the providers' scores"
     if contract.mode == "batch":
         told = f"For every row that all have, {who} is told {scores}, rounded, once."
-        if contract.classes:
-            told = f"{told[:-1]} for each of {contract.classes} classes."
     else:
         told = f"{who} may ask for single rows until the job ends, and is told {scores} of each, rounded."
+    if contract.classes:
+        told = f"{told[:-1]} for each of {contract.classes} classes."
     return (
         f"{who} asks {_listed(contract.providers)} to score {contract.business_rows:,} rows with the model that job "
         f"{contract.model} trained.",

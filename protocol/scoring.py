@@ -209,8 +209,9 @@ def _make_ready(state: JobState) -> AnyEffect:
     if is_business(state):
         schema = terms_of(state).identifier_schema
         inputs = (state.snapshot, scoring.scores, state.align.rows)
-        return compute("score.index", "score.index", {"model": model, "schema": schema}, inputs)
-    arguments = {"part": ALL_ROWS, "iteration": 0, "first_row": 0, "rows": state.rows, "model": model, **_masks(state)}
+        return compute("score.index", "score.index", {"model": model, "schema": schema, **_classes(state)}, inputs)
+    rows = {"part": ALL_ROWS, "iteration": 0, "first_row": 0, "rows": state.rows}
+    arguments = {**rows, "model": model, **_classes(state), **_masks(state)}
     return compute("score.hold", "score.hold", arguments, (scoring.scores, state.align.rows))
 
 

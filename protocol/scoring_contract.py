@@ -151,10 +151,8 @@ def check_scoring(contract: ScoringContract) -> None:
         )
     if len(set(contract.parties)) != len(contract.parties):
         raise ContractError("parties", "a party is named twice in the contract")
-    if contract.classes and (contract.classes < 3 or contract.mode == "lookup"):
-        raise ContractError(
-            "classes", "a model of several classes has 3 or more, and scores whole files: leave lookup out"
-        )
+    if contract.classes in (1, 2):
+        raise ContractError("classes", "a model of several classes has 3 or more")
     if contract.classes * contract.chunk_rows_max > SCORE_CHUNK_ROWS:
         raise ContractError(
             "classes",

@@ -79,7 +79,14 @@ def predict(
 
 def _look_up(client: ControlClient, model: str, identifier: str, *, as_json: bool) -> int:
     found = client.ask("lookup", model=model, id=identifier)
-    print(json.dumps(found) if as_json else f"score {found['score']:.3f}, prediction {found['prediction']:.6g}")  # noqa: T201
+    if as_json:
+        print(json.dumps(found))  # noqa: T201
+    elif "classes" in found:
+        out.print(plain(f"prediction {found['prediction']}"))
+        for name, one in found["classes"].items():
+            out.print(plain(f"{name}: score {one['score']:.3f}, probability {one['probability']:.6g}"))
+    else:
+        print(f"score {found['score']:.3f}, prediction {found['prediction']:.6g}")  # noqa: T201
     return DONE
 
 

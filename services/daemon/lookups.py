@@ -6,10 +6,10 @@ A request names a row by its place in the common order; its identifier does not 
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select
 
 from alignment import identifiers
 from broker.transport import Delivery
+from learning.evaluation import multiclass
 from learning.evaluation.part_figures import mean_response
 from learning.links import projections
 from messages import unsequenced
@@ -56,20 +57,35 @@ class LookupRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OfClass:
+    """What one class of several has of a row: its score, and its probability among all."""
+
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
-    """The answer for one row."""
+    """The answer for one row: a score and the mean response; of several classes the likeliest, and each one's."""
 
     job: str
-    score: float
-    prediction: float
+    prediction: float | str
+    score: float | None = None
+    classes: dict[str, OfClass] = field(default_factory=dict)
+
+    def to_object(self) -> dict[str, Any]:
+        """For JSON: `score` or `classes`, as the model has them."""
+        said = asdict(self)
+        return {name: value for name, value in said.items() if name != ("score" if self.classes else "classes")}
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A job whose rows this provider answers for: 8 bytes a row."""
+    """A job whose rows this provider answers for, in so many bytes a row: 8 for each class."""
 
     model: str
     partner: str
+    width: int
     values: bytes = field(repr=False)
 
 
@@ -82,7 +98,7 @@ class _Asking:
     index: Index = field(repr=False)
     hashes: NDArray[np.bytes_] = field(repr=False)
     places: NDArray[np.int64] = field(repr=False)
-    scores: NDArray[np.float64] = field(repr=False)
+    scores: NDArray[np.float64] = field(repr=False)  # (n, classes)
 
     def find(self, identifier: str) -> int:
         """Place of an identifier in the index, -1 for one that is not among the common rows."""
@@ -154,15 +170,15 @@ class Lookups:
         held = self._held.get(job) or await self._load_held(job)
         if held is None or held.partner != sender:
             return False
-        value, code = bytes(8), "ok"
+        value, code = bytes(held.width), "ok"
         if self._rests(job):
             code = "job_resting"
         elif self._retired(held.model):
             code = "model_retired"
-        elif not message.row < len(held.values) // 8:
+        elif not message.row < len(held.values) // held.width:
             code = "row_unknown"
         else:
-            value = held.values[8 * message.row : 8 * message.row + 8]
+            value = held.values[held.width * message.row : held.width * (message.row + 1)]
             self._count(job)
         if len(self._answers) >= ANSWERS_WAITING_MAX:
             log.warning("lookup dropped: too many wait", job=job, partner=sender)
@@ -200,13 +216,10 @@ class Lookups:
                 "lookup job on a file that has it",
             )
         row = int(asking.places[place])
-        units = np.zeros(1, dtype=np.uint64)
-        for value in await asyncio.gather(*(self._ask(job, partner, row, timeout_s) for partner in asking.partners)):
-            units += projections.from_bytes(value)
-        score = float(asking.scores[place]) + projections.from_units(units, asking.index.unit)
-        prediction = mean_response(asking.index.task, score)
+        told = await asyncio.gather(*(self._ask(job, partner, row, timeout_s) for partner in asking.partners))
+        scores = asking.scores[place] + projections.from_units(total(told, asking.scores.shape[1]), asking.index.unit)
         self._count(job)
-        return Looked(job=job, score=float(score[0]), prediction=float(prediction[0]))
+        return looked(job, asking.index, scores)
 
     async def _ask(self, job: str, partner: str, row: int, timeout_s: float) -> bytes:
         question = self._entropy(QUESTION_BYTES)
@@ -253,7 +266,7 @@ class Lookups:
         if found is None:
             return None
         contract, values = found
-        self._held[job] = _Held(contract.model, contract.business, values)
+        self._held[job] = _Held(contract.model, contract.business, 8 * max(1, contract.classes), values)
         return self._held[job]
 
     async def _load_asking(self, job: str) -> _Asking | None:
@@ -268,7 +281,7 @@ class Lookups:
             index,
             np.frombuffer(index.hashes, dtype=f"S{QUESTION_BYTES}"),
             np.frombuffer(index.places, dtype="<i8"),
-            np.frombuffer(index.scores, dtype="<f8"),
+            np.frombuffer(index.scores, dtype="<f8").reshape(-1, max(1, contract.classes)),
         )
         return self._asking[job]
 
@@ -316,6 +329,28 @@ class Lookups:
             await self._journal.write(unit)
         except JournalUnavailable:
             log.debug("lookups are not counted while the journal cannot commit")
+
+
+def total(told: Sequence[bytes], count: int) -> projections.Units:
+    """The sum (count,) of what all providers say of a row. Raises LookupRefused for an answer of another size."""
+    units = np.zeros(count, dtype=np.uint64)
+    for value in told:
+        if len(value) != 8 * count:
+            raise LookupRefused(
+                "answer_wrong", f"a provider answered with {len(value)} bytes for {count} scores: its software differs"
+            )
+        units += projections.from_bytes(value)
+    return units
+
+
+def looked(job: str, index: Index, scores: NDArray[np.float64]) -> Looked:
+    """The answer that the joint scores (classes,) of a row make."""
+    if not index.classes:
+        return Looked(job, float(mean_response(index.task, scores)[0]), float(scores[0]))
+    chances = multiclass.probabilities(scores[None, :])[0]
+    each = zip(index.classes, scores.tolist(), chances.tolist(), strict=True)
+    likeliest = index.classes[int(np.argmax(scores))]
+    return Looked(job, likeliest, classes={name: OfClass(score, chance) for name, score, chance in each})
 
 
 def _jobs_of(connection: Connection, model: str) -> list[str]:

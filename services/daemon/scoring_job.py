@@ -73,8 +73,6 @@ def prepare(party: Party, asked: Asked) -> Prepared:
     if version.role != BUSINESS:
         raise ConfigError(f"model {asked.model}: {party.file.name} was its provider; its business asks for scores")
     terms = version.terms
-    if terms.classes and asked.mode == "lookup":
-        raise ConfigError(f"model {asked.model} has several classes: score files with it; lookups are of one score")
     for name in terms.providers:
         if name not in party.peers:
             raise ConfigError(f"{name} is no peer of {party.file.name}; add it with `warren peer add FILE`")

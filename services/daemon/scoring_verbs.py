@@ -72,4 +72,4 @@ class ScoringVerbs:
             state = self._daemon.transport_state
             why = "its daemon does not answer" if state.up else state.detail
             raise ControlError("unreachable", f"no answer within {timeout_s:g} s: {why}") from None
-        return {"job": found.job, "score": found.score, "prediction": found.prediction}
+        return found.to_object()

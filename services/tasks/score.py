@@ -165,15 +165,15 @@ def open_partial(context: TaskContext, arguments: dict[str, Any], inputs: Inputs
 
 
 def hold(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
-    """What the provider answers for single rows. Blob: values of all aligned rows, 8 bytes a row."""
+    """What the provider answers for single rows. Blob: values of all aligned rows, 8 bytes for each row and class."""
     units = _units(context, arguments, inputs)
-    return TaskResult({}, ((projections.to_bytes(units), len(units)),))
+    return TaskResult({}, ((projections.to_bytes(units), arguments["rows"]),))
 
 
 def index(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """What the business looks single rows up in. Blob: an `Index`."""
     names = unpack_snapshot(inputs[0]).identifiers
-    scores = np.frombuffer(inputs[1], dtype="<f8")
+    scores = np.frombuffer(inputs[1], dtype="<f8").reshape(-1, arguments.get("classes", 1))
     rows = np.frombuffer(inputs[2], dtype="<i8")
     version = _version(context, arguments["model"])
     salt = keyring.stream(context, "score-index").bytes(32)
@@ -187,12 +187,16 @@ def index(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
         hashes=hashes[order].tobytes(),
         places=order.astype("<i8").tobytes(),
         scores=scores[rows[order]].astype("<f8").tobytes(),
+        classes=version.classes,
     )
     return TaskResult({}, ((msgspec.msgpack.encode(found), len(rows)),))
 
 
-class Index(msgspec.Struct, frozen=True, kw_only=True):
-    """Aligned rows by salted hash of their identifier: `hashes` sorted, 16 bytes each; places in the common order."""
+class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Aligned rows by salted hash of their identifier: `hashes` sorted, 16 bytes each; places in the common order.
+
+    `scores`: the own one of every row, of several `classes` (their names) row by row each one's.
+    """
 
     salt: bytes
     schema: str
@@ -201,6 +205,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     hashes: bytes
     places: bytes
     scores: bytes
+    classes: tuple[str, ...] = ()
 
 
 def hash_identifiers(names: list[bytes], salt: bytes) -> NDArray[np.bytes_]:

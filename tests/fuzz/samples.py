@@ -83,6 +83,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.ScoreReady(rows=60)
     yield unsequenced.ScoreAsk(question=bytes(range(16)), row=3)
     yield unsequenced.ScoreAnswer(question=bytes(range(16)), value=bytes(8), reason_code="ok")
+    yield unsequenced.ScoreAnswer(question=bytes(range(16)), value=bytes(24), reason_code="ok")
     yield unsequenced.Receipt(applied=1, credit=17)
     yield unsequenced.ReceiptRequest(sent=1)
     yield unsequenced.ReceiptHeld(receipted=1)

@@ -1,6 +1,7 @@
 """A model of several classes scores files: every class for every row, each of them counted."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
+from learning.links import projections
 from protocol.contract import ContractError
 from protocol.scoring_contract import check_scoring, decode_scoring, encode_scoring
 from services.audit.export_file import AUDITOR
@@ -18,6 +22,7 @@ from services.audit.replaying import replay
 from services.audit.reporting import report
 from services.daemon.control import ControlClient, ControlError
 from services.daemon.local import connect, embedded, wait_for
+from services.daemon.lookups import LookupRefused, total
 from services.models.export import part_of
 from services.models.store import ModelStore
 from services.models.version import ModelVersion
@@ -99,9 +104,62 @@ def test_its_records_replay_within_the_contract(
         assert report(file).within
 
 
-def test_single_rows_are_not_answered_for(model: Recorded, business: ControlClient) -> None:
-    with pytest.raises(ControlError, match="several classes"):
-        business.ask("predict", model=model.job, mode="lookup")
+def oracle_of(model: Recorded) -> tuple[OneVsRestClassifier, dict[str, np.ndarray[Any, Any]]]:
+    """scikit-learn's one against the rest with the joint coefficients of both parts, and the joined rows by name."""
+    tables = {
+        role: read_table(model.paths[role].parent.parent / f"{role}.csv", identifier="id", columns=COLUMNS[role])
+        for role in (BUSINESS, PROVIDER)
+    }
+    places = {name: row for row, name in enumerate(tables[PROVIDER].identifiers)}
+    rows = {
+        name: np.hstack([tables[BUSINESS].values[row], tables[PROVIDER].values[places[name]]])
+        for row, name in enumerate(tables[BUSINESS].identifiers)
+    }
+    found = OneVsRestClassifier(LogisticRegression(max_iter=1))
+    with warnings.catch_warnings(action="ignore"):
+        found.fit(np.array(list(rows.values())), [CLASSES[place % 3] for place in range(len(rows))])
+    pairs = zip(version(model, BUSINESS).targets, version(model, PROVIDER).targets, strict=True)
+    for one, (own, other) in zip(found.estimators_, pairs, strict=True):
+        one.coef_ = np.array([[*own.coefficients, *other.coefficients]])
+        one.intercept_ = np.array([own.constant + other.constant])
+    return found, rows
+
+
+def test_a_single_row_has_scikit_learn_s_likeliest_class_and_the_score_and_probability_of_each(
+    model: Recorded, business: ControlClient, scored: tuple[str, pl.DataFrame]
+) -> None:
+    job = business.ask("predict", model=model.job, mode="lookup", expires_in_hours=1)["job"]
+    view = wait_for(business, job, until_stage="serve")
+    assert view["status"] == "running", view["reason"]
+    oracle, rows = oracle_of(model)
+    batch = {row["id"]: row for row in scored[1].to_dicts()}
+    for name in list(batch)[::9]:
+        found = business.ask("lookup", model=model.job, id=name)
+        assert list(found) == ["job", "prediction", "classes"]
+        assert (found["job"], list(found["classes"])) == (job, CLASSES)
+        assert found["prediction"] == batch[name]["prediction"] == oracle.predict(rows[name][None, :])[0]
+        chances = oracle.predict_proba(rows[name][None, :])[0]
+        for place, (of, one) in enumerate(found["classes"].items()):
+            assert one["score"] == pytest.approx(batch[name][f"score_{of}"], abs=1e-12)
+            assert one["probability"] == pytest.approx(batch[name][f"probability_{of}"], abs=1e-12)
+            assert one["probability"] == pytest.approx(chances[place], abs=1e-3)
+    with pytest.raises(ControlError, match="not among the rows"):
+        business.ask("lookup", model=model.job, id="nobody")
+    spent = 2 * len(CLASSES) * ROWS
+    ledger = Ledger(model.party(PROVIDER).data_directory, "business-a")
+    with pytest.raises(ScoresSpent):
+        ledger.grant_scores("more", "m", 1, quota=spent, period_s=1e9, now=2e9)
+    business.ask("cancel", id=job)
+
+
+def test_an_answer_of_another_size_is_no_score() -> None:
+    units = projections.to_units(np.array([0.5, -1.25, 2.0]), 1e-3)
+    value = projections.to_bytes(units)
+    assert (total([value, value], 3) == units + units).all()
+    for wrong in (value[:8], value + bytes(8)):
+        with pytest.raises(LookupRefused) as refused:
+            total([value, wrong], 3)
+        assert refused.value.code == "answer_wrong"
 
 
 @pytest.mark.parametrize("role", [BUSINESS, PROVIDER])
@@ -115,7 +173,7 @@ def test_the_exported_part_has_every_class_by_the_published_schema(model: Record
 
 @pytest.mark.parametrize(
     "fields",
-    [{"classes": 2}, {"classes": 3, "mode": "lookup", "expires_at": 9}, {"classes": 3, "chunk_rows_max": 65_536}],
+    [{"classes": 2}, {"classes": 3, "mode": "lookup", "expires_at": 0}, {"classes": 3, "chunk_rows_max": 65_536}],
 )
 def test_contracts_of_other_classes_are_refused(fields: dict[str, Any]) -> None:
     fits = scoring(classes=3, chunk_rows_max=21_845)
