@@ -1,13 +1,14 @@
 """Who may use the console: a secret in the data directory, tickets made from it, and sessions that tickets become.
 
 - The *secret* is 32 random bytes in `<data directory>/console.token`, mode 0600. It never leaves that file.
-- A *ticket* is in the link that `warren console` prints: good for five minutes, and once. Anybody who can read the
-  file can make one, and nobody else.
+- A *ticket* is in the link that `warren console` prints: good for five minutes, and once; a daemon that was started
+  since takes none from before, as it does not know which were used. Anybody who can read the file can make one, and
+  nobody else.
 - A *session* is what the browser gets for a ticket: a cookie, and a *key* that the page keeps to itself. Both are
   needed: cookies go to every port of a host, so that another program on 127.0.0.1 could be shown one, a key never.
 
-All three are names with an HMAC-SHA256 under the secret, told apart by their purpose: nothing has to be remembered,
-and a session outlives a restart of the daemon.
+All three are names with an HMAC-SHA256 under the secret, told apart by their purpose: nothing has to be remembered but
+which tickets were used, and a session outlives a restart of the daemon.
 """
 
 import base64
@@ -62,6 +63,7 @@ class Access:
         self._secret = secret
         self._clock = clock
         self._used: dict[str, float] = {}
+        self._since = int(clock())
 
     def __repr__(self) -> str:
         return "Access()"
@@ -74,6 +76,8 @@ class Access:
         """The session that a ticket becomes, or nothing: for one that is wrong, too old or used."""
         if not self._holds(_TICKET, ticket) or ticket in self._used:
             return ""
+        if float(ticket.partition(".")[0]) < self._since + int(TICKET_S):
+            return ""  # made before this daemon began: it may have been used
         now = self._clock()
         self._used = {name: until for name, until in self._used.items() if until > now}
         if len(self._used) >= TICKETS_KEPT_MAX:

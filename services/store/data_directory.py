@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,6 +19,9 @@ class DirectoryLocked(Exception):
 class DataDirectory:
     """Paths of one party, locked from construction until `close`.
 
+    Other users of the machine are kept out of it, also of one that was made before: files in it that a library makes
+    (the journal and its write-ahead log) have the modes that the process is given.
+
     Raises:
         DirectoryLocked: another process (or daemon of this one) has the lock.
 
@@ -25,6 +30,9 @@ class DataDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(root.stat().st_mode) & 0o077:
+            with suppress(PermissionError):  # of another owner: his to keep
+                root.chmod(0o700)
         self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

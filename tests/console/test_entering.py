@@ -124,6 +124,20 @@ def test_tickets_and_sessions_end() -> None:
     assert not access.may(session, access.key_of(session))
 
 
+def test_a_daemon_that_was_started_since_takes_no_ticket_from_before() -> None:
+    """It may have been used, and who used it is forgotten."""
+    now = [1_000.5]
+    before = Access(bytes(32), clock=lambda: now[0])
+    ticket, kept = before.ticket(), before.ticket()
+    session = before.enter(ticket)
+    now[0] += 2.0
+    after = Access(bytes(32), clock=lambda: now[0])
+    assert not after.enter(ticket)
+    assert not after.enter(kept)
+    assert after.may(session, after.key_of(session))
+    assert after.enter(after.ticket())
+
+
 def test_a_ticket_is_no_session_and_a_session_no_ticket() -> None:
     access = Access(bytes(32))
     ticket = access.ticket()

@@ -285,3 +285,10 @@ def test_a_data_directory_has_one_daemon(tmp_path):
     with DataDirectory(tmp_path / "shop"), pytest.raises(DirectoryLocked, match="shop"):
         DataDirectory(tmp_path / "shop")
     DataDirectory(tmp_path / "shop").close()
+
+
+def test_other_users_are_kept_out_of_a_data_directory_that_was_there_before(tmp_path):
+    (tmp_path / "shop").mkdir(mode=0o755)
+    (tmp_path / "shop").chmod(0o755)
+    with DataDirectory(tmp_path / "shop") as directory:
+        assert directory.root.stat().st_mode & 0o777 == 0o700
