@@ -24,6 +24,7 @@ from services.cli import (
     identities,
     locals_,
     models,
+    policies,
     predict,
     private_broker,
     watching,
@@ -46,6 +47,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(benches.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(audits.app, name="audit")
+app.add_typer(policies.app, name="policy")
 COMMANDS = (
     *daemons.COMMANDS,
     *consent.COMMANDS,

@@ -20,7 +20,7 @@ from services.daemon.job_file import load_job
 from services.daemon.local import wait_for
 from services.daemon.party_process import run_party
 from services.daemon.standing import ago, told
-from services.party.configuration import ConfigError, load_party
+from services.party.configuration import ConfigError, load_party, read_party_file
 from services.party.log_file import LogFile
 from services.party.logs import LogBook, configure
 from services.party.plain_text import plain
@@ -33,8 +33,12 @@ PARTY = Path("party.toml")
 
 
 def client_of(party: Path) -> ControlClient:
-    """The control socket of the running daemon of a party."""
-    return ControlClient(load_party(party).data_directory)
+    """The control socket of the running daemon of a party.
+
+    It needs nothing of the party but the place: a policy or a peer's file that is being edited must not keep an
+    operator from looking, or from cancelling a job.
+    """
+    return ControlClient(party.resolve().parent / read_party_file(party).data_directory)
 
 
 def serve(

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from protocol.consenting import REVOKED
 from protocol.contract import ContractError
 from protocol.effects import DeclineDecided, RevokeDecided
-from protocol.policy import read_policy
+from protocol.policy import PolicyBook, read_policy
 from protocol.scoring_contract import AnyContract, read_any
 from protocol.state import PROVIDER, SIDES
 from services.engine.decisions import Decisions, JobOver, JobUnknown
@@ -72,6 +72,11 @@ class Consent:
         """`decisions` takes what is decided of a job to the journal; `look_again` hears of jobs that rest or go on."""
         self._decisions = decisions
         self._look_again = look_again
+
+    def renew(self, policies: PolicyBook) -> None:
+        """Judge jobs together by other policies from now on."""
+        self._policies = policies
+        self.look()
 
     @property
     def orders(self) -> Orders:

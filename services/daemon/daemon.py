@@ -8,12 +8,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
 from broker.transport import Delivery, QueueDepths, Transport, TransportState
 from messages import unsequenced
+from protocol.policy import read_policy
 from services.daemon.consent import Consent
 from services.daemon.daemon_config import DaemonConfig
 from services.daemon.desk import DaemonStopped, Desk, PartnerUnknown
@@ -134,6 +136,7 @@ class Daemon(Desk):
         super().__init__(
             journal, runner, relay, blobs, envelopes, transport, config.expiry_of, stepper.partners_of, gate
         )
+        self.settings: Mapping[str, Any] = config.settings
         self._executor = self._make_executor(config)
         self.consent.attach(runner, self._look_again)
         self.lookups = Lookups(journal, blobs, envelopes, relay, config.data_directory, around.entropy, gate.rests)
@@ -217,6 +220,12 @@ class Daemon(Desk):
     async def _take(self, delivery: Delivery) -> None:
         if not await self.lookups.take(delivery):
             await self._runner.receive(delivery)
+
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        """Decide by another policy from now on; a task that runs ends by the former one. Raises PolicyError."""
+        self.consent.renew(read_policy(dict(settings.get("policy", {}))))
+        self.settings = settings
+        self._executor.renew(settings)
 
     def stop(self) -> None:
         """Finish the transaction under way and leave."""

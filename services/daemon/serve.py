@@ -5,8 +5,10 @@ import functools
 import os
 import resource
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -59,7 +61,7 @@ def parties_of(contract: bytes) -> tuple[str, ...]:
         return ()
 
 
-def terms_of(party: Party, contract: bytes) -> Terms:
+def terms_of(party: Party, contract: bytes, policy: Mapping[str, Any] | None = None) -> Terms:
     """What a contract says of retention and rules; the newest rules refuse what is none, or is of unknown rules.
 
     A partner that proposes `full` to a party whose policy does not allow it is declined, and must not make that
@@ -70,7 +72,7 @@ def terms_of(party: Party, contract: bytes) -> Terms:
     except ContractError:
         return Terms()
     mine = party.file.name not in found.parties[1:] or found.retention in (
-        read_policy(party.policy).of(found.business).retention
+        read_policy(dict(party.policy if policy is None else policy)).of(found.business).retention
     )
     return Terms(
         retention=found.retention if mine else DIGESTS,
@@ -99,7 +101,7 @@ def make_daemon(
             probe,
             message.contract,
             partner,
-            party.settings,
+            dict(daemon.settings),
             me=party.file.name,
             version=__version__,
             backend=choice.select().name,
@@ -120,7 +122,7 @@ def make_daemon(
         settings=party.settings,
         journal_url=party.file.journal,
         expiry_of=expiry_of,
-        terms_of=functools.partial(terms_of, party),
+        terms_of=lambda contract: terms_of(party, contract, daemon.settings["policy"]),
         parties_of=parties_of,
         earlier_roles=ROLES_BY_VERSION,
         answering_role=answering_role,

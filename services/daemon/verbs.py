@@ -26,6 +26,7 @@ from services.daemon.daemon import Daemon
 from services.daemon.desk import PartnerUnknown
 from services.daemon.estimate import estimate
 from services.daemon.job_file import JobFile, business_table, job_from, make_contract
+from services.daemon.policy_verbs import PolicyVerbs
 from services.daemon.scoring_verbs import ScoringVerbs
 from services.daemon.serve import cpu_seconds, peak_bytes, view_of
 from services.engine.decisions import JobOver, JobUnknown
@@ -76,6 +77,7 @@ class Verbs:
             "status": self.status,
             **ScoringVerbs(self._party, self._daemon).table(),
             **ConsentVerbs(self._party, self._daemon).table(),
+            **PolicyVerbs(self._party, self._daemon).table(),
         }
 
     async def _prepare(self, request: dict[str, Any]) -> Prepared:

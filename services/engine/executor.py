@@ -5,6 +5,7 @@ leaves the others alone. Tasks come from the journal and go back to it: the exec
 """
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections import Counter, deque
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -76,6 +77,9 @@ class Slot(Protocol):
     def forget(self, job: str) -> None:
         """Drop what is remembered of a job."""
 
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        """Give the tasks to come other settings; the one that runs ends with its own."""
+
     def kill(self) -> None:
         """End the process at once; its task had not left the house."""
 
@@ -85,11 +89,15 @@ class _ProcessSlot:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._outdated = False
         self._pool: ProcessPoolExecutor | None = None
         self.process = 0
 
     async def run(self, call: TaskCall) -> TaskReply:
         loop = asyncio.get_running_loop()
+        if self._outdated:  # nothing runs in it: a slot has one task at a time
+            self._outdated = False
+            self.kill()
         try:
             pool = await self._ready()
             return await loop.run_in_executor(pool, worker.run, call)
@@ -114,6 +122,10 @@ class _ProcessSlot:
             except (BrokenProcessPool, RuntimeError):
                 log.debug("no process to tell", job=job)
 
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        self._setup = dataclasses.replace(self._setup, settings=settings)
+        self._outdated = self._pool is not None
+
     def kill(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -130,6 +142,7 @@ class _ThreadSlot:
     """Runs tasks on a thread of the daemon: for simulations, where processes cost more than tasks."""
 
     def __init__(self, setup: Setup) -> None:
+        self._setup = setup
         self._worker = Worker(setup)
         self.process = 0
 
@@ -138,6 +151,10 @@ class _ThreadSlot:
 
     def forget(self, job: str) -> None:
         self._worker.forget(job)
+
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        self._setup = dataclasses.replace(self._setup, settings=settings)
+        self._worker = Worker(self._setup)
 
     def kill(self) -> None:
         """Nothing to end."""
@@ -213,6 +230,11 @@ class Executor:
     def look_again(self) -> None:
         """Jobs that rested may go on."""
         self._alarm.set()
+
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        """Run tasks with other settings from now on; those that run end with their own."""
+        for slot in self._slots:
+            slot.renew(settings)
 
     def drop(self, job: str) -> None:
         """The job is over: forget its tasks, its tables and its keys."""

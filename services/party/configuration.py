@@ -32,10 +32,11 @@ income = [{ step = "impute", by = "median" }, { step = "log" }]   # docs/prepara
 """
 
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -187,13 +188,17 @@ def _why(error: OSError | ValueError) -> str:
     return (error.strerror or "unknown error") if isinstance(error, OSError) else str(error)
 
 
-def load_party(path: Path) -> Party:
-    """Read party.toml and all that it names. Raises ConfigError naming file and key."""
-    table = read_toml(path)
+def read_party_file(path: Path) -> PartyFile:
+    """party.toml alone, without what it names. Raises ConfigError naming file and key."""
     try:
-        file = msgspec.convert(table, PartyFile)
+        return msgspec.convert(read_toml(path), PartyFile)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def load_party(path: Path) -> Party:
+    """Read party.toml and all that it names. Raises ConfigError naming file and key."""
+    file = read_party_file(path)
     directory = path.resolve().parent
     check_broker_url(file.broker, path)
     check_console(file, path)
@@ -211,14 +216,7 @@ def load_party(path: Path) -> Party:
     identity = read_identity(identity_path(file, directory))
     if identity.name != file.name:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
-    policy = read_toml(directory / file.policy) if file.policy else {}
-    try:
-        book = read_policy(policy)
-        for one in (book.default, *book.partner.values()):
-            if one.quiet_hours:
-                QuietHours.parse(one.quiet_hours)
-    except (PolicyError, QuietHoursUnknown) as error:
-        raise ConfigError(f"{directory / file.policy}: {error}") from None
+    policy = read_policy_file(directory / file.policy) if file.policy else {}
     return Party(
         file=file,
         directory=directory,
@@ -228,6 +226,34 @@ def load_party(path: Path) -> Party:
         policy=policy,
         steps=steps,
     )
+
+
+def read_policy_file(path: Path) -> dict[str, Any]:
+    """policy.toml as a table that protocol.policy can read. Raises ConfigError naming file, line and key."""
+    policy = read_toml(path)
+    try:
+        book = read_policy(policy)
+        for one in (book.default, *book.partner.values()):
+            if one.quiet_hours:
+                QuietHours.parse(one.quiet_hours)
+    except (PolicyError, QuietHoursUnknown) as error:
+        line = line_of(path.read_text(encoding="utf-8"), str(error))
+        raise ConfigError(f"{path}{f', line {line}' if line else ''}: {error}") from None
+    return policy
+
+
+_KEY_NAMED: Final = re.compile(r"`\$\.([A-Za-z_]+)|unknown field `([^`]*)`")
+
+
+def line_of(text: str, complaint: str) -> int:
+    """The line, from 1, of the key that a complaint of msgspec names; 0 for none, or when several lines have it."""
+    named = _KEY_NAMED.search(complaint)
+    if named is None:
+        return 0
+    key = re.escape(named[1] or named[2])
+    form = re.compile(rf"""\s*["']?{key}["']?\s*=""")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if form.match(line)]
+    return lines[0] if len(lines) == 1 else 0
 
 
 def read_steps(dataset: Dataset, directory: Path, where: str) -> dict[str, tuple[Step, ...]]:

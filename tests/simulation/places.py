@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
@@ -175,6 +175,9 @@ class InlineSlot:
 
     def forget(self, job: str) -> None:
         """Keys and tables are the same in the next run."""
+
+    def renew(self, settings: Mapping[str, Any]) -> None:
+        """No simulation has another policy in its middle."""
 
     def kill(self) -> None:
         """Nothing to end."""
