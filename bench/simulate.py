@@ -18,11 +18,12 @@ from learning.arithmetic.reductions import column_sums
 from learning.columns.quantise import Quantised, quantise
 from learning.evaluation import metrics
 from learning.links import residual_terms
-from learning.links.family import Family
-from learning.links.targets import Targets, declared_units, start_score
+from learning.links.family import LOG_LINKS, VALUE_BITS, Family
+from learning.links.targets import Targets, declared_units, declared_units_of_counts, start_score
 from learning.solvers import history as histories
 from learning.solvers import loop, proximal_loop
 from paillier.budget import bit_budget
+from services.daemon.job_file import LOG_VALUE_BITS
 from services.results import reference
 
 Vector = NDArray[np.float64]
@@ -43,12 +44,26 @@ class Job:
     power: float = 0.0
     l1: float = 0.0
 
-    def family(self, labels: Vector) -> Family:
-        """As `services.daemon.job_file` declares it."""
-        if self.task not in ("gamma", "tweedie"):
-            return Family(task=self.task, label_bound=self.label_bound)
-        unit, curvature = declared_units(self.task, self.power, Targets(labels))
-        return Family(task=self.task, power=self.power, value_bits=24, residual_unit=unit, curvature=curvature)
+    def family(self, labels: Vector, targets: Targets | None = None) -> Family:
+        """As `services.daemon.job_file` declares it. `targets`: where rows have weights or offsets."""
+        targets = targets or Targets(labels)
+        told = {"weighted": targets.weight is not None, "shifted": targets.offset is not None}
+        at_mean = self.task in LOG_LINKS
+        if not at_mean and targets.weight is None:
+            return Family(task=self.task, label_bound=self.label_bound, **told)
+        if self.task == "poisson" and not any(told.values()):
+            unit, curvature = declared_units_of_counts(targets, self.label_bound)
+        else:
+            unit, curvature = declared_units(self.task, self.power, targets)
+        return Family(
+            task=self.task,
+            power=self.power,
+            label_bound=self.label_bound,
+            value_bits=LOG_VALUE_BITS if at_mean else VALUE_BITS,
+            residual_unit=unit,
+            curvature=curvature,
+            **told,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,17 +108,20 @@ def run(job: Job, business: Vector, provider: Vector, labels: Vector, seed: int 
 
 
 def train(
-    job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0
+    job: Job, business: Vector, provider: Vector, labels: Vector, seed: int = 0, targets: Targets | None = None
 ) -> tuple[Outcome, list[Quantised], list[histories.LocalHistory]]:
-    """`run`, with what each party keeps to itself: quantised columns and history, the business's first."""
-    rows = len(labels)
+    """`run`, with what each party keeps to itself: quantised columns and history, the business's first.
+
+    `targets`: labels with weights and offsets, where rows have any.
+    """
+    rows, targets = len(labels), targets or Targets(labels)
     noise = np.random.default_rng(seed)
     sides = [
         quantise(matrix, [f"x{j}" for j in range(matrix.shape[1])], intercept=first, small_sample=job.small_sample)
         for matrix, first in ((business, True), (provider, False))
     ]
-    family = job.family(labels)
-    base = start_score(family, Targets(labels))
+    family = job.family(labels, targets)
+    base = start_score(family, targets)
     local = [
         histories.begin(side, family=family, l2=job.l2, release_noise=job.release_noise, base=own, l1=job.l1)
         for side, own in zip(sides, (base, 0.0), strict=True)
@@ -128,7 +146,7 @@ def train(
         z = [histories.scores(history, side.values) for history, side in zip(local, sides, strict=True)]
         bound, spread = residual_terms.score_range(z[1], family, iteration)
         expansion = residual_terms.choose(family, bound=bound, spread=spread, tolerance=state.link_tolerance)
-        constant, coefficients = residual_terms.business_terms(expansion, z[0], Targets(labels), budget.f_u)
+        constant, coefficients = residual_terms.business_terms(expansion, z[0], targets, budget.f_u)
         residuals = residual_terms.combine(
             constant,
             coefficients,

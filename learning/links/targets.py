@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.arithmetic.reductions import rounded
-from learning.links.family import LOG_LINKS, Family, LinkError
+from learning.links.family import LOG_LINKS, RATIO_HEADROOM, Family, LinkError
 
 Vector = NDArray[np.float64]
 
@@ -107,21 +107,35 @@ def declared_units(task: str, power: float, targets: Targets) -> tuple[float, fl
     return _above(float(np.abs(records).max(initial=0.0))), 2.0 ** round(math.log2(curvature))
 
 
+def declared_units_of_counts(targets: Targets, label_bound: float) -> tuple[float, float]:
+    """(residual_unit, curvature) of a Poisson model whose rows have neither weights nor exposures.
+
+    The unit is one count, so that the release noise is a share of one; or, for counts beyond 16, that power of two of
+    which the largest that the contract allows is 16 times as large. The curvature is twice the mean rate: it grows with
+    the rates, and the first step from the mean, where they are all alike, would otherwise go too far.
+    """
+    _, curvature = declared_units("poisson", 0.0, targets)
+    return max(1.0, 2.0 ** math.ceil(math.log2(label_bound / RATIO_HEADROOM))), 2.0 * curvature
+
+
 def _above(value: float) -> float:
     return 2.0 ** math.ceil(math.log2(MARGIN * max(value, SMALLEST)))
 
 
 def check_start(family: Family, base: float, targets: Targets) -> None:
     """Raises LinkError (label_unfit, weight_unfit) when a record of the rows is larger than the contract declares."""
+    room = 1.0
     if family.starts_at_mean:
         records, _ = start_records(family, base, targets)
+        if family.task == "poisson" and not (family.weighted or family.shifted):
+            room = RATIO_HEADROOM  # units of counts (`declared_units_of_counts`)
         code, what = "label_unfit", "a label of the aligned rows is farther from their mean"
     elif family.weighted:
         records = targets.weights
         code, what = "weight_unfit", "a weight of the aligned rows is farther above their mean"
     else:
         return
-    if float(np.abs(records).max(initial=0.0)) > family.residual_unit:
+    if float(np.abs(records).max(initial=0.0)) > room * family.residual_unit:
         raise LinkError(
             code,
             f"{what} than residual_unit {family.residual_unit:g} allows: name a larger one in the job (a power of two)",

@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 
 from learning import parts
-from learning.links.family import MULTICLASS, VALUE_BITS, LinkError
-from learning.links.targets import Targets, declared_units
+from learning.links.family import LOG_LINKS, MULTICLASS, VALUE_BITS, LinkError
+from learning.links.targets import Targets, declared_units, declared_units_of_counts
 from learning.solvers.blocks import Draw
 from learning.solvers.loop import DEFAULT_TOLERANCE
 from learning.solvers.loops import SampleSet, Solver
@@ -221,14 +221,16 @@ def family_fields(job: JobFile, table: Table) -> dict[str, Any]:
     """What the contract declares of labels and link beyond task and label bound."""
     assert table.label is not None
     told = {"weighted": table.weight is not None, "shifted": table.offset is not None}
-    # A Poisson model without weights and exposures keeps the form, and so the bytes, that it always had.
-    at_mean = job.task in ("gamma", "tweedie") or (job.task == "poisson" and any(told.values()))
+    at_mean = job.task in LOG_LINKS
     bits = job.value_bits or (LOG_VALUE_BITS if at_mean else VALUE_BITS)
     if not at_mean and table.weight is None:
         return {"value_bits": bits, "residual_unit": job.residual_unit or 1.0, **told}
+    targets = Targets(table.label, table.weight, table.offset)
     try:
-        targets = Targets(table.label, table.weight, table.offset)
-        unit, curvature = declared_units(job.task, job.tweedie_power, targets)
+        if job.task == "poisson" and not any(told.values()):
+            unit, curvature = declared_units_of_counts(targets, label_bound(job, table))
+        else:
+            unit, curvature = declared_units(job.task, job.tweedie_power, targets)
     except LinkError as error:
         raise TableError(error.code, str(error)) from None
     return {"value_bits": bits, "residual_unit": job.residual_unit or unit, "curvature": curvature, **told}
