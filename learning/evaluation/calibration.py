@@ -46,9 +46,9 @@ def table(
     rows: list[CalibrationBin] = []
     for number in range(bins):
         inside = place == number
-        if not inside.any():
-            continue
         own = math.fsum(weight[inside].tolist())
+        if own <= 0.0:
+            continue  # no rows, or rows of weight 0 alone
         rows.append(
             CalibrationBin(
                 bin=len(rows) + 1,
@@ -63,16 +63,29 @@ def table(
     return tuple(rows)
 
 
-def hosmer_lemeshow(bins: tuple[CalibrationBin, ...], *, held_out: bool) -> HosmerLemeshow:
+def effective_sizes(predictions: Vector, weights: Vector, bins: int = BINS) -> tuple[float, ...]:
+    """Of every bin of `table` the number of equal rows whose mean varies as much, (sum w)^2 / sum w^2 (Kish 1965)."""
+    place = bins_of(predictions, weights, bins)
+    inside = [weights[place == number] for number in range(bins)]
+    return tuple(
+        math.fsum(own.tolist()) ** 2 / square for own in inside if (square := math.fsum((own * own).tolist())) > 0.0
+    )
+
+
+def hosmer_lemeshow(
+    bins: tuple[CalibrationBin, ...], *, held_out: bool, sizes: tuple[float, ...] | None = None
+) -> HosmerLemeshow:
     """The test on a table of 0/1 labels.
 
-    Degrees of freedom: bins - 2 on the rows of training, as many as bins on rows the model has not seen.
+    Degrees of freedom: bins - 2 on the rows of training, as many as bins on rows the model has not seen. `sizes`: of
+    weighted rows the effective number in each bin (`effective_sizes`), which their mean varies with; with the sum of
+    the weights instead, weights twice as large would be twice the evidence.
     """
     degrees = len(bins) if held_out else len(bins) - 2
     terms = []
-    for row in bins:
-        variance = row.weight * row.expected * (1.0 - row.expected)
-        terms.append((row.weight * (row.observed - row.expected)) ** 2 / variance if variance > 0 else math.nan)
+    for row, size in zip(bins, sizes or [row.weight for row in bins], strict=True):
+        variance = size * row.expected * (1.0 - row.expected)
+        terms.append((size * (row.observed - row.expected)) ** 2 / variance if variance > 0 else math.nan)
     statistic = math.fsum(terms)
     p = upper_tail(statistic, degrees) if degrees > 0 and math.isfinite(statistic) else math.nan
     return HosmerLemeshow(statistic=statistic, degrees=degrees, p=p)

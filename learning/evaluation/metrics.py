@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from learning.evaluation import ranking
 from learning.links import characters
 from learning.links.family import Family
 
@@ -52,9 +53,10 @@ def log_loss(labels: Vector, scores: Vector, weights: Vector | None = None) -> f
     return weighted_mean(np.logaddexp(0.0, scores) - labels * scores, weights)
 
 
-def accuracy(labels: Vector, scores: Vector) -> float:
-    """Share of rows whose label is the likelier one."""
-    return int(((scores > 0) == (labels == 1)).sum()) / len(labels)
+def accuracy(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
+    """Share of rows (of their weight) whose label is the likelier one."""
+    right = (scores > 0) == (labels == 1)
+    return int(right.sum()) / len(labels) if weights is None else weighted_mean(right.astype(np.float64), weights)
 
 
 def brier(labels: Vector, scores: Vector, weights: Vector | None = None) -> float:
@@ -102,14 +104,15 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics of a task by name, of labels (n,) and scores z (n,); `power` is that of a Tweedie model.
 
-    With `weights` losses and errors are weighted means; ranks and hits count rows.
+    With `weights` losses and errors are weighted means, and in ranks and hits a row counts as much as it weighs.
     """
     if task == "logistic":
+        ranked = None if weights is None else ranking.ranking(labels, scores, weights)
         return {
-            "auc": auc(labels, scores),
-            "ks": ks(labels, scores),
+            "auc": auc(labels, scores) if ranked is None else ranking.area(ranked),
+            "ks": ks(labels, scores) if ranked is None else ranking.ks_point(ranked)[0],
             "log_loss": log_loss(labels, scores, weights),
-            "accuracy": accuracy(labels, scores),
+            "accuracy": accuracy(labels, scores, weights),
         }
     if task == "linear":
         return {"rmse": rmse(labels, scores, weights), "r2": r2(labels, scores, weights)}

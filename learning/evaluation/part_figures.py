@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning.evaluation import metrics, ranking
-from learning.evaluation.calibration import CalibrationBin, HosmerLemeshow, hosmer_lemeshow
+from learning.evaluation.calibration import CalibrationBin, HosmerLemeshow, effective_sizes, hosmer_lemeshow
 from learning.evaluation.calibration import table as calibration_table
 from learning.links import characters
 
@@ -100,6 +100,7 @@ def evaluate(
     predictions = mean_response(task, scores)
     table = calibration_table(labels, predictions, weights, bins)
     binary = task == "logistic"
+    sizes = None if weights is None or (weights == 1.0).all() else effective_sizes(predictions, weights, bins)
     ranked = (ranking.ranking if binary else ranking.ranking_of_amounts)(labels, scores, weights)
     return Evaluation(
         part=part,
@@ -109,7 +110,7 @@ def evaluate(
         calibration=table,
         lift=ranking.lift(labels, scores, weights, bins),
         confusion=tuple(ranking.confusion(ranked, one.score, one.probability, one.choice) for one in at if binary),
-        hosmer_lemeshow=hosmer_lemeshow(table, held_out=part != TRAINING) if binary else None,
+        hosmer_lemeshow=hosmer_lemeshow(table, held_out=part != TRAINING, sizes=sizes) if binary else None,
     )
 
 

@@ -201,7 +201,7 @@ def bins_of(scores: Vector, weights: Vector | None = None, bins: int = BINS) -> 
 
 
 def lift(labels: Vector, scores: Vector, weights: Vector | None = None, bins: int = BINS) -> tuple[LiftBin, ...]:
-    """Lift and gain by quantile bins, highest scores first; bins without rows are left out."""
+    """Lift and gain by quantile bins, highest scores first; bins without weight are left out."""
     weight = np.ones_like(scores) if weights is None else weights
     place = bins - 1 - bins_of(scores, weights, bins)
     all_weight, all_sum = math.fsum(weight.tolist()), math.fsum((weight * labels).tolist())
@@ -209,8 +209,8 @@ def lift(labels: Vector, scores: Vector, weights: Vector | None = None, bins: in
     weight_so_far = sum_so_far = 0.0
     for number in range(bins):
         inside = place == number
-        if not inside.any():
-            continue
+        if not weight[inside].any():
+            continue  # no rows, or rows of weight 0 alone
         own, positive = math.fsum(weight[inside].tolist()), math.fsum((weight * labels)[inside].tolist())
         weight_so_far, sum_so_far = weight_so_far + own, sum_so_far + positive
         mean = all_sum / all_weight

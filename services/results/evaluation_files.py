@@ -32,8 +32,11 @@ class Scored:
 
     @property
     def curves(self) -> "dict[str, Part]":
-        """Labels and scores of every part."""
-        return {part: (self.label[rows], self.score[rows]) for part, rows in self.parts.items()}
+        """Labels, scores and weights of every part."""
+        return {
+            part: (self.label[rows], self.score[rows], None if self.weight is None else self.weight[rows])
+            for part, rows in self.parts.items()
+        }
 
     def evaluations(
         self, task: str, *, rate: float | None = None, given: float | None = None, power: float = 0.0
@@ -82,7 +85,7 @@ def write(directory: Path, evaluations: Mapping[str, Evaluation], parts: "Mappin
     """Write metrics.json, the CSV files and the plots of all parts into `directory`, which is made if need be.
 
     metrics.csv has one figure a line; lift.csv, calibration.csv and, for a logistic model, confusion.csv a line
-    for each bin or threshold. `parts`: labels and scores, for the curves.
+    for each bin or threshold. `parts`: labels, scores and weights, for the curves.
     """
     directory.mkdir(parents=True, exist_ok=True)
     found = as_builtins(evaluations)

@@ -23,7 +23,10 @@ from learning.inference.standard_errors import INTERCEPT, Estimate
 T = TypeVar("T")
 
 BUSINESS_COLOUR, PROVIDER_COLOUR, QUIET = "#1f5a99", "#c8641b", "#888888"
-PART_COLOURS = (BUSINESS_COLOUR, PROVIDER_COLOUR, "#3d8b5f")
+# Okabe, Ito (2008): told apart by those who see no red or green; marks and dashes differ as well.
+PART_COLOURS = ("#0072b2", "#d55e00", "#009e73")
+PART_MARKS = ("o", "s", "^")
+PART_DASHES = ("-", (0, (5, 1.5)), (0, (4, 1.5, 1, 1.5)))
 
 
 def plot_convergence(path: Path, facts: list[dict[str, Any]], tolerance: float) -> None:
@@ -106,8 +109,8 @@ def plot_stopping(path: Path, stopping: Mapping[str, Any]) -> None:
     _finish(figure, path, axes)
 
 
-Part = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Labels (n,) and scores (n,) of the rows of a part."""
+Part = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]
+"""Labels (n,), scores (n,) and, where rows have any, weights (n,) of a part."""
 
 
 def _finish(figure: Figure, path: Path, *every: Axes) -> None:
@@ -118,25 +121,29 @@ def _finish(figure: Figure, path: Path, *every: Axes) -> None:
     plt.close(figure)
 
 
-def _coloured(parts: Mapping[str, T]) -> Iterator[tuple[str, T, str]]:
-    """(name, content, colour) of every part."""
-    for (name, content), colour in zip(parts.items(), itertools.cycle(PART_COLOURS), strict=False):
-        yield name, content, colour
+def _styled(parts: Mapping[str, T]) -> Iterator[tuple[str, T, dict[str, Any], str]]:
+    """(name, content, line style, mark) of every part."""
+    styles = itertools.cycle(zip(PART_COLOURS, PART_DASHES, PART_MARKS, strict=True))
+    for (name, content), (colour, dashes, mark) in zip(parts.items(), styles, strict=False):
+        yield name, content, {"color": colour, "linestyle": dashes}, mark
+
+
+SHARE = ("share of rows, highest scores first", "share of the rows' weight, highest scores first")
 
 
 def plot_roc(path: Path, parts: Mapping[str, Part]) -> None:
     """ROC curve of every part that has both classes, with the point of the KS statistic."""
     figure, axes = plt.subplots(figsize=(5.5, 5.5))
-    for name, (labels, scores), colour in _coloured(parts):
-        ranked = ranking.ranking(labels, scores)
+    for name, (labels, scores, weights), style, _ in _styled(parts):
+        ranked = ranking.ranking(labels, scores, weights)
         alarms, hits = ranking.roc(ranked)
         gap, at = ranking.ks_point(ranked)
         if not np.isfinite(gap):
             continue
-        axes.plot(alarms, hits, color=colour, label=f"{name}: AUC {ranking.area(ranked):.4f}")
+        axes.plot(alarms, hits, **style, label=f"{name}: AUC {ranking.area(ranked):.4f}")
         best = int((ranked.thresholds >= at).sum())
         ends = sorted((float(alarms[best]), float(hits[best])))
-        axes.plot([alarms[best]] * 2, ends, color=colour, linestyle=":", label=f"KS {gap:.4f}")
+        axes.plot([alarms[best]] * 2, ends, color=style["color"], linestyle=":", label=f"KS {gap:.4f}")
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="chance")
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
@@ -149,10 +156,11 @@ def plot_roc(path: Path, parts: Mapping[str, Part]) -> None:
 def plot_ks(path: Path, parts: Mapping[str, Part]) -> None:
     """Share of each class at or above a score, by the share of rows: where the curves are furthest apart is KS."""
     figure, every = plt.subplots(1, len(parts), figsize=(4.6 * len(parts) + 0.6, 4.4), squeeze=False, sharey=True)
-    for axes, (name, (labels, scores)) in zip(every[0], parts.items(), strict=True):
-        ranked = ranking.ranking(labels, scores)
+    for axes, (name, (labels, scores, weights)) in zip(every[0], parts.items(), strict=True):
+        ranked = ranking.ranking(labels, scores, weights)
         alarms, hits = ranking.roc(ranked)
-        share = np.concatenate([[0.0], ranked.rows / ranked.rows[-1]])
+        weight = ranked.positives + ranked.negatives
+        share = np.concatenate([[0.0], weight / (weight[-1] or 1.0)])
         axes.plot(share, hits, color=BUSINESS_COLOUR, label="label 1")
         axes.plot(share, alarms, color=PROVIDER_COLOUR, label="label 0")
         gap, at = ranking.ks_point(ranked)
@@ -160,7 +168,7 @@ def plot_ks(path: Path, parts: Mapping[str, Part]) -> None:
             best = int((ranked.thresholds >= at).sum())
             ends = sorted((float(alarms[best]), float(hits[best])))
             axes.plot([share[best]] * 2, ends, color=QUIET, label=f"KS {gap:.4f} at score {at:.3f}")
-        axes.set_xlabel("share of rows, highest scores first")
+        axes.set_xlabel(SHARE[weights is not None])
         axes.set_title(name)
         axes.legend(frameon=False, loc="lower right")
     every[0][0].set_ylabel("share of the class")
@@ -170,17 +178,19 @@ def plot_ks(path: Path, parts: Mapping[str, Part]) -> None:
 def plot_lift(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
     """Gain (share of the positives found) and lift, by the share of rows taken from the highest scores down."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.4))
-    for name, evaluation, colour in _coloured(evaluations):
+    weighted = False
+    for name, evaluation, style, mark in _styled(evaluations):
         share = [row.share for row in evaluation.lift]
-        left.plot([0.0, *share], [0.0, *(row.gain for row in evaluation.lift)], "o-", color=colour, label=name)
-        right.plot(share, [row.cumulative_lift for row in evaluation.lift], "o-", color=colour, label=name)
+        left.plot([0.0, *share], [0.0, *(row.gain for row in evaluation.lift)], marker=mark, **style, label=name)
+        right.plot(share, [row.cumulative_lift for row in evaluation.lift], marker=mark, **style, label=name)
+        weighted = weighted or evaluation.weight != evaluation.rows
     left.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="chance")
     right.axhline(1.0, color=QUIET, linestyle="--", linewidth=1)
     left.set_ylabel("gain: share of the sum of labels")
     right.set_ylabel("cumulative lift")
     right.set_ylim(bottom=0)
     for axes in (left, right):
-        axes.set_xlabel("share of rows, highest scores first")
+        axes.set_xlabel(SHARE[weighted])
         axes.set_xlim(0, 1.02)
         axes.grid(alpha=0.25)
     left.legend(frameon=False, loc="lower right")
@@ -192,14 +202,14 @@ def plot_calibration(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
     """Mean label against mean prediction in quantile bins of the predictions; on the diagonal both agree."""
     figure, axes = plt.subplots(figsize=(5.5, 5.5))
     values: list[float] = []
-    for name, evaluation, colour in _coloured(evaluations):
+    for name, evaluation, style, mark in _styled(evaluations):
         expected = [row.expected for row in evaluation.calibration]
         observed = [row.observed for row in evaluation.calibration]
         test = evaluation.hosmer_lemeshow
         note = ""
         if test is not None and np.isfinite(test.p):
             note = ": Hosmer-Lemeshow p " + (f"{test.p:.3f}" if test.p >= 0.001 else "< 0.001")
-        axes.plot(expected, observed, "o-", color=colour, label=f"{name}{note}")
+        axes.plot(expected, observed, marker=mark, **style, label=f"{name}{note}")
         values += [*expected, *observed]
     margin = 0.04 * (max(values) - min(values) or 1.0)
     ends = [min(values) - margin, max(values) + margin]

@@ -303,6 +303,9 @@ def write_outputs(directory: Path, finished: Finished) -> None:
         plot_validation(directory / "validation.png", finished.validation)
     if finished.stopping:
         plot_stopping(directory / "stopping.png", finished.stopping)
-    label, scores = finished.joined[2], finished.scores
-    curves = {part: (label[rows], scores[rows]) for part, rows in finished.parts.items()}
+    label, scores, weight = finished.joined[2], finished.scores, finished.targets.weight
+    curves = {
+        part: (label[rows], scores[rows], None if weight is None else weight[rows])
+        for part, rows in finished.parts.items()
+    }
     evaluation_files.write(directory, finished.evaluations, curves)

@@ -172,6 +172,38 @@ def test_hosmer_and_lemeshow_find_a_model_that_is_wrong_and_none_in_a_right_one(
     assert wrong.p < 1e-6
 
 
+def test_the_size_of_all_weights_is_no_evidence_against_a_model():
+    generator = np.random.default_rng(9)
+    scores, weights = generator.normal(size=3000), generator.integers(0, 4, 3000).astype(float)
+    labels = (generator.uniform(size=3000) < probability(scores)).astype(float)
+    tests = [
+        part_figures.evaluate("logistic", labels, scores, size * weights, part="test").hosmer_lemeshow
+        for size in (1.0, 1000.0)
+    ]
+    assert tests[0].statistic == pytest.approx(tests[1].statistic)
+    assert tests[0].p > 0.01
+    plain = part_figures.evaluate("logistic", labels, scores, part="test").hosmer_lemeshow
+    alike = part_figures.evaluate("logistic", labels, scores, np.full(3000, 7.0), part="test").hosmer_lemeshow
+    assert alike.statistic == pytest.approx(plain.statistic)
+
+
+def test_the_test_of_weighted_rows_is_as_often_wrong_as_it_says():
+    generator = np.random.default_rng(10)
+    found = []
+    for _ in range(300):
+        scores, weights = generator.normal(size=1000), generator.integers(0, 4, 1000).astype(float)
+        labels = (generator.uniform(size=1000) < probability(scores)).astype(float)
+        found.append(part_figures.evaluate("logistic", labels, scores, weights, part="test").hosmer_lemeshow.p)
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.09
+
+
+def test_rows_of_weight_zero_alone_in_a_bin_leave_no_bin():
+    weights = np.concatenate([np.zeros(5), [10.0], np.ones(4)])
+    found = part_figures.evaluate("logistic", np.tile([0.0, 1.0], 5), np.arange(10.0), weights)
+    assert min(row.weight for row in (*found.calibration, *found.lift)) > 0
+    assert found.lift[-1].share == pytest.approx(1.0)
+
+
 def test_the_gini_index_of_amounts_is_that_of_the_lorenz_curve():
     labels, scores = np.array([0.0, 0.0, 1.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0])
     # Gain after each quarter, best first: 3/4, 1, 1, 1; trapezoids.

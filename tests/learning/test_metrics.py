@@ -53,3 +53,20 @@ def test_one_class_has_no_ranking():
     assert math.isnan(metrics.auc(ones, ones))
     assert math.isnan(metrics.ks(ones, ones))
     assert math.isnan(metrics.r2(ones, ones))
+
+
+def test_metrics_of_weighted_rows_are_scikit_learn_s():
+    generator = np.random.default_rng(4)
+    scores = np.round(generator.normal(size=500), 1)  # with ties
+    labels = (generator.uniform(size=500) < 1 / (1 + np.exp(-scores))).astype(float)
+    weights = generator.integers(0, 4, 500).astype(float)
+    found = metrics.evaluate("logistic", labels, scores, weights=weights)
+    alarms, hits, _ = oracle.roc_curve(labels, scores, sample_weight=weights)
+    assert found == pytest.approx(
+        {
+            "auc": oracle.roc_auc_score(labels, scores, sample_weight=weights),
+            "ks": np.abs(hits - alarms).max(),
+            "log_loss": oracle.log_loss(labels, 1 / (1 + np.exp(-scores)), sample_weight=weights),
+            "accuracy": oracle.accuracy_score(labels, scores > 0, sample_weight=weights),
+        }
+    )

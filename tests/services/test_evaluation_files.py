@@ -10,14 +10,14 @@ import pytest
 from learning.evaluation.part_figures import by_part
 from services.cli.figures import evaluate
 from services.party.configuration import ConfigError
-from services.results import evaluation_files
+from services.results import evaluation_files, plots
 
 PARTS = {"training": np.arange(300), "validation": np.arange(300, 400), "test": np.arange(400, 500)}
 
 
 def written(directory: Path, task: str, labels: np.ndarray, scores: np.ndarray) -> dict[str, dict]:
     found = by_part(task, labels, scores, PARTS, rate=0.1)
-    evaluation_files.write(directory, found, {part: (labels[rows], scores[rows]) for part, rows in PARTS.items()})
+    evaluation_files.write(directory, found, {part: (labels[rows], scores[rows], None) for part, rows in PARTS.items()})
     return json.loads((directory / "metrics.json").read_text())["parts"]
 
 
@@ -40,6 +40,20 @@ def test_json_and_csv_say_the_same_of_every_part(tmp_path: Path) -> None:
     assert weights.sum_horizontal().to_list() == [100.0] * 3
     pictures = {path.name for path in (tmp_path / "new").glob("*.png")}
     assert pictures == {"roc.png", "ks.png", "lift.png", "calibration.png"}
+
+
+def test_curves_of_weighted_rows_are_those_of_rows_as_often_as_they_weigh(tmp_path: Path) -> None:
+    generator = np.random.default_rng(6)
+    scores, weights = generator.normal(size=400), generator.integers(0, 4, 400).astype(float)
+    labels = (generator.uniform(size=400) < 1 / (1 + np.exp(-scores))).astype(float)
+    often = np.repeat(np.arange(400), weights.astype(int))
+    for name, draw in (("roc", plots.plot_roc), ("ks", plots.plot_ks)):
+        pictures = [tmp_path / f"{name}{number}.png" for number in range(3)]
+        draw(pictures[0], {"training": (labels, scores, weights)})
+        draw(pictures[1], {"training": (labels[often], scores[often], np.ones(len(often)))})
+        draw(pictures[2], {"training": (labels, scores, np.ones(400))})
+        weighted, repeated, unweighted = (path.read_bytes() for path in pictures)
+        assert weighted == repeated != unweighted
 
 
 def test_what_is_not_defined_is_null_and_the_files_stay_json(tmp_path: Path) -> None:
