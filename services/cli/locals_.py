@@ -20,12 +20,13 @@ from paillier import choice
 from protocol.contract import PROVIDERS_MAX, RELEASE_NOISE
 from services.cli.failures import DONE, FAILED
 from services.cli.progress import ProgressView
-from services.daemon.job_file import STOP_EVALUATIONS
+from services.daemon.job_file import STOP_EVALUATIONS, JobFile, family_fields, job_from, label_bound
 from services.daemon.local import BUSINESS, NAMES, PROVIDER, LocalTables, embedded, introduce, make_party, processes
 from services.daemon.local_job import LocalResult, run_job
 from services.party.configuration import ConfigError
 from services.results import class_report, report, summary
 from services.tables.row_columns import RowColumns
+from services.tables.table import Table
 
 out = Console(highlight=False)
 
@@ -249,10 +250,18 @@ def _show_classes(tables: LocalTables, result: LocalResult, directory: Path | No
     return DONE
 
 
+def _unit(job: JobFile, business: Table) -> float:
+    """What a residual of 1 stands for, in units of the labels."""
+    unit = float(family_fields(job, business)["residual_unit"])
+    return unit * label_bound(job, business) if job.task == "linear" else unit
+
+
 def finished_of(tables: LocalTables, job: dict[str, Any], result: LocalResult, broker: str) -> report.Finished:
     """Everything a report speaks of, with the tables read again for the metrics."""
+    business = tables.read_business(job["task"])
+    asked = job_from({"dataset": "labels", "partner": f"{NAMES[PROVIDER]}/features", **job}, "job")
     return report.Finished(
-        business=tables.read_business(job["task"]),
+        business=business,
         provider=tables.read_provider(),
         parameters_business=result.parameters[BUSINESS],
         parameters_provider=result.parameters[PROVIDER],
@@ -271,6 +280,8 @@ def finished_of(tables: LocalTables, job: dict[str, Any], result: LocalResult, b
         inference=result.inference,
         scored=result.scored,
         histories=result.histories,
+        release_noise=asked.release_noise,
+        unit=_unit(asked, business),
     )
 
 

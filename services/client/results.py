@@ -9,6 +9,7 @@ import polars as pl
 from learning.columns.preparation import FittedPreparation
 from services.models.store import ModelStore, ModelUnknown
 from services.models.version import ModelDamaged
+from services.results.cautions import of_training
 
 
 class Iteration(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         metrics: of the joint model, where this party knows any.
         seconds: of each stage.
         directory: where `parameters.json` and `history.json` are.
+        cautions: what is to be known before the model is believed: not converged, score range reached, few rows.
 
     """
 
@@ -91,12 +93,14 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     classes: dict[str, OfClass] = {}
     validation: dict[str, Any] = {}
     stopping: Stopping | None = None
+    cautions: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         ended = "converged" if self.converged else "not converged"
+        noted = f", {len(self.cautions)} cautions" if self.cautions else ""
         return (
             f"TrainedModel({self.model!r}, {self.task}, {self.rows} rows, {len(self.coefficients)} own columns, "
-            f"{self.iterations} iterations, {ended})"
+            f"{self.iterations} iterations, {ended}{noted})"
         )
 
     @property
@@ -157,6 +161,7 @@ def read_model(view: dict[str, Any], data_directory: Path) -> TrainedModel:
         classes=classes,
         validation=history.get("validation", {}),
         stopping=msgspec.convert(history.get("stopping"), Stopping | None),
+        cautions=of_training(document, history),
     )
 
 

@@ -22,7 +22,7 @@ from learning.evaluation import metrics, part_figures
 from learning.links.family import Family
 from learning.links.targets import Targets
 from services.models.version import target_of
-from services.results import evaluation_files, inference_files, reference
+from services.results import cautions, evaluation_files, inference_files, reference
 from services.results.product_count import Products, products_per_row
 from services.tables.table import Table
 
@@ -34,7 +34,8 @@ class Finished:
     """Everything a report speaks of. Bytes are those of the parties' result files.
 
     `further`: table and parameters.json of each provider after the first, by name. `scored`: scores.csv.
-    `histories`: history.json of each party, where it is not the same for all.
+    `histories`: history.json of each party, where it is not the same for all. `release_noise` and `unit` (of
+    a residual, in units of the labels): of the contract.
     """
 
     business: Table
@@ -54,6 +55,8 @@ class Finished:
     further: dict[str, tuple[Table, bytes]] = field(default_factory=dict)
     scored: bytes = b""
     histories: dict[str, bytes] = field(default_factory=dict)
+    release_noise: float = 0.0
+    unit: float = 1.0
 
     @cached_property
     def of_business(self) -> dict[str, Any]:
@@ -120,6 +123,51 @@ class Finished:
             total = total + target.scores(provided[:, first : first + columns])
             first += columns
         return total
+
+    @property
+    def _documents(self) -> list[dict[str, Any]]:
+        """parameters.json of all parties, the business's first."""
+        return [self.of_business, *(document for _, document in self.providers)]
+
+    @property
+    def _coefficients(self) -> Vector:
+        return np.array([value for document in self._documents for value in document["coefficients"].values()])
+
+    @cached_property
+    def noise(self) -> float:
+        """What the release noise of one gradient moves the coefficients by, relative; NaN under an l1 penalty."""
+        if self.of_business.get("l1"):
+            return math.nan
+        business, provided, _ = self.joined
+        rows = self.parts[part_figures.TRAINING]
+        values = np.hstack([business, provided])[rows]
+        deviations = cautions.deviations_of(values, self.unit, self.release_noise)
+        if self.further:
+            # Providers before the last get the shares of two, each with noise of its own.
+            last = len(self.providers[-1][1]["coefficients"])
+            deviations[1 + business.shape[1] : len(deviations) - last] *= math.sqrt(2.0)
+        return cautions.coefficient_noise(
+            self.of_business["task"],
+            self.power,
+            values,
+            self.targets.rows(rows),
+            self.scores[rows],
+            self._coefficients,
+            l2=self.of_business["l2"],
+            deviations=deviations,
+        )
+
+    @cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """What is to be known before the model is believed."""
+        rows = self.parts[part_figures.TRAINING]
+        business, provided, _ = self.joined
+        names = [name for document in self._documents for name in document["coefficients"]]
+        return (
+            *cautions.of_training(self.of_business, json.loads(self.history)),
+            *cautions.of_columns(names, np.hstack([business, provided])[rows]),
+            *cautions.of_noise(self.noise),
+        )
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -271,6 +319,8 @@ def json_object(finished: Finished) -> dict[str, Any]:
         },
         # JSON has no NaN, which is the AUC of a single class.
         "metrics": {name: value if math.isfinite(value) else None for name, value in finished.metrics.items()},
+        "coefficient_noise": finished.noise if math.isfinite(finished.noise) else None,
+        "cautions": list(finished.cautions),
         "key_bits": finished.key_bits,
         "backend": finished.backend,
         "transport": finished.transport,

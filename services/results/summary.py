@@ -1,5 +1,6 @@
 """A finished job, printed for people: what each party learned, how good it is, what it cost."""
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,8 @@ def show(finished: Finished, out: Console) -> Comparison:
     if finished.validation:
         out.print(_validation(finished.validation))
     out.print(_quality(finished, comparison))
+    for one in finished.cautions:
+        out.print(Text.assemble(("Note: ", "bold"), plain(one)))
     if len(finished.parts) > 1:
         for table in evaluation_files.tables(finished.evaluations):
             out.print(table)
@@ -73,6 +76,8 @@ def _quality(finished: Finished, comparison: Comparison) -> Table:
         best = comparison.metrics[name]
         table.add_row(name, f"{value:.5f}", f"{best:.5f}", f"{value - best:+.5f}")
     table.add_row("coefficients, relative L2 (standardised)", "", "", f"{comparison.distance:.2%}")
+    if math.isfinite(finished.noise) and finished.release_noise:
+        table.add_row("of that, release noise: about", "", "", f"{finished.noise:.2%}")
     return table
 
 

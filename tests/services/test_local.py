@@ -82,7 +82,7 @@ def test_local_prints_one_json_object_and_writes_results_and_plots(
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == [
         "task", "rows", "features", "iterations", "converged", "seconds", "core_seconds", "ciphertexts_per_row",
-        "bytes", "metrics", "key_bits", "backend", "transport",
+        "bytes", "metrics", "coefficient_noise", "cautions", "key_bits", "backend", "transport",
     ]  # fmt: skip
     assert printed["rows"] == 200
     assert printed["features"] == {"business": 10, "provider": 20}

@@ -188,6 +188,8 @@ def test_the_json_object_has_exactly_the_documented_fields() -> None:
     found = report.json_object(finished("logistic"))
     metrics = found.pop("metrics")
     assert list(metrics) == NAMES["logistic"]
+    (few_rows,) = found.pop("cautions")
+    assert few_rows.startswith(f"of {ROWS} rows the 10 with the largest scores")
     assert found == {
         "task": "logistic",
         "rows": ROWS,
@@ -198,10 +200,21 @@ def test_the_json_object_has_exactly_the_documented_fields() -> None:
         "core_seconds": 15.5,
         "ciphertexts_per_row": 1 + 3 + 5,
         "bytes": {"business_to_provider": 1_000_000, "provider_to_business": 20_000},
+        "coefficient_noise": 0.0,
         "key_bits": 2048,
         "backend": "gmpy2",
         "transport": "embedded",
     }
+
+
+def test_the_report_says_what_the_release_noise_does_to_the_coefficients() -> None:
+    job = replace(finished("logistic"), release_noise=1 / 32)
+    assert report.json_object(job)["coefficient_noise"] == pytest.approx(job.noise)
+    assert job.noise == pytest.approx(32 * replace(finished("logistic"), release_noise=1 / 1024).noise)
+    text = io.StringIO()
+    summary.show(job, Console(file=text, width=200))
+    assert f"{job.noise:.2%}" in text.getvalue()
+    assert "Note: of 300 rows the 10 with the largest scores" in text.getvalue()
 
 
 def test_the_json_object_stays_json_where_a_metric_is_not_defined() -> None:
