@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from learning.links.family import MULTICLASS
 from services.client.business import BusinessClient, Interrupt, Preparations, Progress
-from services.client.frames import polars_frame
+from services.client.frames import FrameError, polars_frame
 from services.client.results import Scores, TrainedModel
 
 Vector = NDArray[np.float64]
@@ -80,12 +80,15 @@ class JointEstimator:
         return self
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train on a frame that has the label, or with labels `y` in the order of its rows."""
+        """Train on a frame that has the label, or with labels `y` in the order of its rows. Raises FrameError."""
         frame, label = polars_frame(X, self.identifier), self.label
         names = tuple(name for name in frame.columns if name not in (self.identifier, label))
         if y is not None:
             label = label or "label"
-            frame = frame.with_columns(polars_frame({label: y}, "").get_column(label))
+            labels = polars_frame({label: y}, "").get_column(label)
+            if len(labels) != frame.height:
+                raise FrameError(f"{len(labels)} labels for {frame.height} rows")
+            frame = frame.with_columns(labels)
         self.model_: TrainedModel = self.client.fit(
             frame,
             identifier=self.identifier,
@@ -116,11 +119,18 @@ class JointEstimator:
         return self
 
     def score_rows(self, X: Any) -> Scores:
-        """The scoring job of these rows, or the last one if it was of the same. Raises NotTrained, JobEnded."""
+        """The scoring job of these rows, or the last one if it was of the same.
+
+        Raises NotTrained, FrameError, JobEnded.
+        """
         if not hasattr(self, "model_"):
             raise NotTrained("fit the estimator first")
         needed = [self.identifier, *self.feature_names_in_]
-        frame = polars_frame(X, self.identifier).select(needed)
+        frame = polars_frame(X, self.identifier)
+        lacking = [name for name in needed if name not in frame.columns]
+        if lacking:
+            raise FrameError(f"column {lacking[0]!r}: there is no such column, and the model was fitted with it")
+        frame = frame.select(needed)
         digest = hashlib.sha256(self.model_.model.encode() + _bytes_of(frame)).digest()
         if self._last is None or self._last[0] != digest:
             found = self.client.predict(

@@ -10,6 +10,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from services.daemon.control import ControlError
+
 FRAMES: Final = "frames"
 
 
@@ -26,11 +28,26 @@ def polars_frame(frame: Any, identifier: str) -> pl.DataFrame:
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
-    if hasattr(frame, "reset_index") and identifier not in frame.columns and frame.index.name == identifier:
+    if (
+        hasattr(frame, "reset_index")
+        and hasattr(frame, "columns")
+        and identifier not in frame.columns
+        and frame.index.name == identifier
+    ):
         frame = frame.reset_index()
-    if not isinstance(frame, Mapping) and not hasattr(frame, "items"):
+    if not isinstance(frame, Mapping) and not (hasattr(frame, "items") and hasattr(frame, "columns")):
         raise FrameError(f"a polars or pandas frame is needed, this is a {type(frame).__name__}")
-    return pl.DataFrame({str(name): _series(str(name), column) for name, column in frame.items()})
+    columns: dict[str, pl.Series] = {}
+    for name, column in frame.items():
+        if str(name) in columns:
+            raise FrameError(f"there are two columns {str(name)!r}: rename or drop one")
+        columns[str(name)] = _series(str(name), column)
+    heights = {name: len(column) for name, column in columns.items()}
+    for name, height in heights.items():
+        first, expected = next(iter(heights.items()))
+        if height != expected:
+            raise FrameError(f"column {name!r} has {height} rows, column {first!r} {expected}")
+    return pl.DataFrame(columns)
 
 
 def _series(name: str, column: Any) -> pl.Series:
@@ -46,14 +63,26 @@ def _series(name: str, column: Any) -> pl.Series:
         listed = list(cells.tolist())
         if missing is not None:
             listed = [None if absent else cell for cell, absent in zip(listed, missing.tolist(), strict=True)]
-        return pl.Series(name, listed)
+        if {type(cell) for cell in listed if cell is not None} == {int, float}:
+            # Columns that were joined have both; as numbers they are of one kind.
+            return pl.Series(name, [None if cell is None else float(cell) for cell in listed], nan_to_null=True)
+        found = pl.Series(name, listed)
+        if found.dtype != pl.Object:
+            return found
+        raise TypeError
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         raise FrameError(f"column {name!r} holds cells of several kinds: make them all numbers or all text") from None
 
 
 @contextmanager
 def written(frame: pl.DataFrame, data_directory: Path) -> Iterator[Path]:
-    """The frame as a Parquet file that only its owner can read, for as long as the daemon needs to take it over."""
+    """The frame as a Parquet file that only its owner can read, for as long as the daemon needs to take it over.
+
+    Raises FrameError for a column of Python objects. What the daemon says of the file, it says of the frame.
+    """
+    for name, kind in frame.schema.items():
+        if kind == pl.Object:
+            raise FrameError(f"column {name!r} holds Python objects: make them all numbers or all text")
     folder = data_directory / FRAMES
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{uuid.uuid4().hex}.parquet"
@@ -62,5 +91,9 @@ def written(frame: pl.DataFrame, data_directory: Path) -> Iterator[Path]:
         with os.fdopen(descriptor, "wb") as file:
             frame.write_parquet(file)
         yield path
+    except ControlError as error:
+        # The file is gone when this is read.
+        error.args = (str(error).replace(str(path), "the frame"),)
+        raise
     finally:
         path.unlink(missing_ok=True)
