@@ -8,7 +8,7 @@ import msgspec
 from learning.arithmetic import masked
 from learning.solvers import loop, loops
 from messages import schemas
-from protocol import closing, inferring, revising, stopping
+from protocol import closing, inferring, revising, room, stopping
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, RemoteProtocolError, Send
 from protocol.facts import (
     budget_of,
@@ -57,6 +57,7 @@ def start(state: JobState) -> Outcome:
         )
     if stopping.wanted(state) and not state.parts.validation:
         return fail(state, "parts_empty", f"none of {state.align.count} common rows is a validation row to stop by")
+    state = room.bounded(state)
     state = change(state, loop=loops.begin(plan_of(state)), turns_beside=state.terms_of.turns_beside)
     return score(state, ())
 
