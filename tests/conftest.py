@@ -1,11 +1,18 @@
-"""For every test: without a kernel its tests are taken out of the run, not skipped; logging stays as it was."""
+"""For every test: without a kernel its tests are taken out of the run, not skipped; logging stays as it was.
+
+Hypothesis gives an example 200 ms by default: on a busy machine tests fail by that, and say nothing of the code.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from kernel import library
+
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -77,7 +77,7 @@ def _quality(finished: Finished, comparison: Comparison) -> Table:
         table.add_row(name, f"{value:.5f}", f"{best:.5f}", f"{value - best:+.5f}")
     table.add_row("coefficients, relative L2 (standardised)", "", "", f"{comparison.distance:.2%}")
     if math.isfinite(finished.noise) and finished.release_noise:
-        table.add_row("of that, release noise: about", "", "", f"{finished.noise:.2%}")
+        table.add_row("to be expected of the release noise alone", "", "", f"{finished.noise:.2%}")
     return table
 
 
