@@ -11,7 +11,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import matching
+from protocol import matching, pairs
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send, SendBulk
 from protocol.peer import PairAlignment, Peer
 from protocol.state import JobState, Phase
@@ -47,21 +47,16 @@ filled their windows with lists, neither could begin an answer.
 def start(state: JobState) -> Outcome:
     """Begin: mask all own identifiers, one task a chunk, for each partner under a scalar of its own."""
     effects: list[AnyEffect] = []
-    for peer in pairs(state):
+    for peer in pairs.pairs(state):
         state, more = _mask(state, peer)
         effects += more
     effects.append(progress(state, "align", total=state.own_rows))
     return change(state, phase=Phase.ALIGNING), tuple(effects)
 
 
-def pairs(state: JobState) -> tuple[Peer, ...]:
-    """The partners that this party aligns with: providers with the business only."""
-    return state.peers if is_business(state) else state.peers[:1]
-
-
 def _mask(state: JobState, peer: Peer) -> Outcome:
     contract = state.alignment_terms
-    chunks = own_chunks(state)
+    chunks = pairs.own_chunks(state)
     assert state.snapshot is not None
     effects = tuple(
         compute(
@@ -82,16 +77,11 @@ def _mask(state: JobState, peer: Peer) -> Outcome:
     return with_peer(state, change(peer, align=PairAlignment(masked=(None,) * chunks))), effects
 
 
-def aligned(state: JobState, peer: Peer, align: PairAlignment) -> JobState:
-    """The state with what is known of the alignment with a partner replaced."""
-    return with_peer(state, change(peer, align=align))
-
-
 def masked(state: JobState, event: Computed) -> Outcome:
     """A chunk is masked; when all are, sort them."""
     peer = peer_of_task(state, event.task)
     align = change(peer.align, masked=put(peer.align.masked, chunk_of(event.task), event.blobs[0]))
-    state = aligned(state, peer, align)
+    state = pairs.aligned(state, peer, align)
     if not whole(align.masked, len(align.masked)):
         return state, ()
     name = task_name(state, "align.sort", peer)
@@ -109,7 +99,7 @@ def sorted_(state: JobState, event: Computed) -> Outcome:
     )
     dropped = tuple(Release(body=ref) for ref in align.masked if ref is not None)
     align = change(align, masked=())
-    state = aligned(state, peer, align)
+    state = pairs.aligned(state, peer, align)
     opening = Send(message=_opening(state, align), recipient=peer.name)
     if is_business(state):
         return state, (*dropped, opening)
@@ -155,7 +145,7 @@ def opened(state: JobState, message: schemas.AlignPropose | schemas.AlignAccept,
         partner_commitment=message.commitment,
         partner_chunks=chunk_count(message.count, contract.align_chunk_items),
     )
-    state = aligned(state, peer, align)
+    state = pairs.aligned(state, peer, align)
     if align.sorted_list is None:
         return state, ()
     state, effects = _stream(state, peer.name)
@@ -179,11 +169,6 @@ def _opening(state: JobState, align: PairAlignment) -> schemas.AlignPropose | sc
     )
 
 
-def own_chunks(state: JobState) -> int:
-    """Chunks of the own list."""
-    return chunk_count(state.own_rows, state.alignment_terms.align_chunk_items)
-
-
 def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
     """Seal the next `count` chunks of the own list."""
     state, effects = _list_more(state, name, count)
@@ -194,13 +179,13 @@ def _stream(state: JobState, name: str, count: int = LOOKAHEAD) -> Outcome:
 def _outstanding_max(state: JobState) -> int:
     """Own chunks that may wait for their answers: see OUTSTANDING_ITEMS."""
     if state.several and not is_business(state):
-        return own_chunks(state)  # the business answers none of several providers, and so none of them waits
+        return pairs.own_chunks(state)  # the business answers none of several providers, and so none of them waits
     return max(LOOKAHEAD, OUTSTANDING_ITEMS // state.alignment_terms.align_chunk_items)
 
 
 def _list_more(state: JobState, name: str, count: int) -> Outcome:
     """Seal up to `count` chunks more, as far as the partner's answers have come."""
-    peer, chunks = state.peer(name), own_chunks(state)
+    peer, chunks = state.peer(name), pairs.own_chunks(state)
     align = peer.align
     assert align.sorted_list is not None
     last = min(chunks, align.lists_made + count, align.echoes_received + _outstanding_max(state))
@@ -215,16 +200,16 @@ def _list_more(state: JobState, name: str, count: int) -> Outcome:
         )
         for chunk in range(align.lists_made, last)
     )
-    return aligned(state, peer, change(align, lists_made=max(last, align.lists_made))), effects
+    return pairs.aligned(state, peer, change(align, lists_made=max(last, align.lists_made))), effects
 
 
 def listed(state: JobState, event: Computed) -> Outcome:
     """A chunk of the own list is sealed: send it, seal the next."""
     peer = peer_of_task(state, event.task)
     queue, sends = send_in_order(
-        "align.list", peer.align.lists, chunk_of(event.task), own_chunks(state), event.blobs[0], peer.name
+        "align.list", peer.align.lists, chunk_of(event.task), pairs.own_chunks(state), event.blobs[0], peer.name
     )
-    state, effects = _stream(aligned(state, peer, change(peer.align, lists=queue)), peer.name, 1)
+    state, effects = _stream(pairs.aligned(state, peer, change(peer.align, lists=queue)), peer.name, 1)
     return state, (*sends, *effects)
 
 
@@ -235,7 +220,7 @@ def list_received(state: JobState, event: BulkReceived) -> Outcome:
     # Before the partner has named the size of its list no chunk is due: of 0 chunks, none is.
     expect_chunk(event, peer, "align_sequence", due=align.lists_received, chunks=align.partner_chunks)
     align = change(align, lists_received=align.lists_received + 1, lists_waiting=(*align.lists_waiting, event.body))
-    return _echo_next(aligned(state, peer, align), peer.name)
+    return _echo_next(pairs.aligned(state, peer, align), peer.name)
 
 
 def _echo_next(state: JobState, name: str) -> Outcome:
@@ -266,7 +251,7 @@ def _echo_next(state: JobState, name: str) -> Outcome:
         sends_bulk=not silent,
         partner=name,
     )
-    return aligned(state, peer, change(align, echoing=body, lists_waiting=tuple(rest))), (task,)
+    return pairs.aligned(state, peer, change(align, echoing=body, lists_waiting=tuple(rest))), (task,)
 
 
 def echoed(state: JobState, event: Computed) -> Outcome:
@@ -289,7 +274,7 @@ def echoed(state: JobState, event: Computed) -> Outcome:
         points=(*align.points, points),
         partner_tokens=(*align.partner_tokens, tokens),
     )
-    state, more = _echo_next(aligned(state, peer, align), peer.name)
+    state, more = _echo_next(pairs.aligned(state, peer, align), peer.name)
     state, last = matching.match_when_ready(state)
     done = min(len(align.points) * state.alignment_terms.align_chunk_items, align.partner_count)
     return state, (*effects, *more, *last, progress(state, "align", done=done, total=align.partner_count))
@@ -297,7 +282,7 @@ def echoed(state: JobState, event: Computed) -> Outcome:
 
 def echo_received(state: JobState, event: BulkReceived) -> Outcome:
     """The partner's answer to a chunk of the own list."""
-    peer, chunks = sender_of(state, event), own_chunks(state)
+    peer, chunks = sender_of(state, event), pairs.own_chunks(state)
     align = peer.align
     expect_chunk(event, peer, "align_sequence", due=align.echoes_received, chunks=chunks)
     expect(
@@ -323,7 +308,7 @@ def echo_received(state: JobState, event: BulkReceived) -> Outcome:
         echoes_opening=put(align.echoes_opening, event.chunk, event.body),
     )
     held_up = align.lists_made - event.chunk >= _outstanding_max(state)
-    state, effects = _list_more(aligned(state, peer, align), peer.name, int(held_up))
+    state, effects = _list_more(pairs.aligned(state, peer, align), peer.name, int(held_up))
     return state, (task, *effects)
 
 
@@ -333,5 +318,5 @@ def echo_opened(state: JobState, event: Computed) -> Outcome:
     body = peer.align.echoes_opening[chunk]
     assert body is not None
     align = change(peer.align, own_tokens=put(peer.align.own_tokens, chunk, event.blobs[0]))
-    state, effects = matching.match_when_ready(aligned(state, peer, align))
+    state, effects = matching.match_when_ready(pairs.aligned(state, peer, align))
     return state, (Consumed(body=body, sender=peer.name), *effects)

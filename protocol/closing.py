@@ -4,9 +4,9 @@ import msgspec
 
 from learning.arithmetic import masked
 from messages import schemas
-from protocol import evaluating, handing_over, inferring, stopping
+from protocol import evaluating, handing_over, stopping
 from protocol.contract import JobContract
-from protocol.effects import Computed, Finish, Send
+from protocol.effects import BlobRef, Computed, Finish, Send
 from protocol.facts import job_arguments, mask_arguments
 from protocol.peer import Peer
 from protocol.samples import tariff_arguments
@@ -57,7 +57,7 @@ def results_when_told(state: JobState) -> Outcome:
 def _results(state: JobState) -> Outcome:
     facts = [msgspec.to_builtins(fact) for fact in state.facts]
     arguments: dict[str, object] = {
-        "iterations": inferring.iterations_trained(state),
+        "iterations": _iterations_trained(state),
         "converged": state.converged,
         "stop_reason": state.stop_reason,
         "facts": facts,
@@ -77,12 +77,28 @@ def _results(state: JobState) -> Outcome:
         arguments["masks"] = mask_arguments(state, providers_only=True)
     if state.several:
         arguments["released"] = {peer.name: peer.columns for peer in state.peers}
-    arguments.update(inferring.results_arguments(state))
+    arguments.update(_inference_arguments(state))
     arguments.update(stopping.results_arguments(state))
     arguments.update(handing_over.asked(state))
-    inputs = (state.snapshot, state.features.history, state.features.preparation, *inferring.results_inputs(state))
+    inputs = (state.snapshot, state.features.history, state.features.preparation, *_inference_inputs(state))
     task = compute("results", "results", arguments, inputs)
     return state, (task, progress(state, "finish"))
+
+
+def _iterations_trained(state: JobState) -> int:
+    """Iterations of training: all but the turns of the stage."""
+    return state.iteration if state.inference is None else state.inference.iterations
+
+
+def _inference_arguments(state: JobState) -> dict[str, object]:
+    """What the last task needs to make the table of errors; nothing in a job without the stage."""
+    return {} if state.inference is None else {"inference": state.inference.partner_block}
+
+
+def _inference_inputs(state: JobState) -> tuple[BlobRef, ...]:
+    """Its further inputs."""
+    current = state.inference
+    return () if current is None or current.curvature is None else (current.curvature,)
 
 
 def results_ready(state: JobState, event: Computed) -> Outcome:

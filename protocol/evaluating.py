@@ -10,7 +10,7 @@ alone: each adds masks that cancel between it and every other.
 from typing import Final
 
 from protocol import partials
-from protocol.effects import BlobRef, BulkReceived, Computed
+from protocol.effects import BlobRef, BulkReceived, Computed, Consumed
 from protocol.facts import job_arguments, mask_arguments
 from protocol.partials import Stream
 from protocol.state import BUSINESS, JobState, Phase, ScoresOf
@@ -20,7 +20,6 @@ from protocol.steps import (
     chunk_of,
     compute,
     peer_of_task,
-    progress,
     send_in_order,
     sender_of,
 )
@@ -53,7 +52,7 @@ def quota(state: JobState) -> dict[str, object]:
     return {"evaluated": parts, **({"stops": contract.stop_evaluations_max, **each} if contract.stop_metric else {})}
 
 
-def _midway(state: JobState) -> bool:
+def midway(state: JobState) -> bool:
     """Whether scores are now of a model that training may go on from."""
     return bool(state.terms_of.stop_metric) and state.phase is not Phase.CLOSING
 
@@ -64,7 +63,7 @@ def pieces(state: JobState) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     first = 0
     for part, rows in sizes.items():
-        if part in ((VALIDATION,) if _midway(state) else state.terms_of.evaluate) and rows:
+        if part in ((VALIDATION,) if midway(state) else state.terms_of.evaluate) and rows:
             found.append((part, first, rows))
         first += rows
     return found
@@ -75,17 +74,17 @@ def _stream(state: JobState) -> Stream:
     classes = state.terms_of.classes
     # Fewer rows to a chunk where every one has a score for each of several classes.
     chunk_rows = CHUNK_ROWS // max(1, classes)
-    return Stream(VALIDATION if _midway(state) else PART, state.iteration, rows, chunk_rows, classes)
+    return Stream(VALIDATION if midway(state) else PART, state.iteration, rows, chunk_rows, classes)
 
 
 def start(state: JobState) -> Outcome:
     """The provider's part: round and seal its scores, chunk by chunk."""
-    return _project(state, LOOKAHEAD) if wanted(state) or _midway(state) else (state, ())
+    return _project(state, LOOKAHEAD) if wanted(state) or midway(state) else (state, ())
 
 
 def _task(state: JobState, function: str, chunk: int) -> str:
     """A task of the provider's: in a job that stops early there are several evaluations."""
-    return f"{function}/{state.iteration}/{chunk}" if _midway(state) else f"{function}/{chunk}"
+    return f"{function}/{state.iteration}/{chunk}" if midway(state) else f"{function}/{chunk}"
 
 
 def _project(state: JobState, count: int) -> Outcome:
@@ -97,7 +96,7 @@ def _project(state: JobState, count: int) -> Outcome:
             "evaluate.partial",
             {
                 **stream.place(chunk),
-                "combination": state.stopping.candidate if _midway(state) else state.combination,
+                "combination": state.stopping.candidate if midway(state) else state.combination,
                 "pieces": pieces(state),
                 "job": job_arguments(state),
                 **({"masks": mask_arguments(state, providers_only=True)} if state.several else {}),
@@ -138,39 +137,16 @@ def _with(state: JobState, scores: ScoresOf) -> JobState:
 
 def received(state: JobState, event: BulkReceived) -> Outcome:
     """A chunk of a provider's scores: open it."""
-    peer, numbers = sender_of(state, event), (state.iteration,) if _midway(state) else ()
+    peer, numbers = sender_of(state, event), (state.iteration,) if midway(state) else ()
     current, task = partials.received(state, event, peer, _of(state, peer.name), _stream(state), *numbers)
     return _with(state, current), (task,)
 
 
-def opened(state: JobState, event: Computed) -> Outcome:
-    """A chunk of a provider's scores is checked; when all are, add the own scores and compute the figures."""
+def opened(state: JobState, event: Computed) -> tuple[JobState, Consumed]:
+    """A chunk of a provider's scores is checked."""
     peer = peer_of_task(state, event.task)
     current, consumed = partials.opened(event, peer, _of(state, peer.name))
-    state = _with(state, current)
-    if _midway(state):
-        from protocol import stopping
-
-        state, effects = stopping.judge_when_ready(state)
-        return state, (consumed, *effects)
-    if not complete(state):
-        return state, (consumed,)
-    features = state.features
-    task = compute(
-        "evaluate.results",
-        "evaluate.results",
-        {
-            "combination": state.combination,
-            "pieces": pieces(state),
-            "providers": len(state.peers),
-            "job": job_arguments(state),
-        },
-        (
-            *(state.snapshot, state.align.rows, features.matrix, features.history, features.label),
-            *told(state),
-        ),
-    )
-    return state, (consumed, task, progress(state, "finish"))
+    return _with(state, current), consumed
 
 
 def complete(state: JobState) -> bool:
@@ -182,14 +158,6 @@ def told(state: JobState) -> tuple[BlobRef, ...]:
     """All scores that have come: chunk after chunk of one provider, then of the next."""
     found = (ref for one in state.peers for ref in _of(state, one.name).partials)
     return tuple(ref for ref in found if ref is not None)
-
-
-def evaluated(state: JobState, event: Computed) -> Outcome:
-    """The figures are there: the job can end when everything else is."""
-    from protocol import closing
-
-    state = change(state, evaluation=change(state.evaluation, results=event.blobs))
-    return closing.results_when_told(state)
 
 
 def outstanding(state: JobState) -> bool:

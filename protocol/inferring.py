@@ -14,6 +14,7 @@ import msgspec
 
 from learning import release
 from messages import schemas
+from protocol import closing
 from protocol.effects import AnyEffect, BlobRef, Computed, Release, Send
 from protocol.facts import job_arguments
 from protocol.peer import PeerRound
@@ -189,8 +190,6 @@ def block_received(state: JobState, message: schemas.CurvatureBlock, sender: str
 
 def _close_when_told(state: JobState) -> Outcome:
     """Both blocks are known: note them in the agreement, and end as every job does."""
-    from protocol import closing
-
     current = state.inference
     assert current is not None
     state = change(state, phase=Phase.CLOSING)
@@ -199,19 +198,3 @@ def _close_when_told(state: JobState) -> Outcome:
     both = (current.told, current.partner_told) if is_business(state) else (current.partner_told, current.told)
     state = change(state, agreement=hashlib.sha256(state.agreement + b"".join(both)).digest())
     return closing.close(state)
-
-
-def iterations_trained(state: JobState) -> int:
-    """Iterations of training: all but the turns of the stage."""
-    return state.iteration if state.inference is None else state.inference.iterations
-
-
-def results_arguments(state: JobState) -> dict[str, object]:
-    """What the last task needs to make the table of errors; nothing in a job without the stage."""
-    return {} if state.inference is None else {"inference": state.inference.partner_block}
-
-
-def results_inputs(state: JobState) -> tuple[BlobRef, ...]:
-    """Its further inputs."""
-    current = state.inference
-    return () if current is None or current.curvature is None else (current.curvature,)

@@ -9,7 +9,7 @@ from typing import Final
 
 from messages import schemas
 from messages.streams import chunk_count
-from protocol import aligning, coding, dividing, evaluating, matching, samples, scoring
+from protocol import coding, dividing, evaluating, pairs, samples, scoring
 from protocol.effects import AnyEffect, BulkReceived, Computed, Consumed, Release, Send
 from protocol.facts import all_columns
 from protocol.peer import PairAlignment, Peer
@@ -51,15 +51,22 @@ def _release_arguments(state: JobState) -> dict[str, object]:
     }
 
 
+def join_when_ready(state: JobState) -> Outcome:
+    """Join the lists, or take the common rows over, when everything for it is there."""
+    if state.align.matching or not dividing.agreed(state):
+        return state, ()
+    return _begin_when_ready(state) if is_business(state) else _adopt_when_ready(state)
+
+
 # -- at the business ------------------------------------------------------------------------------------------------
 
 
-def begin_when_ready(state: JobState) -> Outcome:
+def _begin_when_ready(state: JobState) -> Outcome:
     """All tokens of all pairs are there: join them."""
-    if not all(matching.tokens_whole(state, peer.align) for peer in state.peers):
+    if not all(pairs.tokens_whole(state, peer.align) for peer in state.peers):
         return state, ()
     assert state.snapshot is not None
-    pairs = [
+    lists = [
         {
             "name": peer.name,
             "own_chunks": len(peer.align.own_tokens),
@@ -73,7 +80,7 @@ def begin_when_ready(state: JobState) -> Outcome:
         for peer in state.peers
         for ref in (peer.align.order, *peer.align.own_tokens, *peer.align.partner_tokens, *peer.align.points)
     ]
-    task = compute("align.join", "align.join", {"pairs": pairs, **_release_arguments(state)}, (state.snapshot, *inputs))
+    task = compute("align.join", "align.join", {"pairs": lists, **_release_arguments(state)}, (state.snapshot, *inputs))
     return change(state, align=change(state.align, matching=True)), (task,)
 
 
@@ -90,7 +97,7 @@ def joined(state: JobState, event: Computed) -> Outcome:
         pair = peer.align
         used = (pair.sorted_list, pair.order, *pair.points, *pair.partner_tokens, *pair.own_tokens)
         effects += [Release(body=ref) for ref in used if ref is not None]
-        state = aligning.aligned(state, peer, PairAlignment(places=own, digest=digest))
+        state = pairs.aligned(state, peer, PairAlignment(places=own, digest=digest))
         state, more = _seal_places(state, peer.name, LOOKAHEAD)
         effects += more
     return state, (*effects, progress(state, "align", waits_for=waits_for(list(state.partners))))
@@ -115,7 +122,7 @@ def _seal_places(state: JobState, name: str, count: int) -> Outcome:
         )
         for chunk in range(align.places_made, last)
     )
-    return aligning.aligned(state, peer, change(align, places_made=last)), effects
+    return pairs.aligned(state, peer, change(align, places_made=last)), effects
 
 
 def sealed(state: JobState, event: Computed) -> Outcome:
@@ -127,7 +134,7 @@ def sealed(state: JobState, event: Computed) -> Outcome:
     dropped: tuple[AnyEffect, ...] = ()
     if queue.sent == chunks and align.places is not None:
         dropped, align = (Release(body=align.places),), change(align, places=None)
-    state = aligning.aligned(state, peer, align)
+    state = pairs.aligned(state, peer, align)
     if align.places is None:
         return state, (*sends, *dropped)
     state, effects = _seal_places(state, peer.name, 1)
@@ -163,7 +170,7 @@ def places_received(state: JobState, event: BulkReceived) -> Outcome:
         places_chunks=chunks,
         places_opening=put(align.places_opening, event.chunk, event.body),
     )
-    return aligning.aligned(state, peer, align), (task,)
+    return pairs.aligned(state, peer, align), (task,)
 
 
 def places_opened(state: JobState, event: Computed) -> Outcome:
@@ -176,13 +183,13 @@ def places_opened(state: JobState, event: Computed) -> Outcome:
         places_opened=put(peer.align.places_opened, chunk, event.blobs[0]),
         places_opening=put(peer.align.places_opening, chunk, None),
     )
-    state = aligning.aligned(state, peer, align)
+    state = pairs.aligned(state, peer, align)
     consumed = Consumed(body=body, sender=peer.name)
-    state, effects = matching.match_when_ready(state)
+    state, effects = join_when_ready(state)
     return state, (consumed, *effects)
 
 
-def adopt_when_ready(state: JobState) -> Outcome:
+def _adopt_when_ready(state: JobState) -> Outcome:
     """All places are open, and the seeds of their division are there, if they are divided: take the rows over."""
     peer = state.peers[0]
     align = peer.align
@@ -222,7 +229,7 @@ def adopted(state: JobState, event: Computed) -> Outcome:
         digest=output["digest"],
         iterations_allowed=output["iterations_allowed"],
     )
-    state = aligning.aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
+    state = pairs.aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
     send = Send(
         message=schemas.AlignResult(
             count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed

@@ -1,11 +1,11 @@
 """The end of an alignment: the rows that both lists have, and that both parties found the same (docs/alignment.md)."""
 
 from messages import schemas
-from protocol import aligning, coding, dividing, evaluating, inferring, joining, samples, scoring
+from protocol import coding, dividing, evaluating, inferring, joining, pairs, samples, scoring
 from protocol.effects import Computed, Release, Send
 from protocol.peer import PairAlignment
 from protocol.state import SCORING_ROLES, Alignment, JobState
-from protocol.steps import Outcome, change, compute, expect, is_business, output_of, progress, whole
+from protocol.steps import Outcome, change, compute, expect, output_of, progress
 
 
 def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> Outcome:
@@ -17,12 +17,12 @@ def seed_received(state: JobState, message: schemas.PartsSeed, sender: str) -> O
 
 def match_when_ready(state: JobState) -> Outcome:
     """Match the tokens of both lists, when they are whole; with several providers those of all pairs."""
+    if state.several:
+        return joining.join_when_ready(state)
     if state.align.matching or not dividing.agreed(state):
         return state, ()
-    if state.several:
-        return joining.begin_when_ready(state) if is_business(state) else joining.adopt_when_ready(state)
     align = state.peers[0].align
-    if not tokens_whole(state, align):
+    if not pairs.tokens_whole(state, align):
         return state, ()
     assert align.order is not None
     assert state.snapshot is not None
@@ -57,11 +57,6 @@ def _release_arguments(state: JobState) -> dict[str, object]:
     }
 
 
-def tokens_whole(state: JobState, align: PairAlignment) -> bool:
-    """Whether the tokens of both lists of a pair are there."""
-    return len(align.partner_tokens) == align.partner_chunks and whole(align.own_tokens, aligning.own_chunks(state))
-
-
 def matched(state: JobState, event: Computed) -> Outcome:
     """The own result: tell the partner, compare when its result is here."""
     output, peer = output_of(event.output), state.peers[0]
@@ -77,7 +72,7 @@ def matched(state: JobState, event: Computed) -> Outcome:
         message=schemas.AlignResult(count=align.count, digest=align.digest, iterations_allowed=align.iterations_allowed)
     )
     dropped = tuple(Release(body=ref) for ref in used if ref is not None)
-    state = aligning.aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
+    state = pairs.aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
     state, effects = _compare(state)
     return state, (send, *dropped, *effects)
 
@@ -87,7 +82,7 @@ def result_received(state: JobState, message: schemas.AlignResult, sender: str) 
     peer = state.peer(sender)
     expect(peer.align.result is None, "align_repeated", f"{peer.name} sent its result twice")
     result = (message.count, message.digest, message.iterations_allowed)
-    state = aligning.aligned(state, peer, change(peer.align, result=result))
+    state = pairs.aligned(state, peer, change(peer.align, result=result))
     return joining.result_received(state, peer.name) if state.several else _compare(state)
 
 
