@@ -36,7 +36,8 @@ app = typer.Typer(
     help="Joint model training between organisations that must not show each other their data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input or configuration, 3 not reachable, 4 cancelled, 5 declined.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input or configuration, 3 not reachable, 4 cancelled, 5 declined, "
+    "130 interrupted.",
 )
 app.add_typer(identities.identity, name="identity")
 app.add_typer(identities.peer, name="peer")

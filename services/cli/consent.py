@@ -9,6 +9,7 @@ from rich.table import Table
 
 from services.cli.daemons import PARTY, Json, PartyOption, client_of, out
 from services.daemon.standing import ago
+from services.party.configuration import ConfigError
 from services.party.plain_text import plain
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's identifier.")]
@@ -65,8 +66,9 @@ def revoke(
     reason: Annotated[str, typer.Option(help="What the partner is told.")] = "",
 ) -> None:
     """Take this provider's consent back: to a job, or to all with a partner until `warren allow`."""
+    whom = _whom(name, partner)
     with client_of(party) as client:
-        ended = client.ask("revoke", **_whom(name, partner), dataset=dataset, reason=reason)["jobs"]
+        ended = client.ask("revoke", **whom, dataset=dataset, reason=reason)["jobs"]
     for job in ended:
         out.print(plain(f"{job} is ended here; its parties are told as soon as they can be reached"), soft_wrap=True)
     if partner:
@@ -76,6 +78,8 @@ def revoke(
 
 def allow(partner: PartnerOption = "", dataset: DatasetOption = "", party: PartyOption = PARTY) -> None:
     """Let a partner propose jobs again after `warren revoke --partner`; the policy decides about them."""
+    if not partner:
+        raise ConfigError("name the partner: --partner NAME")
     with client_of(party) as client:
         client.ask("allow", partner=partner, dataset=dataset)
     out.print(plain(f"{partner} may propose jobs again"), soft_wrap=True)
@@ -83,15 +87,17 @@ def allow(partner: PartnerOption = "", dataset: DatasetOption = "", party: Party
 
 def pause(name: JobOption = "", partner: PartnerOption = "", party: PartyOption = PARTY) -> None:
     """Compute and send nothing for a job, or for all with a partner, until `warren resume`."""
+    whom = _whom(name, partner)
     with client_of(party) as client:
-        jobs = client.ask("pause", **_whom(name, partner))["jobs"]
+        jobs = client.ask("pause", **whom)["jobs"]
     out.print(plain(f"paused: {', '.join(jobs) or 'no job that runs'}"), soft_wrap=True)
 
 
 def resume(name: JobOption = "", partner: PartnerOption = "", party: PartyOption = PARTY) -> None:
     """Go on with what was paused."""
+    whom = _whom(name, partner)
     with client_of(party) as client:
-        jobs = client.ask("resume", **_whom(name, partner))["jobs"]
+        jobs = client.ask("resume", **whom)["jobs"]
     out.print(plain(f"going on: {', '.join(jobs) or 'no job that runs'}"), soft_wrap=True)
 
 
@@ -113,7 +119,10 @@ def orders(party: PartyOption = PARTY, as_json: Json = False) -> None:
 
 
 def _whom(job: str, partner: str) -> dict[str, str]:
-    return {**({"id": job} if job or not partner else {}), **({"partner": partner} if partner else {})}
+    """The arguments of a verb for a job or a partner. Raises ConfigError when neither is named."""
+    if not job and not partner:
+        raise ConfigError("name a job, or all with a partner: --partner NAME")
+    return {**({"id": job} if job else {}), **({"partner": partner} if partner else {})}
 
 
 COMMANDS = (pending, approve, decline, revoke, allow, pause, resume, orders)

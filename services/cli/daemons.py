@@ -184,14 +184,15 @@ def job(
         for sentence in view["contract"]:
             table.add_row("contract", plain(sentence))
         place = {key: value for key, value in (view["progress"] or {}).items() if key not in ("waits_for", "since")}
-        for key, value in {**place, **view["seconds"], **view["statistics"]}.items():
+        seconds = {f"seconds, {stage}": value for stage, value in view["seconds"].items()}
+        for key, value in {**place, **seconds, **view["statistics"]}.items():
             table.add_row(key, plain(f"{value:.3f}" if isinstance(value, float) else value))
         out.print(table)
     return DONE if view["status"] == "running" else OUTCOMES.get(view["outcome"], FAILED)
 
 
 def cancel(
-    name: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="The job's identifier.")],
     party: PartyOption = PARTY,
     reason: Annotated[str, typer.Option(help="What the partner is told.")] = "",
 ) -> None:
@@ -203,7 +204,9 @@ def cancel(
     out.print(plain(f"{name} is cancelled here; {partner}"), soft_wrap=True)
 
 
-def logs(name: Annotated[str, typer.Argument(metavar="ID")], party: PartyOption = PARTY) -> None:
+def logs(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The job's identifier.")], party: PartyOption = PARTY
+) -> None:
     """The newest log lines of a job."""
     with client_of(party) as client:
         for line in client.ask("logs", id=name):

@@ -125,7 +125,7 @@ def list_(peers: Peers = Path("peers")) -> None:
 
 
 @peer.command()
-def remove(name: str, peers: Peers = Path("peers")) -> None:
+def remove(name: Annotated[str, typer.Argument(help="The partner's name.")], peers: Peers = Path("peers")) -> None:
     """Forget a partner; from the daemon's next start on its jobs are over and its messages parked."""
     for path in sorted(peers.glob("*.json")):
         if read_public(path).name == name:

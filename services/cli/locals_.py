@@ -85,6 +85,25 @@ def _place(keep: Path | None) -> Iterator[Path]:
     yield keep.resolve()
 
 
+def check_broker(broker: str) -> None:
+    """Raises ConfigError for what is none of the three."""
+    if broker not in ("embedded", "rabbitmq") and "://" not in broker:
+        raise ConfigError(f"--broker {broker}: embedded, rabbitmq, or a URL amqp://...")
+
+
+def check_out(directory: Path | None) -> None:
+    """Make the directory of results before a job takes its time. Raises ConfigError when it cannot be written to."""
+    if directory is None:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        why = (error.strerror or "unknown error").lower()
+        raise ConfigError(f"--out {directory}: cannot be written to: {why}; name another directory") from None
+
+
 def train(
     tables: LocalTables,
     job: dict[str, Any],
@@ -176,6 +195,8 @@ def local(
     """Train with all parties on this machine, by the same code as daemons of their own."""
     if len(provider) > PROVIDERS_MAX:
         raise ConfigError(f"--provider: {PROVIDERS_MAX} at most")
+    check_broker(broker)
+    check_out(out_directory)
     prepared = tuple(provider_preparation or ())
     if len(prepared) > len(provider):
         raise ConfigError(f"--provider-preparation: {len(prepared)} files for {len(provider)} providers")
@@ -311,6 +332,8 @@ def demo(
     """
     if rows != "all" and not rows.isdigit():
         raise ConfigError(f"--rows {rows}: a number of rows, or all")
+    check_broker(broker)
+    check_out(out_directory)
     job = {**DEMO_JOB, "retention": "full" if keep else "digests"}
     with _place(keep) as place:
         tables = example_tables(place, rows)

@@ -201,7 +201,14 @@ class Verbs:
 
     async def logs(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """The newest log lines of a job."""
-        return self._book.lines(job_of(request))
+        job = job_of(request)
+        lines = self._book.lines(job)
+        if not lines:
+            try:
+                await self._daemon.job(job)
+            except JobUnknown as error:
+                raise ControlError("unknown_job", f"{error}; `warren jobs` lists them") from None
+        return lines
 
     async def parked(self, request: dict[str, Any]) -> dict[str, Any]:
         """The newest parked deliveries, and how many there are of each code."""

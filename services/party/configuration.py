@@ -190,6 +190,8 @@ def _why(error: OSError | ValueError) -> str:
 
 def read_party_file(path: Path) -> PartyFile:
     """party.toml alone, without what it names. Raises ConfigError naming file and key."""
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file; name the party.toml of this party, or go where it lies")
     try:
         return msgspec.convert(read_toml(path), PartyFile)
     except msgspec.ValidationError as error:
@@ -217,12 +219,17 @@ def load_party(path: Path) -> Party:
     if identity.name != file.name:
         raise ConfigError(f"{path}: name is {file.name}, but the identity file is {identity.name}'s")
     policy = read_policy_file(directory / file.policy) if file.policy else {}
+    peers = read_peers(directory / file.peers)
+    if file.name in peers:
+        raise ConfigError(
+            f"{directory / file.peers}: {file.name} is this party itself; `warren peer remove {file.name}` takes it out"
+        )
     return Party(
         file=file,
         directory=directory,
         data_directory=directory / file.data_directory,
         identity=identity,
-        peers=read_peers(directory / file.peers),
+        peers=peers,
         policy=policy,
         steps=steps,
     )

@@ -49,6 +49,8 @@ def read_scores(path: Path) -> Scored:
     """Read scores.csv. Raises FileNotFoundError, and ValueError for another file."""
     try:
         table = pl.read_csv(path)
+        if lacking := [name for name in ("label", "score", "part") if name not in table.columns]:
+            raise ValueError(f"this is no scores.csv: there is no column {', '.join(lacking)}")
         label, score = (table[name].cast(pl.Float64).to_numpy() for name in ("label", "score"))
         weight = table["weight"].cast(pl.Float64).to_numpy() if "weight" in table.columns else None
         named = table["part"].to_numpy()

@@ -120,6 +120,8 @@ def open_table(
     """
     if not isinstance(path, Path):
         return path.open(wanted)
+    if path.is_dir():
+        raise TableError("file_missing", f"{path}: is a directory; name the file in it")
     if not path.is_file():
         raise TableError("file_missing", f"{path}: there is no such file; check the path and what mounts it")
     suffix = path.suffix.lower()

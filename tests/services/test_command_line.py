@@ -13,6 +13,7 @@ from services.daemon.standing import Rate, describe
 from services.party.plain_text import plain
 from services.results import summary
 
+LOCAL = ["local", "--task", "logistic", "--id", "id", "--label", "y"]
 HOSTILE = ("[/] closed", "[link=http://elsewhere]here[/link]", "\x1b[2J\x1b]0;title\x07", "a\r\nb", "\u202etxet")
 
 
@@ -86,6 +87,15 @@ def test_brackets_in_our_own_sentences_survive(
         (["serve", "{here}/[/]no.toml"], BAD_INPUT, "[/]no.toml"),
         (["broker", "apply", "ftp://localhost", "--party", "a"], BAD_INPUT, "http[s]"),
         (["broker", "apply", "http://u:pass-word@broker.example", "--party", "a"], BAD_INPUT, "use https"),
+        ([*LOCAL, "--business", "{here}", "--provider", "b.csv"], BAD_INPUT, "is a directory"),
+        ([*LOCAL, "--business", "a.csv", "--provider", "b.csv", "--broker", "rabbit"], BAD_INPUT, "--broker rabbit"),
+        ([*LOCAL, "--business", "a.csv", "--provider", "b.csv", "--out", "/proc/no"], BAD_INPUT, "--out /proc/no"),
+        (["demo", "--broker", "rabbit"], BAD_INPUT, "--broker rabbit"),
+        (["demo", "--out", "/proc/no"], BAD_INPUT, "--out /proc/no"),
+        (["jobs", "--party", "{here}/no.toml"], BAD_INPUT, "name the party.toml"),
+        (["revoke"], BAD_INPUT, "name a job"),
+        (["pause"], BAD_INPUT, "name a job"),
+        (["allow"], BAD_INPUT, "name the partner"),
         (["broker", "apply", "http://127.0.0.1:1", "--party", "A b"], BAD_INPUT, "--party"),
         (["broker", "apply", "http://127.0.0.1:1", "--party", "a", "--password-file", "f"], BAD_INPUT, "PARTY=FILE"),
         (["broker", "apply", "http://127.0.0.1:1", "--party", "a", "--password-file", "b=f"], BAD_INPUT, "one of a"),

@@ -104,6 +104,13 @@ def test_a_mistake_in_party_toml_is_named(party: Path, old: str, new: str, named
         load_party(party)
 
 
+def test_a_party_that_is_its_own_peer_is_told_instead_of_waiting_for_a_queue_that_cannot_be(party: Path) -> None:
+    own = next(party.parent.glob("*.public.json"))
+    (party.parent / "peers" / own.name).write_bytes(own.read_bytes())
+    with pytest.raises(ConfigError, match="business-a is this party itself; `warren peer remove business-a`"):
+        load_party(party)
+
+
 def test_an_identity_that_others_can_read_is_refused(party: Path) -> None:
     private = next((party.parent / "identity").glob("*.private.json"))
     private.chmod(0o644)
