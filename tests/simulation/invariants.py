@@ -90,6 +90,7 @@ class Watcher:
         self._known: dict[bytes, Envelope | None] = {}
         self._said: dict[tuple[str, bytes], None] = {}
         self._repeating = False
+        self.kinds: set[str] = set()
         self.broken: list[str] = []
 
     def broke(self, what: str) -> None:
@@ -210,6 +211,7 @@ class Watcher:
             self.broke(f"{sender} published what {recipient} cannot take")
             return
         header, seen = envelope.header, self._seen[sender].lines[recipient]
+        self.kinds.add(header.kind)
         if header.kind in UNSEQUENCED or (self._repeating and (key, body) in self._said):
             return
         self.check(not self._seen[sender].archived, f"{sender} says {header.kind} of a job that it has archived")

@@ -16,6 +16,7 @@ from tests.simulation.played import (
     STOPPED,
     TRAINING,
     VALIDATED,
+    WHOLE,
     Story,
 )
 from tests.simulation.schedule import UNDISTURBED, Schedule
@@ -29,6 +30,7 @@ JOBS = {
     "growing": GROWING,
     "stopped": STOPPED,
     "retained": RETAINED,
+    "whole": WHOLE,
     "scoring": SCORING,
     "lookups": LOOKUPS,
     "approved": APPROVED,

@@ -139,6 +139,9 @@ STOPPED: Final = replace(
     results=4,
 )
 RETAINED: Final = replace(_sampled(b"retained", max_iterations=1), retained_s=30.0)
+WHOLE: Final = replace(
+    _sampled(b"whole...", whole_model=True, max_iterations=1), policy={"whole_model": True}, results=3
+)
 GROWING: Final = _sampled(b"growing.", sample_set="growing", batches=2, max_iterations=4, tolerance=0.05)
 
 

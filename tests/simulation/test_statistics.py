@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.simulation.judging import judge, undisturbed
-from tests.simulation.played import STATISTICS
+from tests.simulation.played import STATISTICS, WHOLE
 from tests.simulation.schedule import Schedule, Strike, draw
 
 
@@ -35,5 +35,14 @@ def test_no_seed_ends_elsewhere_or_breaks_an_invariant(seed):
 )
 def test_a_party_that_dies_in_the_stages_after_training_ends_where_it_would_have(who, point, nth):
     verdict = judge(Schedule(seed=1, points=(Strike(who, point, nth),)), job=STATISTICS)
+    assert verdict.good, (verdict.broken, verdict.differing)
+    assert verdict.crashes == 1
+
+
+@pytest.mark.parametrize(
+    ("who", "point", "nth"), [("bank", "receive.after_commit", 15), ("bureau", "relay.before_publish", 15)]
+)
+def test_a_party_that_dies_when_the_whole_model_is_handed_over_ends_where_it_would_have(who, point, nth):
+    verdict = judge(Schedule(seed=1, points=(Strike(who, point, nth),)), job=WHOLE)
     assert verdict.good, (verdict.broken, verdict.differing)
     assert verdict.crashes == 1

@@ -64,13 +64,14 @@ BROKEN: Final = End("broken", "", "", "", (), {}, {}, {})
 
 @dataclass
 class Outcome:
-    """One seed: how it ended at both parties and which invariants were broken."""
+    """One seed: how it ended at both parties and which invariants were broken. `kinds`: of all that was published."""
 
     ends: dict[str, End] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     virtual_s: float = 0.0
     crashes: int = 0
     trace: str = ""
+    kinds: frozenset[str] = frozenset()
 
 
 class _WatchedTransport(EmbeddedTransport):
@@ -219,6 +220,7 @@ class Town:
         for name, end in outcome.ends.items():
             outcome.ends[name] = self._opened(name, end)
         outcome.broken, outcome.trace = self.watcher.broken, self.watcher.trace()
+        outcome.kinds = frozenset(self.watcher.kinds)
         return outcome
 
     def _opened(self, name: str, end: End) -> End:
