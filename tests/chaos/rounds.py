@@ -16,8 +16,9 @@ from services.daemon.verbs import read_results
 from services.store import chain
 from tests.chaos.disk import Disks
 from tests.chaos.faults import FAULTS, Fault, Scene
+from tests.chaos.proofs import contradictions
 from tests.chaos.scoring import quiet_and_stormy
-from tests.chaos.stages import Stage, hold, release, stage_at
+from tests.chaos.stages import RECURRING, STOPPING, Stage, hold, release, stage_at
 from tests.endurance.town import JOB, Town
 from tests.parties import within
 
@@ -147,7 +148,8 @@ class Storm:
     def _one_job(self, missing: Sequence[Cell]) -> list[Cell]:
         """A job with at most one fault in each stage; returns the cells that it met."""
         self._mend()
-        job = self._town.submit()
+        stopping = any(cell.stage is Stage.EVALUATE for cell in missing)
+        job = self._town.submit(**(STOPPING if stopping else {}))
         self.results.jobs += 1
         incidents: list[Incident] = []
         met = []
@@ -160,7 +162,7 @@ class Storm:
                 if cell is not None and incident is not None:
                     incidents.append(incident)
                     met += [cell] if incident.stage == stage else []
-            outcome = self._outcome(job)
+            outcome = self._outcome(job, stopping=stopping)
         except (AssertionError, ControlError, TimeoutError, PrivateBrokerError) as error:
             outcome = self._lose(job, f"{type(error).__name__}: {error}")
         for incident in incidents:
@@ -189,7 +191,7 @@ class Storm:
     def _strike(self, cell: Cell, iteration: int) -> Incident | None:
         town, fault = self._town, cell.fault
         scene = Scene(town, self._disks, self._chance, self._chance.choice(fault.roles))
-        if not hold(town, scene.role, cell.stage, iteration if cell.stage in (Stage.TERMS, Stage.CROSS) else 0):
+        if not hold(town, scene.role, cell.stage, iteration if cell.stage in RECURRING else 0):
             return None
         fault.begin(scene)
         found = town.state(scene.role)
@@ -231,15 +233,20 @@ class Storm:
         found = within(RECOVERY_TIMEOUT_S, lambda: after(received))
         return after("1") or math.inf, math.inf if found is None else found
 
-    def _outcome(self, job: str) -> str:
+    def _outcome(self, job: str, *, stopping: bool) -> str:
         """Wait for a job's end and judge it."""
         within(JOB_TIMEOUT_S, lambda: all(self._town.over(role) for role in NAMES))
         views = {role: self._view(role, job) for role in NAMES}
         if not all(view and view["outcome"] == "done" and view["results"] for view in views.values()):
             return self._lose(job, f"the parties say {views}")
-        if any(read_results(Path(view["results"]))[0] != self._expected[role] for role, view in views.items()):
+        if stopping:
+            wrong = contradictions(self._town.parties, job)
+        else:
+            same = {role: read_results(Path(views[role]["results"]))[0] == self._expected[role] for role in NAMES}
+            wrong = [f"the model of {role}" for role in NAMES if not same[role]]
+        if wrong:
             self.results.different.append(job)
-            self._tell(f"job {job} has another model")
+            self._tell(f"job {job} has another model: {'; '.join(wrong)}")
             return DIFFERENT
         return IDENTICAL
 

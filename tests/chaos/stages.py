@@ -2,7 +2,7 @@
 
 import time
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from protocol.state import JobState, Phase
 from services.daemon.local import NAMES
@@ -13,15 +13,27 @@ HOLD_TIMEOUT_S: Final = PATIENCE_S
 
 
 class Stage(StrEnum):
-    """In the order of a job; the last two come again in every iteration."""
+    """In the order of a job; the last three come in every iteration, the last only in jobs that may stop early."""
 
     ALIGN = "align"
     FEATURES = "features"
     TERMS = "terms in flight"
     CROSS = "cross terms"
+    EVALUATE = "evaluation"
 
+
+STOPPING: Final[dict[str, Any]] = {
+    "validation": 0.25,
+    "stop_metric": "log_loss",
+    "stop_every": 1,
+    "patience": 2,
+    "stop_evaluations_max": 3,
+    "retention": "full",
+}
+"""What a job says besides that is to come to the last stage, and to be judged by `proofs`."""
 
 _ONCE: Final = (Stage.ALIGN, Stage.FEATURES)
+RECURRING: Final = (Stage.TERMS, Stage.CROSS, Stage.EVALUATE)
 _BEFORE_TRAINING: Final = frozenset(
     {Phase.NEW, Phase.PROPOSED, Phase.ADMITTING, Phase.ALIGNING, Phase.CODING, Phase.ENCRYPTING}
 )
@@ -40,6 +52,8 @@ def stage_of(state: JobState) -> Stage | None:
             return Stage.TERMS if begun and part.evaluated < part.chunks else None
         case Phase.CROSSING | Phase.STEPPING:
             return Stage.CROSS
+        case Phase.EVALUATING:
+            return Stage.EVALUATE
         case _:
             return None
 

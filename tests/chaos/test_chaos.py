@@ -66,6 +66,14 @@ def test_a_fault_in_mid_training_changes_nothing(town: tuple[Town, Disks], name:
     assert incident.outcome == IDENTICAL
 
 
+@pytest.mark.parametrize("name", ["kill business", "kill provider"])
+def test_a_party_killed_while_it_is_decided_whether_a_loop_goes_on_changes_nothing(
+    town: tuple[Town, Disks], name: str
+) -> None:
+    incident, _ = weather(*town, fault(name), Stage.EVALUATE)
+    assert incident.outcome == IDENTICAL
+
+
 def test_another_model_is_noticed(town: tuple[Town, Disks]) -> None:
     incident, results = weather(*town, fault("kill a worker"), Stage.CROSS, dict.fromkeys(NAMES, b"another"))
     assert incident.outcome == DIFFERENT

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import polars as pl
 
 from broker.installation import PROGRAMS
 from broker.private import PrivateBroker
+from protocol.state import JobState, decode_state
 from services.daemon.local import BUSINESS, LocalTables, connect, embedded, introduce, make_party, serve, wait_for
 from services.daemon.local_job import run_job
 from services.daemon.verbs import read_results
@@ -33,26 +35,28 @@ JOB: dict[str, Any] = {
 }
 
 
-def _tables(directory: Path) -> LocalTables:
-    """The credit-default example with the provider's columns split between two."""
+def _tables(directory: Path, providers: int) -> LocalTables:
+    """The credit-default example with the provider's columns split between so many."""
     business = pl.read_parquet(EXAMPLES / "default_credit" / "business.parquet").head(ROWS)
     provider = pl.read_parquet(EXAMPLES / "default_credit" / "provider.parquet").head(ROWS)
     columns = [name for name in provider.columns if name != "id"]
     business.write_parquet(directory / "business.parquet")
-    provider.select("id", *columns[:5]).write_parquet(directory / "first.parquet")
-    provider.select("id", *columns[5:]).write_parquet(directory / "second.parquet")
+    files = [directory / f"{place}.parquet" for place in range(providers)]
+    for place, file in enumerate(files):
+        share = columns[place * len(columns) // providers : (place + 1) * len(columns) // providers]
+        provider.select("id", *share).write_parquet(file)
     return LocalTables(
         business=directory / "business.parquet",
-        provider=directory / "first.parquet",
-        further=(directory / "second.parquet",),
+        provider=files[0],
+        further=tuple(files[1:]),
         identifier="id",
         label="y",
     )
 
 
-def parties(directory: Path, urls: Mapping[str, str]) -> dict[str, Path]:
+def parties(directory: Path, urls: Mapping[str, str], providers: int = 2) -> dict[str, Path]:
     directory.mkdir(parents=True, exist_ok=True)
-    tables = _tables(directory)
+    tables = _tables(directory, providers)
     paths = {
         role: make_party(
             directory / role,
@@ -90,6 +94,13 @@ class Daemons:
     def end(self) -> None:
         for role in list(self._running):
             self.kill(role)
+
+    def state(self, role: str, job: str) -> JobState | None:
+        """The job's state in a party's journal, whether its daemon runs or not."""
+        path = self.parties[role].data_directory / "journal.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
+            rows = connection.execute("SELECT state FROM jobs WHERE job = ?", (job,)).fetchall()
+        return decode_state(rows[0][0]) if rows and rows[0][0] else None
 
     def view(self, role: str, job: str) -> dict[str, Any]:
         with connect(self.parties[role]) as client:

@@ -40,7 +40,9 @@ JOB: dict[str, Any] = {
 
 def place_parties(directory: Path, urls: Mapping[str, str] = NOWHERE) -> dict[str, Path]:
     """party.toml of both parties of `JOB`."""
-    return make_parties(directory, example_tables(directory, ROWS), marks=MARKS, urls=urls)
+    return make_parties(
+        directory, example_tables(directory, ROWS), marks=MARKS, urls=urls, retention=("digests", "full")
+    )
 
 
 class Town:
