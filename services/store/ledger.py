@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,24 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learning import release
+from services.store.row_sets import JobRows, Rows, Sets, overlaps, row_sets, sets_of, weights_of
 
 ROW_BYTES = 16
-
-Rows = NDArray[np.void]
-Sets = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """A job's file: sorted row hashes, which of them are in which of its row sets, entries granted or released;
-    weights of the rows, if they have any."""
-
-    job: str
-    rows: Rows
-    entries: int
-    sets: Sets
-    weights: NDArray[np.float64] | None
-
 
 DAY_S: Final = 86_400.0
 
@@ -153,8 +138,8 @@ class Ledger:
                 partner_columns=partner_columns,
                 max_iterations=max_iterations,
                 small_sample=small_sample,
-                former=_overlaps(rows, scaled, former),
-                row_sets=_row_sets(rows, own, former),
+                former=overlaps(rows, scaled, former),
+                row_sets=row_sets(rows, own, former),
                 reserved=reserved,
                 tariff=tariff,
             )
@@ -173,7 +158,7 @@ class Ledger:
         path = self._directory / f"{job}.npz"
         if path.exists():
             with np.load(path) as record:
-                rows, sets, weights = record["rows"], _sets_of(record), _weights_of(record)
+                rows, sets, weights = record["rows"], sets_of(record), weights_of(record)
             entries = release.entries_released(iterations, partner_columns, tariff) + reserved
             self._write(job, rows, sets, entries, weights)
 
@@ -302,7 +287,7 @@ class Ledger:
     def _scores(path: Path) -> "_Scores":
         return msgspec.json.decode(path.read_bytes(), type=_Scores)
 
-    def _judged_by(self, job: str) -> list[_Record]:
+    def _judged_by(self, job: str) -> list[JobRows]:
         """The former jobs that this one is judged by, written down before its grant.
 
         Once there is a grant, a job that was granted since has counted this one in already, and an audit that runs
@@ -315,13 +300,13 @@ class Ledger:
         entries = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
         return [replace(record, entries=entries[record.job]) for record in found if record.job in entries]
 
-    def _former(self, job: str) -> list[_Record]:
+    def _former(self, job: str) -> list[JobRows]:
         found = []
         for path in sorted(self._directory.glob("*.npz")):
             if path.stem != job:
                 with np.load(path) as record:
-                    sets, weights = _sets_of(record), _weights_of(record)
-                    found.append(_Record(path.stem, record["rows"], int(record["entries"]), sets, weights))
+                    sets, weights = sets_of(record), weights_of(record)
+                    found.append(JobRows(path.stem, record["rows"], int(record["entries"]), sets, weights))
         return found
 
     def _write(
@@ -339,60 +324,6 @@ class Ledger:
 
 def _points_spent(points: int, left: int, quota: int, period_s: float) -> str:
     return f"{points} identifiers, {left} are left of psi_quota = {quota} within {period_s / DAY_S:g} days"
-
-
-def _weights_of(record: Any) -> NDArray[np.float64] | None:
-    """The weights in a job's file; None for a job without."""
-    return np.array(record["weights"]) if "weights" in record else None
-
-
-def _differing(rows: Rows, weights: NDArray[np.float64] | None, record: _Record, shared: int) -> int:
-    """Rows in which a former job differs: effective ones where either has weights."""
-    if weights is None and record.weights is None:
-        return len(record.rows) + len(rows) - 2 * shared
-    everyone = np.unique(np.concatenate([rows, record.rows]))
-    found = []
-    for of_rows, of_weights in ((rows, weights), (record.rows, record.weights)):
-        column = np.zeros(len(everyone))
-        column[np.searchsorted(everyone, of_rows)] = 1.0 if of_weights is None else of_weights
-        found.append(column)
-    return release.fewest_effective_rows(found[0], found[1])
-
-
-def _overlaps(
-    rows: Rows, weights: NDArray[np.float64] | None, former: Sequence[_Record]
-) -> list[release.FormerRelease]:
-    found = []
-    for record in former:
-        shared = int(np.isin(record.rows, rows).sum())
-        if shared:
-            found.append(
-                release.FormerRelease(
-                    job=record.job,
-                    entries=record.entries,
-                    shared_rows=shared,
-                    differing_rows=_differing(rows, weights, record, shared),
-                )
-            )
-    return found
-
-
-def _sets_of(record: Any) -> Sets:
-    """The row sets in a job's file; a job that divided no rows has none there but all of them."""
-    found: Sets = record["sets"] if "sets" in record else np.ones((len(record["rows"]), 1), dtype=bool)
-    return found
-
-
-def _row_sets(rows: Rows, sets: Sets, former: Sequence[_Record]) -> Sets:
-    """Which rows of any job are in which row set of which job, this one's first: (n, sets)."""
-    jobs = [(rows, sets), *((record.rows, record.sets) for record in former)]
-    everyone = np.unique(np.concatenate([one for one, _ in jobs]))
-    found = []
-    for one, of_one in jobs:
-        column = np.zeros((len(everyone), of_one.shape[1]), dtype=bool)
-        column[np.searchsorted(everyone, one)] = of_one
-        found.append(column)
-    return np.hstack(found)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
