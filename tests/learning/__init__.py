@@ -1,0 +1,1 @@
+"""Numbers that learn, against outside oracles: scikit-learn, statsmodels, exact fractions."""

@@ -1,0 +1,1 @@
+"""Bytes that two versions must agree on: codec, envelope, seal, identities, routing keys."""

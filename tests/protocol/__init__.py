@@ -1,0 +1,1 @@
+"""Who says what when: the machines and their tables, contracts, policies, and documents made from them."""

@@ -1,0 +1,1 @@
+"""One party or several in one process: engine, daemon, tasks, tables, commands; `house` and `mesh` make them."""
