@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.failures import DONE, FAILED, OUTCOMES, complain
+from services.cli.failures import DONE, FAILED, OUTCOMES, complain, errors
 from services.cli.progress import ProgressView
 from services.console.server import serve_console
 from services.daemon.control import ControlClient
@@ -115,8 +115,12 @@ def submit(
         out.print(name)
         if not wait:
             return DONE
-        with ProgressView() as watch:
-            view = wait_for(client, name, watch)
+        try:
+            with ProgressView() as watch:
+                view = wait_for(client, name, watch)
+        except KeyboardInterrupt:
+            errors.print(plain(f"the job goes on: `warren job {name}` shows it, `warren cancel {name}` ends it"))
+            raise
     return _ending(view)
 
 
