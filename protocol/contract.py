@@ -100,6 +100,7 @@ LATER_FIELDS: Final[frozenset[str]] = frozenset(
         "block_share",
         "folds",
         "penalties",
+        "masks_bound",
     }
 )
 """Fields that came after the first contracts: left out of the bytes where they have their default, so that a
@@ -139,7 +140,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     errors of each party's own coefficients (docs/inference.md). `whole_model`: the providers hand their parts over to
     the business (docs/scoring.md). `stop_metric`: training stops early (`protocol.stopping`) after `patience`
     evaluations no better than the best, one every `stop_every` iterations, `stop_evaluations_max` at most. `provider`
-    is the first of the chain, `further` are those after it, in its order.
+    is the first of the chain, `further` are those after it, in its order. `masks_bound`: the masks of several
+    providers' scores cancel only where all have the same people in the same rows.
     """
 
     protocol_version: int
@@ -199,6 +201,7 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     patience: Evaluations = 0
     stop_every: StopEvery = 0
     stop_evaluations_max: Evaluations = 0
+    masks_bound: bool = False
 
     @property
     def chain(self) -> tuple[FurtherProvider, ...]:

@@ -159,4 +159,5 @@ def mask_arguments(state: JobState, *, providers_only: bool = False) -> dict[str
     keys = {peer.name: peer.features.mask_key for peer in state.peers}
     if providers_only and not is_business(state):
         keys.pop(state.terms_of.business)
-    return {"me": state.me, "order": list(state.terms_of.parties), "keys": keys}
+    people = {"people": state.align.people} if state.align.people else {}
+    return {"me": state.me, "order": list(state.terms_of.parties), "keys": keys, **people}

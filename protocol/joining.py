@@ -202,6 +202,7 @@ def _adopt_when_ready(state: JobState) -> Outcome:
         "places_early",
         f"{peer.name} names common rows before both lists are out",
     )
+    terms = state.alignment_terms
     task = compute(
         "align.adopt",
         "align.adopt",
@@ -209,6 +210,7 @@ def _adopt_when_ready(state: JobState) -> Outcome:
             "places_chunks": align.places_chunks,
             "partner_rows": align.partner_count,
             "commitment": align.partner_commitment,
+            **({"people": terms.identifier_schema} if terms.masks_bound else {}),
             **_release_arguments(state),
         },
         (state.snapshot, align.order, *align.places_opened, *align.points),
@@ -228,6 +230,7 @@ def adopted(state: JobState, event: Computed) -> Outcome:
         count=output["count"],
         digest=output["digest"],
         iterations_allowed=output["iterations_allowed"],
+        people=output.get("people", b""),
     )
     state = pairs.aligned(change(state, align=align), peer, PairAlignment(result=pair.result))
     send = Send(

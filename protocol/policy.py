@@ -140,6 +140,7 @@ def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[tuple[bool,
     names = contract.providers
     strangers = [name for name in names if name != me and policy.fellows is not None and name not in policy.fellows]
     later = names[names.index(me) + 1 :] if isinstance(contract, JobContract) else ()
+    told = not isinstance(contract, JobContract) or bool(contract.evaluate or contract.stop_metric)
     distrusted = [name for name in later if policy.later_fellows is not None and name not in policy.later_fellows]
     return (
         (
@@ -153,6 +154,12 @@ def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[tuple[bool,
             "later_fellow_refused",
             f"{_words(distrusted)} may not come after {me} in the chain: the policy has later_fellows = "
             f"{_words(policy.later_fellows or ())}; let {me} be the last of the providers",
+        ),
+        (
+            told and bool(contract.further) and not contract.masks_bound,
+            "masks_unbound",
+            "masks of several providers' scores have to be bound to the people of the rows (masks_bound), or the "
+            f"business could take their sums apart: {contract.business} has to upgrade its software",
         ),
     )
 

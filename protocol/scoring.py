@@ -91,7 +91,8 @@ def _masks(state: JobState) -> dict[str, object]:
     if not state.several:
         return {}
     keys = {peer.name: peer.features.mask_key for peer in state.peers[1:]}
-    return {"masks": {"order": list(terms_of(state).parties), "keys": keys}}
+    people = {"people": state.align.people} if state.align.people else {}
+    return {"masks": {"order": list(terms_of(state).parties), "keys": keys, **people}}
 
 
 def _stream(state: JobState) -> Stream:

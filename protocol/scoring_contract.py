@@ -41,7 +41,7 @@ class ScoringContract(
 
     `model` is the training job's identifier and `model_digest` the SHA-256 of its contract. `score_quota`: rows that
     may be scored in this job. `expires_at`: seconds since 1970, UTC; 0: it does not expire. `classes`: of a model of
-    several, each of which scores every row; 0 for a model of one score.
+    several, each of which scores every row; 0 for a model of one score. `masks_bound`: as in a job contract.
     """
 
     protocol_version: int
@@ -68,6 +68,7 @@ class ScoringContract(
     retention: Retention = "digests"
     expires_at: Annotated[int, Meta(ge=0, le=2**48)]
     classes: Annotated[int, Meta(ge=0, le=CLASSES_MAX)] = 0
+    masks_bound: bool = False
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -90,7 +91,7 @@ class ScoringContract(
         return {entry.name: entry for entry in self.chain}[provider]
 
 
-LATER_FIELDS: Final[frozenset[str]] = frozenset({"classes"})
+LATER_FIELDS: Final[frozenset[str]] = frozenset({"classes", "masks_bound"})
 """Fields that came after the first scoring contracts: left out of the bytes at their default."""
 
 AnyContract = JobContract | ScoringContract

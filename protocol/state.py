@@ -69,13 +69,17 @@ class Admission(Record, frozen=True, kw_only=True):
 
 
 class Alignment(Record, frozen=True, kw_only=True):
-    """What all parties have in common: this party's rows in the common order."""
+    """What all parties have in common: this party's rows in the common order.
+
+    `people`: at one of several providers, a digest of whose rows they are, where the contract binds masks to it.
+    """
 
     matching: bool = False
     rows: BlobRef | None = None
     count: int = -1
     digest: bytes = b""
     iterations_allowed: int = 0
+    people: bytes = b""
 
 
 class Parts(Record, frozen=True, kw_only=True):

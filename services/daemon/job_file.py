@@ -277,6 +277,7 @@ def make_contract(
             business_dataset=job.dataset,
             provider_dataset=first.dataset,
             further=further,
+            masks_bound=bool(further),
             data_digest=data_digest(table, salt=salt),
             schema_digest=schema_digest(table, salt=salt),
             business_rows=len(table.identifiers),

@@ -166,6 +166,7 @@ def make_contract(
                 FurtherProvider(name=entry.name, key=peers[entry.name].digest(), dataset=entry.dataset)
                 for entry in terms.further
             ),
+            masks_bound=bool(terms.further),
             model=version.model,
             model_digest=version.contract_digest,
             mode=asked.mode,

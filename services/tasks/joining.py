@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment import sets
+from alignment.identifiers import normalise
 from learning import release
 from messages import schemas
 from protocol.policy import read_policy
@@ -123,10 +124,22 @@ def adopt(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Ta
     allowed = 0 if scoring else _release_rules(context, arguments, arranged[: len(used)], used, None)
     if "evaluated" in arguments:
         grant_evaluations(context, arguments, arranged, len(used), sizes, policy)
+    people = {"people": _people_digest(common, arguments["people"])} if "people" in arguments else {}
     return TaskResult(
-        {"count": len(rows), "digest": _digest(body, arguments), "iterations_allowed": allowed, **sizes},
+        {"count": len(rows), "digest": _digest(body, arguments), "iterations_allowed": allowed, **sizes, **people},
         ((rows[divided].astype("<i8").tobytes(), len(rows)),),
     )
+
+
+def _people_digest(common: list[str], schema: str) -> bytes:
+    """Whose rows the common ones are, in their order, 32 bytes: the same at all providers of an honest business.
+
+    The business alone pairs the rows of several providers. The digest never leaves a party; masks depend on it.
+    """
+    digest = hashlib.sha256(b"warren people of the common rows\x00")
+    for name in normalise(common, schema):
+        digest.update(len(name).to_bytes(4, "big") + name)
+    return digest.digest()
 
 
 def _digest(places: bytes, arguments: dict[str, Any]) -> bytes:

@@ -125,11 +125,13 @@ def hidden(context: TaskContext, arguments: dict[str, Any], units: projections.U
     """Add what hides the own scores among those of several providers: uniform modulo 2^64, and 0 in their sum.
 
     The stream of a pair is bound to the job, the set and the place of the rows: rows that are asked for again in
-    another job get other masks, and within a job each place is masked once.
+    another job get other masks, and within a job each place is masked once. Where the contract says so it is bound to
+    the people of all rows as well: a business that names each provider others, to take two such sums apart, gets none.
     """
     masks = arguments["masks"]
+    bound = (masks["people"],) if "people" in masks else ()
     for name, public in masks["keys"].items():
-        place = (arguments["part"], arguments["iteration"], arguments["first_row"])
+        place = (arguments["part"], arguments["iteration"], arguments["first_row"], *bound)
         stream = pairwise.shared(context, name, public, "score-mask", *place)
         mask = projections.from_bytes(stream.bytes(8 * len(units)))
         first = masks["order"].index(context.party) < masks["order"].index(name)

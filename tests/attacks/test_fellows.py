@@ -4,6 +4,7 @@ Masks and shares hold for parties that do not collude. A provider hands on link 
 own scores went into, so whoever comes after it can have the business decrypt them.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 from messages import schemas
 from paillier.vector import CipherVector
 from protocol.contract import FurtherProvider
-from protocol.policy import Policy, PolicyError, asks, decide, decide_scoring, read_policy
+from protocol.policy import Decision, Policy, PolicyError, asks, decide, decide_scoring, read_policy
 from services.tables.snapshot import unpack_snapshot
+from services.tasks import FUNCTIONS, score
+from services.tasks.compute import TaskResult
+from tests.models.test_several_providers import Bureaux, partials, table_of
 from tests.privacy.test_several_providers import handed
 from tests.protocol.test_contract import contract
 from tests.protocol.test_scoring_contract import scoring
+from tests.services import pair as pairs
 from tests.services.pair import Pair, Side
 from tests.services.test_several_providers import Town, stage
 
@@ -121,7 +126,7 @@ def test_a_job_of_one_provider_has_no_fellows() -> None:
 
 
 def test_a_scoring_job_has_fellows_too_and_no_order() -> None:
-    wanted = scoring(further=OTHERS)
+    wanted = scoring(further=OTHERS, masks_bound=True)
     names = Policy(fellows=("bureau-b",), score_quota=10)
     assert decide_scoring(wanted, names, HERE).reason_code == "fellow_refused"
     assert decide_scoring(wanted, Policy(later_fellows=(), score_quota=10), HERE).acceptable
@@ -137,3 +142,67 @@ def test_names_of_fellows_are_texts() -> None:
     assert read_policy({"fellows": ["bureau-b"], "later_fellows": []}).default.later_fellows == ()
     with pytest.raises(PolicyError, match="fellows"):
         read_policy({"fellows": "bureau-b"})
+
+
+# -- a business that pairs one provider's rows with another's ----------------------------------------------------------
+
+
+def sums(bureaux: Bureaux, nonce: bytes, monkeypatch: pytest.MonkeyPatch, shift: int, *, masks_bound: bool) -> Any:
+    """The sums of both providers' scores, of a job whose business tells the second one other places for the rows."""
+
+    def join(context: Any, arguments: dict[str, Any], inputs: tuple[bytes, ...]) -> TaskResult:
+        result = FUNCTIONS["align.join"](context, arguments, inputs)
+        places = np.frombuffer(result.blobs[2][0], dtype="<u4")
+        body = np.roll(places, shift).astype("<u4").tobytes()
+        digests = [result.output["digests"][0], hashlib.sha256(body).digest()]
+        return TaskResult({**result.output, "digests": digests}, (*result.blobs[:2], (body, len(places))))
+
+    for side in (bureaux.business, *bureaux.providers):
+        side.finish, side.bodies, side.cache = None, [], {}
+    with monkeypatch.context() as patched:
+        patched.setattr(pairs, "FUNCTIONS", {**FUNCTIONS, "align.join": join})
+        if not masks_bound:  # what a provider did before it asked for the binding
+            patched.setattr(score, "decide_scoring", lambda *_, **__: Decision())
+        pair = bureaux.start(nonce=nonce, masks_bound=masks_bound)
+    assert all(side.finish is not None and side.finish.outcome == "done" for side in pair.sides)
+    business = pair.sides[0]
+    rows = np.frombuffer(business.blobs[business.state.align.rows.sha256], dtype="<i8")
+    total = np.sum(list(partials(pair).values()), axis=0, dtype=np.uint64)
+    # The common order is another in each job: by the business's own rows the two can be compared.
+    return total[np.argsort(rows)], rows, pair
+
+
+def test_a_provider_gives_no_sum_of_scores_under_masks_that_are_not_bound() -> None:
+    policy = Policy(score_quota=10, stop_evaluations_max=2)
+    told = {"validation": 0.25, "parts_commitment": bytes(32), "evaluate": ("validation",), "further": OTHERS}
+    for decision in (
+        decide_scoring(scoring(further=OTHERS), policy, HERE),
+        decide(contract(**told), policy, HERE),
+    ):
+        assert decision.reason_code == "masks_unbound"
+    assert decide_scoring(scoring(further=OTHERS, masks_bound=True), policy, HERE).acceptable
+    assert decide(contract(**told, masks_bound=True), policy, HERE).acceptable
+    assert decide(contract(further=OTHERS), policy, HERE).acceptable
+    assert decide_scoring(scoring(), policy, HERE).acceptable
+
+
+@pytest.mark.parametrize("masks_bound", [False, True])
+def test_sums_of_rows_that_are_paired_otherwise_do_not_cancel_their_masks(
+    masks_bound: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the binding, the difference of an honest sum and a shifted one is the second provider's alone."""
+    bureaux = Bureaux(tmp_path, 2)
+    honest, _, _ = sums(bureaux, b"nonce-01", monkeypatch, 0, masks_bound=masks_bound)
+    shifted, rows, _ = sums(bureaux, b"nonce-02", monkeypatch, 1, masks_bound=masks_bound)
+    second = bureaux.providers[1]
+    names, values = table_of(1)
+    own = np.rint(bureaux.versions[second.name].targets[0].scores(values) * 1000)
+    of_row = {name: score for name, score in zip(names, own, strict=True)}
+    scores = np.array([of_row[f"person-{row}"] for row in rows])
+    alone = (np.roll(scores, 1) - scores)[np.argsort(rows)].astype(np.int64)
+    read = (shifted - honest).astype(np.int64)
+    assert np.abs(honest.astype(np.int64)).max() < 20_000, "an honest sum is one"
+    if masks_bound:
+        assert (np.abs(read) < 2**40).mean() < 0.1
+    else:
+        assert (read == alone).all(), "the control: differences of one provider's scores, row by row"

@@ -45,6 +45,7 @@ def test_rules_that_are_named_as_caps_are_reason_codes():
         "divisions_spent",
         "fellow_refused",
         "later_fellow_refused",
+        "masks_unbound",
         "labels_rare",
         "column_support",
         "column_outlier",

@@ -97,7 +97,9 @@ class Bureaux:
     def own_scores(self) -> np.ndarray:
         return np.linspace(-1.0, 1.0, SCORED)
 
-    def start(self, mode: Mode = "batch", nonce: bytes = b"nonce-00", seed: int = 0) -> Pair:
+    def start(
+        self, mode: Mode = "batch", nonce: bytes = b"nonce-00", seed: int = 0, *, masks_bound: bool = True
+    ) -> Pair:
         """All parties of a scoring job, submitted."""
         agreed = encode_scoring(
             ScoringContract(
@@ -115,6 +117,7 @@ class Bureaux:
                 align_chunk_items=25,
                 chunk_rows_max=20,
                 expires_at=2**40,
+                masks_bound=masks_bound,
                 **self.parties,
             )
         )

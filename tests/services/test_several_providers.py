@@ -114,6 +114,7 @@ def stage(directory: Path, town: Town, seed: int = 0, *, shared_with_first: int 
             FurtherProvider(name=side.name, key=side.identity.public.digest(), dataset=f"of-{side.name}")
             for side in further
         ),
+        masks_bound=True,
         business_rows=len(rows.identifiers),
         business_columns=len(rows.columns),
         task=town.task,

@@ -60,7 +60,15 @@ def chained(count: int, nonce: bytes = b"chained.", **fields: object) -> Story:
 TWO_PROVIDERS: Final = chained(2)
 THREE_PROVIDERS: Final = chained(3)
 SEVERAL_VALIDATED: Final = chained(
-    2, b"several1", folds=2, penalties=(0.1, 0.01), l2=0.01, max_iterations=3, validation=0.2, evaluate=("validation",)
+    2,
+    b"several1",
+    folds=2,
+    penalties=(0.1, 0.01),
+    l2=0.01,
+    max_iterations=3,
+    validation=0.2,
+    evaluate=("validation",),
+    masks_bound=True,
 )
 SEVERAL_BLOCKS: Final = chained(2, b"several2", solver="block", block_share=0.4, max_iterations=4)
 SEVERAL_STOPPED: Final = replace(
