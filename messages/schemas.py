@@ -269,11 +269,11 @@ class StopDecision(Message, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class InterceptPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="intercept.part.v1"):
     """Provider to business, before its `job.done`, where there are several providers: its part of the intercept.
 
-    A number as in `step.masked`, under masks between the providers that cancel in their sum. Reveals the sum of the
-    means of all providers' scores.
+    A number as in `step.masked`, of several classes one for each, under masks between the providers that cancel in
+    their sum. Reveals the sum of the means of all providers' scores.
     """
 
-    masked: Digest
+    masked: Annotated[bytes, Meta(min_length=32, max_length=32 * 50)]
 
 
 class ModelPart(Message, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="model.part.v1"):

@@ -68,11 +68,13 @@ def _results(state: JobState) -> Outcome:
         **({"validation": state.validation} if state.validation else {}),
     }
     if is_business(state):
-        masked_parts = [(peer.intercept_part,) for peer in state.peers]
-        arguments["constant"] = masked.unmasked(masked_parts)[0] if state.several else state.peers[0].constant
-        state = change(state, provider_constant=arguments["constant"])
+        constants = _constants(state)
         if state.terms_of.classes:
-            arguments["constants"] = list(state.peers[0].constants)
+            arguments["constants"] = list(constants)
+            state = change(state, provider_constants=constants) if state.several else state
+        else:
+            arguments["constant"] = constants[0]
+            state = change(state, provider_constant=constants[0])
     elif state.several:
         arguments["masks"] = mask_arguments(state, providers_only=True)
     if state.several:
@@ -101,6 +103,15 @@ def _inference_inputs(state: JobState) -> tuple[BlobRef, ...]:
     return () if current is None or current.curvature is None else (current.curvature,)
 
 
+def _constants(state: JobState) -> tuple[float, ...]:
+    """The providers' part of the intercept, of several classes of each one's; of several providers the sum alone."""
+    if state.several:
+        parts = [peer.intercept_part for peer in state.peers]
+        numbers = [[part[i : i + masked.WIDTH] for i in range(0, len(part), masked.WIDTH)] for part in parts]
+        return masked.unmasked(numbers)
+    return state.peers[0].constants if state.terms_of.classes else (state.peers[0].constant,)
+
+
 def results_ready(state: JobState, event: Computed) -> Outcome:
     """The own target parameters are stored: say done. The provider's part of the intercept goes along."""
     state = change(state, results=(*event.blobs, *state.evaluation.results))
@@ -110,7 +121,7 @@ def results_ready(state: JobState, event: Computed) -> Outcome:
         converged=state.converged,
         agreement=state.agreement,
         constant=0.0 if is_business(state) or state.several else output.get("constant", 0.0),
-        constants=[] if is_business(state) else list(output.get("constants", [])),
+        constants=[] if is_business(state) or state.several else list(output.get("constants", [])),
     )
     sends = tell_all(state, said)
     if state.several and not is_business(state):
@@ -125,6 +136,12 @@ def part_received(state: JobState, message: schemas.InterceptPart, sender: str) 
     """A provider's part of the intercept, which only the sum of all tells."""
     peer = state.peer(sender)
     expect(not peer.intercept_part, "part_repeated", f"{peer.name} sent two parts of the intercept")
+    count = max(1, state.terms_of.classes)
+    expect(
+        len(message.masked) == masked.WIDTH * count,
+        "constant_wrong",
+        f"{peer.name} says {len(message.masked)} bytes for {count} parts of intercepts of {masked.WIDTH} bytes",
+    )
     return with_peer(state, change(peer, intercept_part=message.masked)), ()
 
 
@@ -139,7 +156,8 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
     )
     expect(peer.said is None, "done_repeated", f"{peer.name} said job.done twice")
     expect(
-        not state.several or not (message.constant or (is_business(state) and not peer.intercept_part)),
+        not state.several
+        or not (message.constant or message.constants or (is_business(state) and not peer.intercept_part)),
         "constant_wrong",
         f"{peer.name} says its part of the intercept in the clear, or not at all",
     )
@@ -149,8 +167,9 @@ def done_received(state: JobState, message: schemas.JobDone, sender: str) -> Out
         f"{peer.name} is done without handing over its part of the model, as the contract says",
     )
     said = (message.iterations, message.converged, message.agreement)
+    quiet = state.several or peer.name == state.terms_of.business
     expect(
-        len(message.constants) == (0 if peer.name == state.terms_of.business else state.terms_of.classes),
+        len(message.constants) == (0 if quiet else state.terms_of.classes),
         "constant_wrong",
         f"{peer.name} says {len(message.constants)} parts of intercepts in a job of {state.terms_of.classes} classes",
     )

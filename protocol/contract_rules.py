@@ -73,7 +73,7 @@ def _check_model(contract: JobContract) -> None:
     if contract.classes and not _classes_fit(contract):
         raise ContractError(
             "classes",
-            "several classes are 3 or more, of a logistic model of one provider on all rows, with the solver lbfgs, "
+            "several classes are 3 or more, of a logistic model on all rows, with the solver lbfgs, "
             "without offsets, inference, cross-validation and whole model",
         )
     if bool(contract.warm_start) != (contract.first_gradient > 0.0):
@@ -81,7 +81,7 @@ def _check_model(contract: JobContract) -> None:
 
 
 def _classes_fit(contract: JobContract) -> bool:
-    plain = contract.solver == "lbfgs" and contract.sample_set == "full" and not contract.further
+    plain = contract.solver == "lbfgs" and contract.sample_set == "full"
     more = (contract.inference, contract.shifted, contract.whole_model, contract.penalties)
     return contract.classes >= 3 and contract.task == "logistic" and plain and not any(more)
 

@@ -35,8 +35,8 @@ ROWS_BESIDE: Final = 8
 """Numbers for each class and iteration beside products and points: lengths of steps, two parties' rows of an iteration,
 the step that follows, and three combinations where training may end early."""
 
-MASKED_ROW: Final = 3
-"""Numbers that a further party's row under masks takes, for each of its own."""
+MASKED_ROW: Final = 4
+"""Numbers that one under masks takes: rows of all parties but the last to come are kept, with several providers."""
 
 FACTS_BYTES: Final = 160
 """What is kept of an iteration for history.json."""
@@ -49,7 +49,7 @@ def bounded(state: JobState) -> JobState:
         return state
     room = STATE_BYTES_MAX - OTHER_BYTES - _chunks(state) - _sums(state)
     most = state.iterations_max
-    beside = ROWS_BESIDE + MASKED_ROW * len(contract.further)
+    beside = ROWS_BESIDE + (MASKED_ROW * len(contract.providers) if state.several else 0)
     while most and _loops(contract.classes, most, beside) > room:
         most -= 1
     expect(

@@ -236,6 +236,7 @@ class JobState(Record, frozen=True, kw_only=True):
     `peers`: what is known of each, in the same order. `agreed`: whether providers may speak to each other.
     `turns_beside`: iterations of a cross-validation that are no gradients over all rows; `held`: what a check of it
     keeps for the next one; `validation`: what came of it. `admission`: while the own steward is asked.
+    `provider_constants`: at the business, what several providers' centres made of each class's intercept.
     """
 
     role: str
@@ -271,6 +272,7 @@ class JobState(Record, frozen=True, kw_only=True):
     scoring: Scoring = Scoring()
     inference: Inference | None = None
     provider_constant: float = 0.0
+    provider_constants: tuple[float, ...] = ()
     evaluation: Evaluation = Evaluation()
     stopping: Stopping = Stopping()
 

@@ -261,7 +261,8 @@ def local(
 
 
 def _show_classes(tables: LocalTables, result: LocalResult, directory: Path | None, *, as_json: bool) -> int:
-    finished = class_report.finish(result, tables.read_business(MULTICLASS), tables.read_provider())
+    provided = {role: tables.read_provider(role) for role in tables.sources}
+    finished = class_report.finish(result, {BUSINESS: tables.read_business(MULTICLASS), **provided})
     if directory is not None:
         class_report.write(directory, result)
     if as_json:

@@ -47,7 +47,7 @@ def version_of(
         head=record.head,
         created_at=now,
         provider_constant=0.0 if state is None else state.provider_constant,
-        provider_constants=() if state is None else state.peers[0].constants,
+        provider_constants=() if state is None else state.provider_constants or state.peers[0].constants,
         metrics=_metrics(figures),
     )
 

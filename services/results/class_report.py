@@ -1,8 +1,8 @@
-"""What a finished job of several classes looks like, for programs and people: both halves are on one machine."""
+"""What a finished job of several classes looks like, for programs and people: all parts are on one machine."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from learning.columns.preparing import apply
 from learning.evaluation import multiclass, part_figures
 from learning.evaluation.metrics import log_loss, weighted_mean
 from learning.links.targets import Targets
-from services.daemon.local import BUSINESS, PROVIDER
+from services.daemon.local import BUSINESS
 from services.daemon.local_job import LocalResult
 from services.models.version import columns_of, targets_of
 from services.party.plain_text import plain
@@ -89,29 +89,28 @@ class Finished:
         }
 
 
-def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
-    """Score the training rows with both halves, and with the optimum of the joined table."""
-    own, other = (json.loads(result.parameters[role]) for role in (BUSINESS, PROVIDER))
-    places = {name: row for row, name in enumerate(provider.identifiers)}
-    both = [(row, places[name]) for row, name in enumerate(business.identifiers) if name in places]
-    if result.scored:
-        frame = pl.read_csv(result.scored, schema_overrides={"id": pl.String})
-        training = set(frame.filter(pl.col("part") == part_figures.TRAINING)["id"])
-        both = [(row, other) for row, other in both if business.identifiers[row] in training]
-    mine, theirs = (np.array(rows) for rows in zip(*both, strict=True))
-    values = np.hstack([_columns(business, own, mine), _columns(provider, other, theirs)])
+def finish(result: LocalResult, tables: Mapping[str, Table]) -> Finished:
+    """Score the training rows with all parties' parts, and with the optimum of the joined table.
+
+    `tables`: of all parties, by role, the business's first.
+    """
+    business = tables[BUSINESS]
     assert business.label is not None
-    targets = Targets(business.label, business.weight).rows(mine)
-    width, scale = len(columns_of(own)), values.std(axis=0)
+    documents = {role: json.loads(result.parameters[role]) for role in tables}
+    own, rows = documents[BUSINESS], _training_rows(result, tables)
+    blocks = [_columns(table, documents[role], rows[role]) for role, table in tables.items()]
+    targets = Targets(business.label, business.weight).rows(rows[BUSINESS])
+    values = np.hstack(blocks)
+    scale = values.std(axis=0)
     scores, best_scores, figures = [], [], []
-    pairs = zip(targets_of(own), targets_of(other), business.classes, strict=True)
-    for place, (of_business, of_provider, name) in enumerate(pairs):
+    for place, name in enumerate(business.classes):
+        parts = [targets_of(document)[place] for document in documents.values()]
         label = (targets.label == place).astype(np.float64)
         best = reference.fit("logistic", values, label, own["l2"], weight=targets.weight)
-        both_parts = np.array([*of_business.coefficients, *of_provider.coefficients])
-        scores.append(of_business.scores(values[:, :width]) + of_provider.scores(values[:, width:]))
+        joint = np.array([value for part in parts for value in part.coefficients])
+        scores.append(np.sum([part.scores(block) for part, block in zip(parts, blocks, strict=True)], axis=0))
         best_scores.append(values @ best.coefficients + best.intercept)
-        off = np.linalg.norm((both_parts - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
+        off = np.linalg.norm((joint - best.coefficients) * scale) / np.linalg.norm(best.coefficients * scale)
         figures.append(
             ClassFigures(
                 name=name,
@@ -138,6 +137,17 @@ def finish(result: LocalResult, business: Table, provider: Table) -> Finished:
         parts=json.loads(result.metrics)["parts"] if result.metrics else {},
         stopping=history.get("stopping", {}),
     )
+
+
+def _training_rows(result: LocalResult, tables: Mapping[str, Table]) -> dict[str, NDArray[np.int64]]:
+    """Of each party's table, the rows that all parties have and that were trained on, in the business's order."""
+    places = {role: {name: row for row, name in enumerate(table.identifiers)} for role, table in tables.items()}
+    names = [name for name in tables[BUSINESS].identifiers if all(name in known for known in places.values())]
+    if result.scored:
+        frame = pl.read_csv(result.scored, schema_overrides={"id": pl.String})
+        training = set(frame.filter(pl.col("part") == part_figures.TRAINING)["id"])
+        names = [name for name in names if name in training]
+    return {role: np.array([known[name] for name in names]) for role, known in places.items()}
 
 
 def _columns(table: Table, document: dict[str, Any], rows: NDArray[np.int64]) -> Vector:
@@ -180,7 +190,7 @@ def show(finished: Finished, out: Console) -> None:
 
 def write(directory: Path, result: LocalResult) -> None:
     """Per party parameters.json and history.json; metrics.json where parts were evaluated."""
-    for role in (BUSINESS, PROVIDER):
+    for role in result.parameters:
         (directory / role).mkdir(parents=True, exist_ok=True)
         (directory / role / "parameters.json").write_bytes(result.parameters[role])
         (directory / role / "history.json").write_bytes(result.history)

@@ -71,13 +71,12 @@ def results(context: TaskContext, arguments: dict[str, Any], inputs: tuple[bytes
     for name, count in released.items():
         tariff = release.Tariff(**arguments.get("tariff", {}))
         Ledger(context.data_directory, name).settle(context.job, gradients, count, reserved, tariff)
-    output: dict[str, Any] = {"constant": target.constant}
-    if local:
-        output = {"constants": [histories.target(one).constant for one in local]}
+    constants = [histories.target(one).constant for one in local or [trained]]
+    output: dict[str, Any] = {"constants": constants} if local else {"constant": target.constant}
     if "masks" in arguments:
         # Only the sum of the providers' parts is for the business.
-        mask = pairwise.masks(context, arguments["masks"], 1, "intercept")
-        output = {"masked": masked.masked([target.constant], mask)[0]}
+        mask = pairwise.masks(context, arguments["masks"], len(constants), "intercept")
+        output = {"masked": b"".join(masked.masked(constants, mask))}
     if "whole_model" in arguments:
         output["part"] = _part(context, arguments, parameters, inputs[2] if len(inputs) > 2 else b"")
     return TaskResult(output, tuple((blob, facts["rows"]) for blob in blobs))

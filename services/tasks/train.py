@@ -196,23 +196,48 @@ def _check(
 
 def _gradients(context: TaskContext, arguments: dict[str, Any], history: bytes) -> TaskResult:
     """The same for the classes that go on, whose ciphertexts and sums lie one after the other."""
-    facts, columns, active = arguments["job"], arguments["job"]["own_columns"], arguments["classes"]
+    facts, columns = arguments["job"], arguments["job"]["own_columns"]
     budget, local = keyring.budget_of(facts), several.decode(history)
-    data, sums = arguments["ciphertexts"], arguments["local"]
-    if len(data) % len(active) or len(sums) != len(active) * columns:
-        where = f"cross.term of iteration {arguments['iteration']} from {context.partner.name}"
-        raise TaskRefused("ciphertexts_wrong", f"{where} is not of {len(active)} classes")
-    size, products, greatest = len(data) // len(active), [], 0.0
-    for number, place in enumerate(active):
-        part = data[number * size : (number + 1) * size]
-        own = sums[number * columns : (number + 1) * columns]
-        total = read_total(context, {**arguments, "ciphertexts": part, "local": own})
+    products: list[float] = []
+    greatest = 0.0
+    for place, part in zip(arguments["classes"], _of_each_class(context, arguments), strict=True):
         local[place], row, largest = histories.append_gradient(
-            local[place], total, facts["rows"], budget.f_u, facts["release_noise"], budget.f_v
+            local[place],
+            read_total(context, {**arguments, **part}),
+            facts["rows"],
+            budget.f_u,
+            facts["release_noise"],
+            budget.f_v,
+            providers=facts["providers"],
+            sources=facts["sources"],
         )
         products += [*row, largest]
         greatest = max(greatest, largest)
-    return TaskResult({"products": products, "largest": greatest}, ((several.encode(local), columns),))
+    return TaskResult(_told(context, arguments, products, greatest), ((several.encode(local), columns),))
+
+
+def _of_each_class(context: TaskContext, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `read_total` is told of each class that goes on. Raises TaskRefused for another number of ciphertexts.
+
+    A party that holds no share has no sums of its own, and the ciphertexts of a second holder instead.
+    """
+    count, columns, second = len(arguments["classes"]), arguments["job"]["own_columns"], arguments.get("second")
+    where = f"cross.term of iteration {arguments['iteration']} from"
+    found: list[dict[str, Any]] = [
+        {"ciphertexts": part, "local": arguments["local"][number * columns : (number + 1) * columns]}
+        for number, part in enumerate(_cut(arguments["ciphertexts"], count, f"{where} {context.partner.name}"))
+    ]
+    if second:
+        for one, part in zip(found, _cut(second["ciphertexts"], count, f"{where} {second['from']}"), strict=True):
+            one["second"] = {**second, "ciphertexts": part}
+    return found
+
+
+def _cut(data: bytes, count: int, where: str) -> list[bytes]:
+    if len(data) % count:
+        raise TaskRefused("ciphertexts_wrong", f"{where} is not of {count} classes")
+    size = len(data) // count
+    return [data[number * size : (number + 1) * size] for number in range(count)]
 
 
 def _decrypted(

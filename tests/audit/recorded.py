@@ -166,10 +166,12 @@ OVER_FOLDS: Final[dict[str, Any]] = {
 """A job that divides its rows in every way there is: for `record_three`."""
 
 
-def record_three(directory: Path, rows: int = 90, *, retention: str = "digests", **fields: Any) -> Recorded:
+def record_three(
+    directory: Path, rows: int = 90, *, task: str = "logistic", retention: str = "digests", **fields: Any
+) -> Recorded:
     """Run a job of a business and two providers to its end; `fields`: of the job."""
     directory.mkdir(parents=True, exist_ok=True)
-    pair = write_tables(directory, rows, "logistic")
+    pair = write_tables(directory, rows, task)
     values = np.random.default_rng(5).normal(size=(rows, 3)).T.tolist()
     columns = dict(zip(("steps_qz", "sleep_qz", "pulse_qz"), values, strict=True))
     pl.DataFrame({"id": pl.read_csv(pair.provider)["id"], **columns}).write_csv(directory / "third.csv")
@@ -189,7 +191,7 @@ def record_three(directory: Path, rows: int = 90, *, retention: str = "digests",
         for role, name in tables.names.items()
     }
     introduce(*paths.values())
-    job = job_of("logistic", retention=retention, **{"max_iterations": 2, **fields})
+    job = job_of(task, retention=retention, **{"max_iterations": 2, **fields})
     del job["partner"]
     job["partners"] = [f"{name}/features" for role, name in tables.names.items() if role != BUSINESS]
     with embedded(list(paths.values())):

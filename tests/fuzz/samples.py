@@ -58,6 +58,7 @@ def sample_messages() -> Iterator[Message]:
     yield schemas.JobDone(iterations=3, converged=True, agreement=_DIGEST, constant=0.25)
     yield schemas.JobDone(iterations=3, converged=True, agreement=_DIGEST, constant=0.0, constants=[0.25, -1.0, 3.5])
     yield schemas.InterceptPart(masked=_DIGEST)
+    yield schemas.InterceptPart(masked=3 * _DIGEST)
     yield schemas.JobAgreed(columns=[3, 4])
     yield schemas.AlignCommon(places=bytes(range(8)))
     yield schemas.MaskKey(public=_DIGEST)

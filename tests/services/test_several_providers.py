@@ -54,6 +54,7 @@ class Town:
             "poisson": lambda: generator.poisson(np.exp(np.clip(0.5 * score, -3, 2))).clip(0, 16).astype(float),
         }[task]()
         self.weight: Any = None
+        self.classes: tuple[str, ...] = ()
 
     def optimum(self) -> tuple[float, np.ndarray]:
         """Intercept and coefficients that scikit-learn finds on the joined table."""
@@ -66,7 +67,9 @@ class Town:
         return float(np.ravel(model.intercept_)[0]), np.ravel(model.coef_)
 
 
-def shuffled(one: Table, label: Any, seed: int, own: int, shared: int = 0, weight: Any = None) -> Table:
+def shuffled(
+    one: Table, label: Any, seed: int, own: int, shared: int = 0, *, weight: Any = None, classes: tuple[str, ...] = ()
+) -> Table:
     """The people in another order, and `own` strangers among them, of whom `shared` are known elsewhere, too."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(one.identifiers) + own)
@@ -80,6 +83,7 @@ def shuffled(one: Table, label: Any, seed: int, own: int, shared: int = 0, weigh
         values=values[order],
         label=labels,
         weight=None if weight is None else np.concatenate([weight, np.ones(own)])[order],
+        classes=classes,
     )
 
 
@@ -103,7 +107,7 @@ def stage(directory: Path, town: Town, seed: int = 0, *, shared_with_first: int 
         sides.append(a_side(directory / name, name, "provider", settings, f"{seed}/{name}"))
     own = {"policy": {"marks": list(MARKS)}, "datasets": {}, "noise_seed": ""}
     business = a_side(directory / "business", "business-a", "business", own, f"{seed}/business")
-    rows = shuffled(town.business, town.label, 3, 10, shared_with_first, town.weight)
+    rows = shuffled(town.business, town.label, 3, 10, shared_with_first, weight=town.weight, classes=town.classes)
     first, *further = sides
     agreed = contract(
         business_key=business.identity.public.digest(),

@@ -1,5 +1,6 @@
 """Real jobs with several providers: link terms go down a chain of them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -31,8 +32,23 @@ def _provided(count: int) -> dict[str, Table]:
     return found
 
 
-def chained(count: int, nonce: bytes = b"chained.", **fields: object) -> Story:
-    """A training job of the bank with so many providers."""
+def _classified() -> Table:
+    """The bank's rows with names of three classes for labels."""
+    bank = tables()["bank"]
+    classes = np.digitize(bank.values.sum(axis=1), [-0.5, 0.5]).astype(float)
+    return replace(bank, label=classes, classes=("bad", "fair", "good"))
+
+
+def _weighted() -> Table:
+    """The bank's rows with amounts for labels, and weights."""
+    bank = tables()["bank"]
+    return replace(bank, label=bank.values.sum(axis=1), weight=1.0 + np.arange(ROWS) % 3)
+
+
+def chained(
+    count: int, nonce: bytes = b"chained.", own: Callable[[], Table] = lambda: tables()["bank"], **fields: object
+) -> Story:
+    """A training job of the bank, with its `own` table, and so many providers."""
     further = FURTHER[: count - 1]
     entries = tuple(
         FurtherProvider(name=name, key=identity(name).public.digest(), dataset="people") for name in further
@@ -49,7 +65,7 @@ def chained(count: int, nonce: bytes = b"chained.", **fields: object) -> Story:
         job=job_id(agreed),
         contract=agreed,
         roles={"bank": BUSINESS, "bureau": PROVIDER, **dict.fromkeys(further, PROVIDER)},
-        blobs=lambda: ((pack_snapshot(tables()["bank"]), ROWS),),
+        blobs=lambda: ((pack_snapshot(own()), ROWS),),
         before=nothing,
         tables=lambda: _provided(count),
         results=4 if asked.evaluate else 2,
@@ -83,4 +99,8 @@ SEVERAL_STOPPED: Final = replace(
         max_iterations=4,
     ),
     policy={"stop_evaluations_max": 2},
+)
+SEVERAL_CLASSES: Final = chained(2, b"several4", _classified, classes=3, evaluate=("training",))
+SEVERAL_WEIGHTED: Final = chained(
+    3, b"several5", _weighted, task="linear", label_bound=16.0, weighted=True, residual_unit=2.0
 )

@@ -3,7 +3,15 @@
 import functools
 from dataclasses import dataclass, fields
 
-from tests.simulation.chained import SEVERAL_BLOCKS, SEVERAL_STOPPED, SEVERAL_VALIDATED, THREE_PROVIDERS, TWO_PROVIDERS
+from tests.simulation.chained import (
+    SEVERAL_BLOCKS,
+    SEVERAL_CLASSES,
+    SEVERAL_STOPPED,
+    SEVERAL_VALIDATED,
+    SEVERAL_WEIGHTED,
+    THREE_PROVIDERS,
+    TWO_PROVIDERS,
+)
 from tests.simulation.consents import APPROVED, DECLINED
 from tests.simulation.meshes import CHAIN, MESH
 from tests.simulation.played import (
@@ -42,6 +50,8 @@ JOBS = {
     "several-validated": SEVERAL_VALIDATED,
     "several-blocks": SEVERAL_BLOCKS,
     "several-stopped": SEVERAL_STOPPED,
+    "several-classes": SEVERAL_CLASSES,
+    "several-weighted": SEVERAL_WEIGHTED,
 }
 _BY_IDENTIFIER = {job.job: job for job in JOBS.values()}
 
