@@ -2,8 +2,9 @@
 
 A block of commands begins with ```sh. After that: `run=a,b` names the terminals that run it, in the order of the page;
 `until="text"` lets the page go on as soon as the terminal, where the last command goes on running, shows the text;
-`in=checkout` says that it begins in the checkout; `given=file` which files a reader is taken to have. A block without
-`run` is not run, and test_commands.py has the reason.
+`beside=next` says that the next block, in another terminal, needs nothing of this one; `in=checkout` says that it
+begins in the checkout; `given=file` which files a reader is taken to have. A block without `run` is not run, and
+test_commands.py has the reason.
 """
 
 import os
@@ -26,7 +27,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )
-TIMEOUT_S = 200.0
+TIMEOUT_S = 500.0
 
 _FENCE = re.compile(r"^```(\w*)(.*)$")
 
@@ -85,6 +86,8 @@ class Terminal:
     where: Path = ROOT
     shown: str = ""
     _came: threading.Condition = field(default_factory=threading.Condition)
+    _block: Block | None = None
+    _begun: int = 0
 
     def __post_init__(self) -> None:
         kept = {"PATH", "LANG", "LC_ALL", "WARREN_KERNEL"}
@@ -121,10 +124,22 @@ class Terminal:
 
     def run(self, block: Block) -> None:
         """Type the block and wait for its end, or for what it is to show. Raises CommandFailed."""
-        begun = len(self.shown)
+        self.begin(block)
+        self.finish()
+
+    def begin(self, block: Block) -> None:
+        """Type the block, when what was typed before is done."""
+        self.finish()
+        self._begun, self._block = len(self.shown), block
+        self._type(block.text + ("" if "until" in block.words else f'echo "[end of" {block.place}"]"\n'))
+
+    def finish(self) -> None:
+        """Wait for the end of what was typed, or for what it is to show. Raises CommandFailed."""
+        block, begun, self._block = self._block, self._begun, None
+        if block is None:
+            return
         until = block.words.get("until")
         end = until or f"[end of {block.place}]"
-        self._type(block.text + ("" if until else f'echo "[end of" {block.place}"]"\n'))
         with self._came:
             self._came.wait_for(
                 lambda: end in self.shown[begun:] or "[the terminal has ended]" in self.shown[begun:], TIMEOUT_S

@@ -20,7 +20,10 @@ def test_a_reader_who_types_the_tutorial_has_a_model_at_both_parties(tmp_path):
             for name in block.terminals:
                 if name not in terminals:
                     terminals[name] = stack.enter_context(Terminal(name, tmp_path))
-                terminals[name].run(block)
+                terminals[name].begin(block)
+            if block.words.get("beside") != "next":
+                for terminal in terminals.values():
+                    terminal.finish()
         columns = {}
         for party in ("bank", "bureau"):
             (results,) = (tmp_path / "warren-tutorial" / party / "data" / "results").iterdir()
