@@ -100,7 +100,7 @@ SEVERAL_STOPPED: Final = replace(
     ),
     policy={"stop_evaluations_max": 2},
 )
-SEVERAL_CLASSES: Final = chained(2, b"several4", _classified, classes=3, evaluate=("training",))
+SEVERAL_CLASSES: Final = chained(2, b"several4", _classified, classes=3, evaluate=("training",), masks_bound=True)
 SEVERAL_WEIGHTED: Final = chained(
     3, b"several5", _weighted, task="linear", label_bound=16.0, weighted=True, residual_unit=2.0
 )
