@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain, errors
 from services.cli.progress import ProgressView
@@ -53,7 +53,13 @@ def serve(
 ) -> None:
     """Run the daemon of one party until SIGTERM."""
     loaded = load_party(party)
-    loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        where = f"{party}: key data_directory: {loaded.data_directory}"
+        raise ConfigError(
+            f"{where} cannot be made a directory: {(error.strerror or 'unknown error').lower()}"
+        ) from None
     book = LogBook()
     log_file = loaded.settings["log_file"]
     try:
@@ -139,7 +145,9 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
     if as_json:
         out.print_json(json.dumps(found))
         return
-    table = Table("job", "role", "partner", "status", "stage", "iteration", "last event", "waits for", box=None)
+    # The identifier is what other commands are given: it is never cut.
+    name = Column("job", no_wrap=True, min_width=max((len(view["job"]) for view in found), default=0))
+    table = Table(name, "role", "partner", "status", "stage", "iteration", "last event", "waits for", box=None)
     for view in found:
         progress = view["progress"] or {}
         table.add_row(

@@ -10,8 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ STOPPING = "stopping"
 """Code of an answer that a stopping daemon could not give any more."""
 JOURNAL_AWAY = "journal_away"
 """Code of an answer that waits for the journal's server."""
+TURN_S = 0.2
 SOCKET_PATH_BYTES_MAX = 100
 
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -105,6 +108,9 @@ class ControlSocket:
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             log.debug("a control connection ended early")
+        except asyncio.CancelledError:
+            # The daemon ends. Python's streams would ask this task for its exception, and print a traceback.
+            log.debug("a control connection was ended")
         finally:
             self._open.discard(writer)
             writer.close()
@@ -165,6 +171,7 @@ class ControlClient:
         try:
             self._file.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             self._file.flush()
+            self._await_answer()
             line = self._file.readline()
         except OSError:
             line = b""
@@ -176,6 +183,14 @@ class ControlClient:
                 raise ControlUnreachable("unreachable", answer["error"]["message"])
             raise ControlError(answer["error"]["code"], answer["error"]["message"])
         return answer["ok"]
+
+    def _await_answer(self) -> None:
+        """Wait in short turns: a signal that reaches another thread would not wake this one. Raises OSError."""
+        limit = self._socket.gettimeout()
+        deadline = None if limit is None else time.monotonic() + limit
+        while not select.select([self._socket], [], [], TURN_S)[0]:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
 
     def close(self) -> None:
         """End the connection."""

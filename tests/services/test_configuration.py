@@ -111,6 +111,15 @@ def test_a_party_that_is_its_own_peer_is_told_instead_of_waiting_for_a_queue_tha
         load_party(party)
 
 
+def test_a_data_directory_that_cannot_be_is_named_with_its_key(
+    party: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    party.write_text(f'data_directory = "party.toml"\n{party.read_text()}')
+    monkeypatch.setattr("sys.argv", ["warren", "serve", str(party)])
+    assert guarded(app) == BAD_INPUT
+    assert f"{party}: key data_directory: {party} cannot be made a directory" in capsys.readouterr().err
+
+
 def test_an_identity_that_others_can_read_is_refused(party: Path) -> None:
     private = next((party.parent / "identity").glob("*.private.json"))
     private.chmod(0o644)
