@@ -1,6 +1,7 @@
 """Ctrl-C in a command that waits."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -36,6 +37,9 @@ def test_who_stops_waiting_for_a_job_is_told_that_it_goes_on(tmp_path: Path) -> 
         assert f"the job goes on: `warren job {job}` shows it" in err
         assert "Traceback" not in err
         assert client.ask("job", id=job)["status"] == "running"
+        jobs = [sys.executable, "-m", "services.cli", "jobs", "--party", str(paths[BUSINESS])]
+        narrow = subprocess.run(jobs, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
+        assert job in narrow.stdout, "an identifier is never cut: other commands are given it"
 
 
 def test_a_command_whose_daemon_does_not_answer_can_be_interrupted(tmp_path: Path) -> None:
