@@ -1,8 +1,10 @@
 """The snapshot of an input table: what a job works on, whatever happens to the file afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
+import msgpack
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -110,10 +112,8 @@ def _bytes_of(values: NDArray[np.float64] | None) -> bytes:
 
 def unpack_snapshot(data: bytes) -> Snapshot:
     """The inverse of `pack_snapshot`. Raises SnapshotDamaged."""
-    try:
+    with _reading():
         snapshot = msgspec.msgpack.decode(data, type=Snapshot)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise SnapshotDamaged("the snapshot of the table cannot be read: submit the job again") from None
     rows, columns = len(snapshot.identifiers), len(snapshot.columns)
     if len(snapshot.values) != 8 * rows * columns or (snapshot.label is not None and len(snapshot.label) != 8 * rows):
         raise SnapshotDamaged("the snapshot of the table has another size than its rows and columns: submit it again")
@@ -122,6 +122,49 @@ def unpack_snapshot(data: bytes) -> Snapshot:
     if not _places_fit(snapshot):
         raise SnapshotDamaged("the snapshot of the table has categories that it does not name: submit the job again")
     return snapshot
+
+
+class _IdentifiersOnly(msgspec.Struct, frozen=True):
+    identifiers: msgspec.Raw
+
+
+class IdentifierChunks:
+    """The identifiers of a snapshot, `items` at a time: where each chunk begins is found once, and no more is kept.
+
+    Raises SnapshotDamaged, as `chunk` does.
+    """
+
+    def __init__(self, data: bytes, items: int) -> None:
+        self._items = items
+        with _reading():
+            raw = memoryview(msgspec.msgpack.decode(data, type=_IdentifiersOnly).identifiers)
+            walk = msgpack.Unpacker(max_buffer_size=0, max_str_len=len(raw))
+            walk.feed(raw)
+            self._rows = walk.read_array_header()
+            self._begins = []
+            for row in range(self._rows):
+                if row % items == 0:
+                    self._begins.append(walk.tell())
+                walk.skip()
+            self._begins.append(walk.tell())
+
+    def chunk(self, data: bytes, number: int) -> list[str]:
+        """The identifiers of a chunk, from 0, of the snapshot that this was made of."""
+        count = min(self._items, self._rows - number * self._items)
+        if count <= 0:
+            return []
+        with _reading():
+            raw = memoryview(msgspec.msgpack.decode(data, type=_IdentifiersOnly).identifiers)
+            part = b"\xdd" + count.to_bytes(4, "big") + raw[self._begins[number] : self._begins[number + 1]]
+            return msgspec.msgpack.decode(part, type=list[str])
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError, RecursionError, msgpack.UnpackException):
+        raise SnapshotDamaged("the snapshot of the table cannot be read: submit the job again") from None
 
 
 def _places_fit(snapshot: Snapshot) -> bool:

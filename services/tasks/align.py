@@ -13,7 +13,7 @@ from messages import schemas
 from protocol.policy import Policy, read_policy
 from protocol.state import SCORING_PROVIDER
 from services.store.ledger import DAY_S, Ledger, PointsSpent, ProjectionsSpent, RowsSpent, ScoresSpent
-from services.tables.snapshot import unpack_snapshot
+from services.tables.snapshot import IdentifierChunks, unpack_snapshot
 from services.tasks.compute import TaskContext, TaskRefused, TaskResult
 from services.tasks.sealing import open_chunk, seal_chunk
 
@@ -31,10 +31,13 @@ def _scalar(context: TaskContext, arguments: dict[str, Any]) -> bytes:
 
 def mask(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     """Map a chunk of own identifiers to the curve and mask them. Blob: points, 32 bytes each, in row order."""
-    snapshot = unpack_snapshot(inputs[0])
     first, items = arguments["first"], arguments["items"]
+    name = f"identifiers {arguments['snapshot'].hex()} {items}"
+    if name not in context.cache:
+        context.cache[name] = IdentifierChunks(inputs[0], items)
+    chunks: IdentifierChunks = context.cache[name]
     try:
-        chosen = identifiers.normalise(snapshot.identifiers[first : first + items], arguments["schema"])
+        chosen = identifiers.normalise(chunks.chunk(inputs[0], first // items), arguments["schema"])
     except identifiers.IdentifierError as error:
         raise TaskRefused(error.code, f"rows from {first + 1} on: {error}") from None
     points = curve.mask_many(curve.map_many(chosen), _scalar(context, arguments))
