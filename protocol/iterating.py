@@ -348,7 +348,7 @@ def _advance(state: JobState) -> Outcome:
     rows = [row for row, _ in entries]
     row = masked.unmasked(rows) if state.several else tuple(b + p for b, p in zip(*rows, strict=True))
     largest = max(size for _, size in entries)
-    last = state.iteration >= state.iterations_max
+    last = state.iteration >= state.iterations_max or room.full(state)
     try:
         after, step = loops.advance(plan_of(state), state.loop, row, largest, last=last)
         pauses = stopping.due(state, step)

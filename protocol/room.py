@@ -1,7 +1,7 @@
-"""How many iterations the state of a job of several classes has room for (`protocol.effects.STATE_BYTES_MAX`).
+"""How many iterations the state of a job has room for (`protocol.effects.STATE_BYTES_MAX`).
 
-Every class keeps its loop, whose products and points grow with the square of the iterations. A job that would grow
-beyond its state ends at the last iteration that fits, as it does at `max_iterations`, at all parties alike.
+The loop's products and points grow with the square of the iterations; of several classes each keeps its own. A job that
+would grow beyond its state ends at the last iteration that fits, as it does at `max_iterations`, at all parties alike.
 """
 
 from typing import Final
@@ -38,6 +38,9 @@ the step that follows, and three combinations where training may end early."""
 MASKED_ROW: Final = 4
 """Numbers that one under masks takes: rows of all parties but the last to come are kept, with several providers."""
 
+ITERATIONS_ALWAYS: Final = 30
+"""What a job of one score is given whatever the count above says of its rows, which is a high one."""
+
 FACTS_BYTES: Final = 160
 """What is kept of an iteration for history.json."""
 
@@ -47,11 +50,7 @@ def bounded(state: JobState) -> JobState:
     contract = state.terms_of
     if not contract.classes:
         return state
-    room = STATE_BYTES_MAX - OTHER_BYTES - _chunks(state) - _sums(state)
-    most = state.iterations_max
-    beside = ROWS_BESIDE + (MASKED_ROW * len(contract.providers) if state.several else 0)
-    while most and _loops(contract.classes, most, beside) > room:
-        most -= 1
+    most = _iterations(state)
     expect(
         most > 0,
         "classes_many",
@@ -61,8 +60,33 @@ def bounded(state: JobState) -> JobState:
     return change(state, iterations_max=most)
 
 
+def full(state: JobState) -> bool:
+    """Whether an iteration more would not fit, in a job of one score.
+
+    Asked at the end of each iteration, so that no state of a job that ends earlier is another than it was. Loops of the
+    solver block, of batches and of folds have limits of their own in the contract (`protocol.contract_rules`).
+    """
+    contract = state.terms_of
+    squares = contract.solver == "lbfgs" and contract.sample_set != "fraction" and not contract.penalties
+    return squares and not contract.classes and state.iteration >= max(ITERATIONS_ALWAYS, _iterations(state))
+
+
+def _iterations(state: JobState) -> int:
+    room = STATE_BYTES_MAX - OTHER_BYTES - _chunks(state) - _sums(state)
+    beside = ROWS_BESIDE + (MASKED_ROW * len(state.terms_of.providers) if state.several else 0)
+    most, scores = state.iterations_max, _scores(state)
+    while most and _loops(scores, most, beside) > room:
+        most -= 1
+    return most
+
+
+def _scores(state: JobState) -> int:
+    """Scores of a row, each of a loop of its own."""
+    return max(1, state.terms_of.classes)
+
+
 def _loops(classes: int, iterations: int, beside: int) -> int:
-    """Bytes of all classes' loops and of what is kept of each iteration."""
+    """Bytes of all loops and of what is kept of each iteration."""
     numbers = iterations * (iterations + 1) + (iterations + 1) * beside
     return classes * numbers * NUMBER_BYTES + iterations * FACTS_BYTES
 
@@ -71,7 +95,7 @@ def _chunks(state: JobState) -> int:
     """Bytes of what is kept of the chunks of encrypted features and of an iteration's link terms."""
     most = max(all_columns(state).values())
     features = chunk_count(state.rows, feature_chunk_rows(state, most))
-    links = state.rows * state.terms_of.classes * LINK_TERMS * cipher_bytes(state) // BODY_BYTES_MAX
+    links = state.rows * _scores(state) * LINK_TERMS * cipher_bytes(state) // BODY_BYTES_MAX
     return features * REFERENCE_BYTES + 2 * links
 
 
@@ -82,4 +106,4 @@ def _sums(state: JobState) -> int:
     # With several providers who holds no share gets a term from both who do.
     crosses = (sum(groups) + (max(groups) if state.several else 0)) * cipher_bytes(state)
     size = (budget_of(state).share_bits + 64 + state.rows.bit_length()) // 8 + 3
-    return state.terms_of.classes * (crosses + max(columns) * size)
+    return _scores(state) * (crosses + max(columns) * size)

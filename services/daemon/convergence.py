@@ -57,19 +57,16 @@ def _validation(state: JobState, contract: JobContract) -> dict[str, Any] | None
 
 
 def newest(connection: Connection, job: str) -> dict[str, Any] | None:
-    """Of the newest iteration that is over: its number, the largest gradient entry, and the metric if there is one.
+    """Of the newest iteration that is over: its number and the largest gradient entry. None when there is none.
 
-    None when there is none.
+    Not the metric of early stopping: a job's view goes where figures do not (`metrics.json` and the console have it).
     """
     found = convergence(connection, job)
     if found is None or not found["iterations"]:
         return None
     last = found["iterations"][-1]
-    validation = found["validation"]
     return {
         "iteration": last["iteration"],
         "largest": max(last["business"], last["provider"]),
         "tolerance": found["tolerance"],
-        "metric": validation["metric"] if validation else "",
-        "value": validation["points"][-1][1] if validation else None,
     }

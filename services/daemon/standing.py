@@ -118,8 +118,7 @@ def wait_of(view: dict[str, Any]) -> str:
 
 def achieved(newest: Mapping[str, Any]) -> str:
     """How far the newest iteration came, in words."""
-    text = f"largest gradient entry {newest['largest']:.2g}, done at {newest['tolerance']:.2g}"
-    return f"{text}, {newest['metric']} {newest['value']:.5f}" if newest.get("metric") else text
+    return f"largest gradient entry {newest['largest']:.2g}, done at {newest['tolerance']:.2g}"
 
 
 def _worth_telling(waiting: Mapping[str, Any], now: float) -> bool:

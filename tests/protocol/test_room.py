@@ -1,4 +1,4 @@
-"""A job of several classes has no more iterations than its state has room for, and its last state fits."""
+"""A job has no more iterations than its state has room for, and its last state fits."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from learning.solvers import classes as several
+from learning.solvers import loop
 from protocol import room
 from protocol.contract import encode_contract
 from protocol.effects import STATE_BYTES_MAX, BlobRef, RemoteProtocolError
@@ -60,6 +61,29 @@ def grown(state: JobState) -> JobState:
     )
 
 
+def grown_alone(state: JobState) -> JobState:
+    """The same of one score."""
+    last, random = state.iterations_max, np.random.default_rng(5)
+    gradients = random.normal(size=(last, 100)) * np.geomspace(1.0, 0.1, last)[:, None]
+    alone = loop.LoopState(tolerance=1e-12)
+    for m in range(last):
+        alone, step = loop.advance(alone, [*(gradients[: m + 1] @ gradients[m]).tolist(), 0.0], 1.0)
+    fact = IterationFacts(iteration=last, largest_business=0.1, largest_provider=0.2, terms=10, bound=6.7, step=0.3)
+    numbers = tuple(random.normal(size=last + 2).tolist())
+    term = bytes(state.terms_of.key_bits // 4)
+    peer = state.peers[0]
+    heard = change(peer.round, products=numbers, cross_product=term, cross_term=term)
+    return change(
+        state,
+        loop=loop.encode(alone),
+        facts=(fact,) * last,
+        combination=step.combination,
+        peers=(change(peer, round=heard),),
+        round=change(state.round, products=numbers, local_sums=(bytes(20),) * 6),
+        stopping=change(state.stopping, candidate=step.combination, onward=step.combination, kept=step.combination),
+    )
+
+
 @pytest.mark.parametrize(("count", "rows"), [(3, 178), (10, 178), (25, 178), (5, 200_000)])
 def test_the_last_iteration_that_there_is_room_for_fits_and_little_is_wasted(
     trained: JobState, count: int, rows: int
@@ -76,6 +100,21 @@ def test_more_classes_than_a_state_has_room_for_are_refused_before_training(trai
     assert refused.value.code == "classes_many"
 
 
-def test_a_model_of_one_score_keeps_its_iterations(trained: JobState) -> None:
-    state = with_classes(trained, 0)
+def one_score(state: JobState, rows: int = 178) -> JobState:
+    return change(with_classes(state, 0), rows=rows)
+
+
+def test_a_model_of_one_score_keeps_what_it_begins_with_and_ends_at_the_last_iteration_that_fits(
+    trained: JobState,
+) -> None:
+    state = one_score(trained)
     assert room.bounded(state) == state
+    ends = [m for m in range(1, 200) if room.full(change(state, iteration=m))]
+    assert ends == list(range(ends[0], 200))
+    last = grown_alone(change(state, iterations_max=ends[0]))
+    assert 0.8 * STATE_BYTES_MAX < len(encode_state(last)) <= STATE_BYTES_MAX
+
+
+def test_a_job_of_many_rows_is_not_ended_before_it_had_the_usual_number_of_iterations(trained: JobState) -> None:
+    state = one_score(trained, rows=5_000_000)
+    assert not any(room.full(change(state, iteration=m)) for m in range(1, room.ITERATIONS_ALWAYS))
