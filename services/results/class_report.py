@@ -193,6 +193,6 @@ def write(directory: Path, result: LocalResult) -> None:
     for role in result.parameters:
         (directory / role).mkdir(parents=True, exist_ok=True)
         (directory / role / "parameters.json").write_bytes(result.parameters[role])
-        (directory / role / "history.json").write_bytes(result.history)
+        (directory / role / "history.json").write_bytes(result.histories.get(role, result.history))
     if result.metrics:
         (directory / "metrics.json").write_bytes(result.metrics)

@@ -67,6 +67,19 @@ def scored(at: Path, mode: str = "batch", retention: str = "digests", task: str 
     return Recorded(job, paths)
 
 
+def scored_by_three(at: Path) -> Recorded:
+    """A scoring job of two providers, whose scores are told under masks bound to the people of the rows."""
+    trained = record_three(at, 60, max_iterations=1)
+    paths = trained.paths
+    with embedded(list(paths.values())), connect(load_party(paths[BUSINESS])) as business:
+        job = business.ask("predict", model=trained.job)["job"]
+        wait_for(business, job)
+        for role in sorted(set(paths) - {BUSINESS}):
+            with connect(load_party(paths[role])) as provider:
+                until(lambda asked=provider: asked.ask("job", id=job)["status"] != "running", "the provider's end")
+    return Recorded(job, paths)
+
+
 def steward(at: Path, answer: Callable[[ControlClient, str], None]) -> Recorded:
     """The provider's policy asks its steward, who does something about the job."""
 
@@ -112,6 +125,11 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "three-parties": ("done", record_three),
     "three-validated": ("done", lambda at: record_three(at, **OVER_FOLDS)),
     "three-blocks": ("done", lambda at: record_three(at, solver="block", block_share=0.4, max_iterations=4)),
+    "three-classes": (
+        "done",
+        lambda at: record_three(at, task="multiclass", validation=0.3, evaluate=["validation"]),
+    ),
+    "three-scoring": ("done", scored_by_three),
     "growing": ("done", lambda at: record(at, "logistic", 90, sample_set="growing", batches=2, max_iterations=4)),
     "block": ("done", lambda at: record(at, "logistic", 90, solver="block", max_iterations=5)),
     "stopped": ("done", stopped),
@@ -123,6 +141,7 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[Path], Recorded]]]] = {
     "scoring-full": ("done", lambda at: scored(at, retention="full")),
     "scoring-classes": ("done", lambda at: scored(at, task="multiclass")),
     "lookups": ("cancelled", lambda at: scored(at, mode="lookup")),
+    "lookups-classes": ("cancelled", lambda at: scored(at, mode="lookup", task="multiclass")),
     "whole-model": ("done", lambda at: train_whole(at, allowed=True)[0]),
     "approved": ("done", lambda at: steward(at, approve)),
     "steward-declined": ("declined", lambda at: steward(at, decline)),
