@@ -109,6 +109,15 @@ CASES: dict[str, Case] = {
         {**SMALL, "tweedie_power": 1.5},
         1.5,
     ),
+    # One release is expected to move the coefficients by 6.5 % at a penalty of 1e-3, and by 1.1 % at this one.
+    "tweedie 1.5 dvisits, l2 3e-2": Case(
+        "tweedie",
+        lambda: _example("dvisits", "doctorco"),
+        "TweedieRegressor",
+        _regressor("TweedieRegressor", power=1.5, link="log", alpha=3e-2),
+        {"tweedie_power": 1.5, "l2": 3e-2},
+        1.5,
+    ),
     "gamma diabetes": Case("gamma", _diabetes, "GammaRegressor", _regressor("GammaRegressor", alpha=1e-3), SMALL),
     "balanced logistic default_credit": Case(
         "logistic",
