@@ -147,7 +147,7 @@ class Receiving:
         if record.status == Status.FROZEN.value:
             return answer_frozen(record, line, notices)
         if record.status == Status.ARCHIVED.value:
-            return self._archived(record, line, header.sequence, notices)
+            return self._archived(connection, record, line, header, notices)
         refusal = self._in_turn(connection, record, line, envelope, notices)
         objection = self._objection(connection, record) if opened and record.running else None
         if objection is not None:
@@ -156,10 +156,20 @@ class Receiving:
         return refusal
 
     @staticmethod
-    def _archived(record: JobRecord, line: Line, sequence: int, notices: Notices) -> str:
-        """A message of a job of which only the name is left: the partner may have lost our receipt."""
-        if sequence > line.applied:
-            return "job_finished"
+    def _archived(connection: Connection, record: JobRecord, line: Line, header: Header, notices: Notices) -> str:
+        """A message of a job of which only the name is left: counted, receipted, and nothing else.
+
+        The partner may have lost our receipt, or was away when the job left the journal. Without a receipt its outbox
+        would never empty, and it would ask for ever. What is out of turn comes again.
+        """
+        if header.sequence > line.applied + 1:
+            return ""
+        if header.sequence == line.applied + 1:
+            line.applied += 1
+            line.late += 1
+            line.bulk_received += header.kind in schemas.BULK
+            line.bulk_consumed = line.bulk_received
+            jobs.save(connection, record)
         notices.owe(record.job, line.partner, asked=True)
         return ""
 

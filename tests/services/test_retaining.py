@@ -136,13 +136,42 @@ def test_of_an_archived_job_a_proposal_that_comes_again_is_answered_and_begins_n
             await shop.publish(JOB, "job.propose", first)
             await house.until(lambda: "receipt" in shop.kinds())
             assert shop.last("receipt").applied == 1
-            await shop.say(JOB, schemas.JobCancel(reason="late"), 2)
-            await house.until(lambda: parked(bank))
-            assert await bank.parked_codes() == {"job_finished": 1}
             with pytest.raises(AuditError, match="archived already"):
                 await bank.purge(JOB)
             (view,) = await bank.jobs()
             assert (view.status, view.outcome, view.applied) == (Status.ARCHIVED, "cancelled", 1)
+
+    house.run(story)
+
+
+def test_what_a_partner_still_had_to_say_of_an_archived_job_is_receipted_in_turn_and_nothing_of_it_is_kept(town):
+    async def story():
+        async with bank_and_stranger(town()) as (bank, shop):
+            await shop.say(JOB, propose(trouble="wait", chunks=2), 1)
+            await house.applied(bank, 1)
+            await bank.cancel(JOB, "enough")
+            sent = (await house.ended(bank, JOB)).sent
+            await shop.say(JOB, unsequenced.Receipt(applied=sent, credit=0), 0)
+            await house.until(lambda: is_due(bank))
+            head = (await bank.purge(JOB)).head
+            assert await bank.journal.write(lambda connection: archiving.archive(connection, JOB, head))
+            shop.heard.clear()
+            await shop.say(JOB, schemas.JobCancel(reason="out of turn"), 3)
+            await shop.say(JOB, schemas.JobCancel(reason="late"), 2)
+            await house.until(lambda: "receipt" in shop.kinds())
+            assert shop.last("receipt").applied == 2
+            await shop.say(JOB, schemas.JobCancel(reason="in turn"), 3)
+            await house.until(lambda: shop.last("receipt").applied == 3)
+            # A partner that holds these receipts does not find an old copy of a journal here.
+            await shop.say(JOB, unsequenced.ReceiptHeld(receipted=3), 0)
+            shop.heard.clear()
+            await shop.say(JOB, unsequenced.ReceiptRequest(sent=3), 0)
+            await house.until(lambda: "receipt" in shop.kinds())
+            assert shop.last("receipt").applied == 3
+            assert await bank.parked_codes() == {}
+            assert await bank.journal.read(tables_with_rows) == {"meta", "jobs", "lines", "partners"}
+            (view,) = await bank.jobs()
+            assert (view.status, view.outcome, view.applied) == (Status.ARCHIVED, "cancelled", 3)
 
     house.run(story)
 
@@ -153,10 +182,6 @@ def due_now(connection: Connection) -> list[str]:
 
 async def is_due(daemon: Daemon) -> bool:
     return await daemon.journal.read(due_now) == [JOB]
-
-
-async def parked(daemon: Daemon) -> dict[str, int]:
-    return await daemon.parked_codes()
 
 
 def test_at_postgresql_only_the_name_of_an_archived_job_stays_as_well(tmp_path):
