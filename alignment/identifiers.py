@@ -16,12 +16,8 @@ Values that are refused are counted and their rows named; the values themselves 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Duplicates = Literal["error", "first"]
 Value = str | tuple[str, ...]
 
 IDENTIFIER_BYTES_MAX: Final = 1024
@@ -112,34 +108,6 @@ def normalise(values: Sequence[Value], schema: str) -> list[bytes]:
     if malformed:
         raise _refusal("identifier_malformed", f"not what {schema} takes", malformed, len(values))
     return items
-
-
-def distinct_rows(items: Sequence[bytes], duplicates: Duplicates = "error") -> NDArray[np.int64]:
-    """The rows to keep so that no item occurs twice, increasing, shape (n,), int64.
-
-    Args:
-        items: normalised identifiers, all of a table.
-        duplicates: "error" refuses them, "first" keeps the first row of each.
-
-    Raises:
-        IdentifierError: identifier_duplicate, naming rows counted from 1.
-
-    """
-    seen: set[bytes] = set()
-    kept: list[int] = []
-    repeated: list[int] = []
-    for row, item in enumerate(items):
-        (repeated if item in seen else kept).append(row)
-        seen.add(item)
-    if repeated and duplicates == "error":
-        rows = [row + 1 for row in repeated]
-        raise _refusal("identifier_duplicate", "the same as one in an earlier row", rows, len(items))
-    return np.array(kept, dtype=np.int64)
-
-
-def check_schema(schema: str) -> None:
-    """Raise IdentifierError (identifier_schema) unless `schema` names a schema of this version."""
-    _converter(schema)
 
 
 def _converter(schema: str) -> Callable[[Value], bytes]:

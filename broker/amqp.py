@@ -23,8 +23,8 @@ from aiormq.exceptions import (
 )
 
 from broker.address import APPLY_HINT, Address
+from broker.consuming import Consuming
 from broker.frames import read_leniently
-from broker.inbox import Inbox
 from broker.link import Link, LinkLost, Reading
 from broker.topology import EXCHANGE, Limits
 from broker.transport import MESSAGE_BYTES_MAX, PublishCode, PublishFailed, Receiver, TransportState
@@ -61,7 +61,7 @@ class AmqpOptions:
     probe_s: float = 30.0
 
 
-class AmqpTransport:
+class AmqpTransport(Consuming):
     """The transport of one party at a RabbitMQ.
 
     Args:
@@ -93,6 +93,7 @@ class AmqpTransport:
         allow_plain: bool = False,
         options: AmqpOptions | None = None,
     ) -> None:
+        super().__init__()
         self._options = options or AmqpOptions()
         self._address = Address.parse(url, party, self._options.heartbeat_s, allow_plain=allow_plain)
         self._party = party
@@ -100,11 +101,7 @@ class AmqpTransport:
         self._declare = declare
         self._limits = limits
         self._ssl_context = ssl_context
-        self._inbox = Inbox()
         self._link: Link | None = None
-        self._up = asyncio.Event()
-        self._paused = False
-        self._turned = asyncio.Event()
         self._state = TransportState(False, f"waiting for the broker at {self._address.place}", 0)
 
     def __repr__(self) -> str:
@@ -114,21 +111,6 @@ class AmqpTransport:
     def state(self) -> TransportState:
         """The present state."""
         return self._state
-
-    async def connected(self) -> None:
-        """Wait until the transport is up."""
-        await self._up.wait()
-
-    def pause(self) -> None:
-        """Give the receiver nothing more and close the consuming channels; publishing goes on."""
-        self._paused = True
-        self._inbox.shut()
-        self._turned.set()
-
-    def resume(self) -> None:
-        """Consume again."""
-        self._paused = False
-        self._turned.set()
 
     async def publish(self, routing_key: str, body: bytes) -> None:
         """See `Transport.publish`. A key that begins with `status.` may go nowhere without an error."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from broker.consuming import Consuming
 from broker.inbox import Inbox
 from broker.matching import matches
 from broker.topology import EXCHANGE, NEWEST_VERSION, Limits, party_queues, queue_name
@@ -239,17 +240,14 @@ class EmbeddedBroker:
             self._hand_over(queue)
 
 
-class EmbeddedTransport:
+class EmbeddedTransport(Consuming):
     """The transport of one party at an `EmbeddedBroker`. Declares the queues that it reads."""
 
     def __init__(self, broker: EmbeddedBroker, party: str, peers: Sequence[str]) -> None:
+        super().__init__()
         self._broker = broker
         self._party = party
         self._peers = tuple(peers)
-        self._inbox = Inbox()
-        self._up = asyncio.Event()
-        self._paused = False
-        self._turned = asyncio.Event()
         self._changes = 0
         broker.declare(party, peers)
 
@@ -260,21 +258,6 @@ class EmbeddedTransport:
         if self._up.is_set():
             detail = "paused" if self._paused else "connected to the embedded broker"
         return TransportState(self._up.is_set(), detail, self._changes)
-
-    async def connected(self) -> None:
-        """Wait until the transport is up."""
-        await self._up.wait()
-
-    def pause(self) -> None:
-        """Stop consuming at once and give back what is not acknowledged; publishing goes on."""
-        self._paused = True
-        self._inbox.shut()
-        self._turned.set()
-
-    def resume(self) -> None:
-        """Consume again."""
-        self._paused = False
-        self._turned.set()
 
     async def publish(self, routing_key: str, body: bytes) -> None:
         """See `Transport.publish`."""

@@ -37,7 +37,6 @@ class FormerRelease:
 
     job: str
     entries: int
-    shared_rows: int
     differing_rows: int
 
 

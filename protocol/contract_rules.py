@@ -24,20 +24,24 @@ def decode_contract(data: bytes) -> JobContract:
     return contract
 
 
-def check_contract(contract: JobContract) -> None:
-    """Raises ContractError naming the rule that is broken, and the remedy."""
-    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version not in LOGIC_VERSIONS:
+def check_versions(protocol: int, logic: int, leakage: int) -> None:
+    """Raises ContractError for versions, of a contract of either kind, that this software does not speak."""
+    if protocol != PROTOCOL_VERSION or logic not in LOGIC_VERSIONS:
         raise ContractError(
             "version",
-            f"the contract asks for protocol {contract.protocol_version}, logic {contract.logic_version}; "
-            f"this software speaks protocol {PROTOCOL_VERSION}, logic "
-            f"{' or '.join(map(str, sorted(LOGIC_VERSIONS)))}: upgrade the older party",
+            f"the contract asks for protocol {protocol}, logic {logic}; this software speaks protocol "
+            f"{PROTOCOL_VERSION}, logic {' or '.join(map(str, sorted(LOGIC_VERSIONS)))}: upgrade the older party",
         )
-    if contract.leakage_version != LEAKAGE_VERSION:
+    if leakage != LEAKAGE_VERSION:
         raise ContractError(
             "leakage_version",
-            f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
+            f"the contract names leakage table {leakage}, this software has {LEAKAGE_VERSION}",
         )
+
+
+def check_contract(contract: JobContract) -> None:
+    """Raises ContractError naming the rule that is broken, and the remedy."""
+    check_versions(contract.protocol_version, contract.logic_version, contract.leakage_version)
     _check_parties(contract)
     _check_model(contract)
     if contract.key_bits < KEY_BITS_MIN and "insecure" not in contract.marks:

@@ -4,11 +4,25 @@ from typing import Any
 
 from messages import schemas
 from protocol import aligning
-from protocol.contract import contract_digest
+from protocol.contract import contract_digest, job_id
 from protocol.effects import AnyEffect, Finish, Progress, Send
 from protocol.peer import Peer
+from protocol.scoring_contract import AnyContract
 from protocol.state import APPROVAL, JobState, Phase
 from protocol.steps import Outcome, change, expect, progress, tell_all, waits_for, with_peer
+
+
+def check_proposed(state: JobState, peer: Peer, contract: AnyContract, encoded: bytes) -> None:
+    """A business proposes the job that its envelope names, to those that it names. Raises RemoteProtocolError."""
+    others = tuple(name for name in contract.parties if name != state.me)
+    expect(
+        job_id(encoded) == state.job
+        and contract.business == peer.name == state.partner
+        and state.me in contract.providers
+        and others == state.partners,
+        "contract_parties",
+        f"the contract proposed by {peer.name} names other parties or another job than its envelope",
+    )
 
 
 def check_accepted(state: JobState, peer: Peer, message: schemas.JobAccept) -> None:
@@ -61,3 +75,14 @@ def acceptance(state: JobState, output: dict[str, Any]) -> Send:
             columns=output["columns"],
         )
     )
+
+
+def columns_agreed(state: JobState, contract: AnyContract, message: schemas.JobAgreed) -> dict[str, int]:
+    """How many columns each provider brings, the own ones as they are. Raises RemoteProtocolError."""
+    columns = dict(zip(contract.providers, message.columns, strict=False))
+    expect(
+        len(message.columns) == len(contract.providers) and columns[state.me] == state.own_columns,
+        "columns",
+        f"{state.partner} says that {state.me} brings {columns.get(state.me)} columns, or counts other providers",
+    )
+    return columns

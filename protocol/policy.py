@@ -54,6 +54,8 @@ class PolicyError(ValueError):
 
 Asked = Literal["marks", "inference", "whole_model", "evaluate", "stop_metric", "retention", "scoring", "fellows"]
 Limit = Annotated[int, Meta(ge=0, le=2**40)]
+Refusal = tuple[bool, str, str]
+"""(whether it holds, reason code, reason)."""
 
 
 QUIET_HOURS: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9] [A-Za-z0-9_+/-]{1,60})?\Z"
@@ -130,7 +132,7 @@ def read_policy(table: dict[str, Any]) -> PolicyBook:
     return PolicyBook(default=default, partner=partner)
 
 
-def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[tuple[bool, str, str], ...]:
+def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[Refusal, ...]:
     """Refusals of the company that the provider `me` would be in.
 
     A provider that comes later in the chain of a training job gets link terms under the business's key that this one's
@@ -164,14 +166,14 @@ def _beside(contract: AnyContract, policy: Policy, me: str) -> tuple[tuple[bool,
     )
 
 
-def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, provider: str = "") -> Decision:
-    """What `policy` says of `contract`, at the provider (by default the first) that has `datasets`."""
+def _admission(contract: AnyContract, policy: Policy, datasets: frozenset[str], provider: str) -> tuple[Refusal, ...]:
+    """Refusals of whoever asks, of the data set, and of the company; first of all of a contract of others."""
     me = provider or contract.provider
     try:
         dataset = contract.entry_of(me).dataset
     except KeyError:
-        return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
-    refusals = (
+        return ((True, "contract_parties", f"the contract does not name {provider} as a provider"),)
+    return (
         (
             not policy.accept,
             "partner_refused",
@@ -183,6 +185,30 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             f"there is no data set {dataset} for {contract.business}",
         ),
         *_beside(contract, policy, me),
+    )
+
+
+def _retention(contract: AnyContract, policy: Policy) -> Refusal:
+    return (
+        contract.retention not in policy.retention,
+        "retention_refused",
+        f"retention {contract.retention} is not accepted: the policy has retention = {_words(policy.retention)}",
+    )
+
+
+def _psi_quota(contract: AnyContract, policy: Policy) -> Refusal:
+    return (
+        contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
+        "psi_quota",
+        f"{contract.business_rows} identifiers are more than the smaller psi_quota of policy and contract, "
+        f"{min(policy.psi_quota, contract.psi_quota)}",
+    )
+
+
+def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, provider: str = "") -> Decision:
+    """What `policy` says of `contract`, at the provider (by default the first) that has `datasets`."""
+    refusals = (
+        *_admission(contract, policy, datasets, provider),
         (
             contract.task not in policy.tasks,
             "task_refused",
@@ -210,11 +236,7 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             f"release noise {contract.release_noise:g} is below the policy's release_noise_min = "
             f"{policy.release_noise_min:g}",
         ),
-        (
-            contract.retention not in policy.retention,
-            "retention_refused",
-            f"retention {contract.retention} is not accepted: the policy has retention = {_words(policy.retention)}",
-        ),
+        _retention(contract, policy),
         (
             bool(contract.evaluate) and policy.score_quota == 0,
             "evaluation_refused",
@@ -241,12 +263,7 @@ def decide(contract: JobContract, policy: Policy, datasets: frozenset[str], *, p
             "inference_refused",
             "standard errors after training are not accepted: the policy has inference = false",
         ),
-        (
-            contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
-            "psi_quota",
-            f"{contract.business_rows} identifiers are more than the smaller psi_quota of policy and contract, "
-            f"{min(policy.psi_quota, contract.psi_quota)}",
-        ),
+        _psi_quota(contract, policy),
     )
     return _first(refusals)
 
@@ -258,39 +275,15 @@ def decide_scoring(
 
     The ledger has the last word.
     """
-    me = provider or contract.provider
-    try:
-        dataset = contract.entry_of(me).dataset
-    except KeyError:
-        return Decision(reason_code="contract_parties", reason=f"the contract does not name {provider} as a provider")
     refusals = (
-        (
-            not policy.accept,
-            "partner_refused",
-            f"no jobs with {contract.business} are accepted: the policy has accept = false",
-        ),
-        (
-            dataset not in datasets or (bool(policy.datasets) and dataset not in policy.datasets),
-            "dataset_unknown",
-            f"there is no data set {dataset} for {contract.business}",
-        ),
-        *_beside(contract, policy, me),
+        *_admission(contract, policy, datasets, provider),
         (
             policy.score_quota == 0,
             "scoring_refused",
             f"scoring for {contract.business} is not allowed: the provider's policy has no score_quota",
         ),
-        (
-            contract.retention not in policy.retention,
-            "retention_refused",
-            f"retention {contract.retention} is not accepted: the policy has retention = {_words(policy.retention)}",
-        ),
-        (
-            contract.business_rows > policy.psi_quota or contract.business_rows > contract.psi_quota,
-            "psi_quota",
-            f"{contract.business_rows} identifiers are more than the smaller psi_quota of policy and contract, "
-            f"{min(policy.psi_quota, contract.psi_quota)}",
-        ),
+        _retention(contract, policy),
+        _psi_quota(contract, policy),
     )
     return _first(refusals)
 
@@ -343,7 +336,7 @@ def _words(values: Iterable[object]) -> str:
     return ", ".join(map(str, values)) or "nothing"
 
 
-def _first(refusals: Iterable[tuple[bool, str, str]]) -> Decision:
+def _first(refusals: Iterable[Refusal]) -> Decision:
     for refused, code, reason in refusals:
         if refused:
             return Decision(reason_code=code, reason=reason)

@@ -4,7 +4,6 @@ from typing import Any
 
 from messages import schemas
 from protocol import aligning, consenting, dividing, inferring, iterating, opening
-from protocol.contract import job_id
 from protocol.contract_rules import decode_contract
 from protocol.effects import AnyEffect, ApproveDecided, BlobRef, BulkReceived, Compute, Computed, Consumed, Send
 from protocol.facts import after_in_chain, before_in_chain, holds_share, job_arguments, rows_of_chunks
@@ -29,15 +28,7 @@ from protocol.steps import (
 def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
     """A business proposes a job: ask the policy, and take a snapshot of the data set it names."""
     contract, peer = decode_contract(message.contract), state.peer(sender)
-    others = tuple(name for name in contract.parties if name != state.me)
-    expect(
-        job_id(message.contract) == state.job
-        and contract.business == peer.name == state.partner
-        and state.me in contract.providers
-        and others == state.partners,
-        "contract_parties",
-        f"the contract proposed by {peer.name} names other parties or another job than its envelope",
-    )
+    opening.check_proposed(state, peer, contract, message.contract)
     state = change(state, phase=Phase.ADMITTING, contract=message.contract)
     state = with_peer(state, change(peer, rows=contract.business_rows, columns=contract.business_columns + 1))
     task = compute("admit", "admit", {"contract": message.contract})
@@ -71,12 +62,7 @@ def agreed(state: JobState, message: schemas.JobAgreed, sender: str) -> Outcome:
         "unexpected_message",
         f"job.agreed from {sender}: it is said once, by the business of a job with several providers",
     )
-    columns = dict(zip(contract.providers, message.columns, strict=False))
-    expect(
-        len(message.columns) == len(contract.providers) and columns[state.me] == state.own_columns,
-        "columns",
-        f"{state.partner} says that {state.me} brings {columns.get(state.me)} columns, or counts other providers",
-    )
+    columns = opening.columns_agreed(state, contract, message)
     for name, count in columns.items():
         expect(
             count <= contract.columns_max and (count >= 3 or "few_columns" in contract.marks),

@@ -13,9 +13,6 @@ from msgspec import Meta
 from messages.schemas import Digest, Name
 from protocol.contract import (
     CLASSES_MAX,
-    LEAKAGE_VERSION,
-    LOGIC_VERSIONS,
-    PROTOCOL_VERSION,
     PROVIDERS_MAX,
     ContractError,
     DatasetName,
@@ -25,7 +22,7 @@ from protocol.contract import (
     read_canonical,
     read_contract,
 )
-from protocol.contract_rules import decode_contract
+from protocol.contract_rules import check_versions, decode_contract
 
 SCORE: Final = "score"
 SCORE_CHUNK_ROWS: Final = 65_536
@@ -138,18 +135,7 @@ def decode_scoring(data: bytes) -> ScoringContract:
 
 def check_scoring(contract: ScoringContract) -> None:
     """The rules that hold whatever the policies say. Raises ContractError naming rule and remedy."""
-    if contract.protocol_version != PROTOCOL_VERSION or contract.logic_version not in LOGIC_VERSIONS:
-        raise ContractError(
-            "version",
-            f"the contract asks for protocol {contract.protocol_version}, logic {contract.logic_version}; this "
-            f"software speaks protocol {PROTOCOL_VERSION}, logic {' or '.join(map(str, sorted(LOGIC_VERSIONS)))}: "
-            "upgrade the older party",
-        )
-    if contract.leakage_version != LEAKAGE_VERSION:
-        raise ContractError(
-            "leakage_version",
-            f"the contract names leakage table {contract.leakage_version}, this software has {LEAKAGE_VERSION}",
-        )
+    check_versions(contract.protocol_version, contract.logic_version, contract.leakage_version)
     if len(set(contract.parties)) != len(contract.parties):
         raise ContractError("parties", "a party is named twice in the contract")
     if contract.classes in (1, 2):

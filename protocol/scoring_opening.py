@@ -4,7 +4,6 @@ from typing import Any
 
 from messages import schemas
 from protocol import aligning, consenting, opening
-from protocol.contract import job_id
 from protocol.effects import ApproveDecided, BlobRef, Computed, Send, Started
 from protocol.scoring_contract import decode_scoring
 from protocol.state import JobState, Phase, Scoring
@@ -37,19 +36,10 @@ def accepted(state: JobState, message: schemas.JobAccept, sender: str) -> Outcom
 
 def proposed(state: JobState, message: schemas.JobPropose, sender: str) -> Outcome:
     """A business asks for scores: ask the policy and the model store, and score the own data set."""
-    sender = state.peer(sender).name
-    contract = decode_scoring(message.contract)
-    others = tuple(name for name in contract.parties if name != state.me)
-    expect(
-        job_id(message.contract) == state.job
-        and contract.business == sender == state.partner
-        and state.me in contract.providers
-        and others == state.partners,
-        "contract_parties",
-        f"the contract proposed by {sender} names other parties or another job than its envelope",
-    )
+    peer, contract = state.peer(sender), decode_scoring(message.contract)
+    opening.check_proposed(state, peer, contract, message.contract)
     state = change(state, phase=Phase.ADMITTING, contract=message.contract)
-    state = with_peer(state, change(state.peer(sender), rows=contract.business_rows))
+    state = with_peer(state, change(peer, rows=contract.business_rows))
     return state, (compute("score.admit", "score.admit", {"contract": message.contract}), progress(state, "admit"))
 
 
@@ -86,11 +76,6 @@ def agreed(state: JobState, message: schemas.JobAgreed, sender: str) -> Outcome:
         "unexpected_message",
         f"job.agreed from {sender}: it is said once, by the business of a job with several providers",
     )
-    columns = dict(zip(terms.providers, message.columns, strict=False))
-    expect(
-        len(message.columns) == len(terms.providers) and columns[state.me] == state.own_columns,
-        "columns",
-        f"{sender} says that {state.me} brings {columns.get(state.me)} columns, or counts other providers",
-    )
+    opening.columns_agreed(state, terms, message)
     key = schemas.MaskKey(public=state.scoring.mask_key)
     return change(state, agreed=True), tuple(Send(message=key, recipient=name) for name in state.partners[1:])

@@ -1,6 +1,6 @@
 """The feature code set: features have numbers between parties and names only at home."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NewType
 
@@ -8,7 +8,7 @@ FeatureCode = NewType("FeatureCode", int)
 
 
 class CodesError(ValueError):
-    """A number of features or a feature code outside the set."""
+    """A number of features below 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +37,3 @@ class FeatureCodeSet:
         """The codes of a party in its column order; 0 is the business, then the providers in contract order."""
         first = sum(self._counts[:party])
         return tuple(FeatureCode(code) for code in range(first, first + self._counts[party]))
-
-    @property
-    def business_codes(self) -> tuple[FeatureCode, ...]:
-        """The business's codes, in its column order."""
-        return self.codes_of(0)
-
-    @property
-    def provider_codes(self) -> tuple[FeatureCode, ...]:
-        """The first provider's codes, in its column order."""
-        return self.codes_of(1)
-
-    def owner(self, code: int) -> str:
-        """The party that has the feature, business or provider. Raises CodesError outside the set."""
-        if not 0 <= code < len(self):
-            raise CodesError(f"{code} is no feature code of this set of {len(self)}")
-        return "business" if code < self.business else "provider"
-
-
-def name_own(codes: Sequence[FeatureCode], names: Sequence[str]) -> dict[FeatureCode, str]:
-    """One party's codes with the names that only it knows. Raises CodesError unless names fit and differ."""
-    if len(codes) != len(names) or len(set(names)) != len(names):
-        raise CodesError(f"{len(codes)} codes for {len(set(names))} different names")
-    return dict(zip(codes, names, strict=True))

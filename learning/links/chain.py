@@ -84,15 +84,3 @@ def factors(expansion: residual_terms.Expansion, values: Integers) -> Integers:
     cosine, sine = values[:, 0::2], values[:, 1::2]
     turned = np.stack([np.stack([cosine, sine], axis=2), np.stack([-sine, cosine], axis=2)], axis=2)
     return turned.reshape(len(values), expansion.terms, 2)
-
-
-def rotated(expansion: residual_terms.Expansion, coefficients: list[list[int]], values: Integers) -> list[list[int]]:
-    """The next link's terms from those of one before, in the clear and exactly: what the ciphertexts do."""
-    where, by = places(expansion).tolist(), factors(expansion, values).tolist()
-    return [
-        [
-            sum(row[place] * factor for place, factor in zip(of, turn, strict=True))
-            for of, turn in zip(where, turns, strict=True)
-        ]
-        for row, turns in zip(coefficients, by, strict=True)
-    ]

@@ -21,7 +21,6 @@ NODES_MAX = 512
 STRETCHES = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 HARMONICS_MAX = 48
 ERROR_MAX = 0.5  # anywhere in the interval: keeps |r| below the residual bound 2 with room for rounding
-COEFFICIENT_MAX = 4.0
 PROBES = 121  # business scores at which an expansion is judged
 PROBE_REACH = 10.0
 DEGENERATE = 1e-9

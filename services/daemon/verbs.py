@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 import os
 import resource
 import secrets
@@ -245,8 +244,3 @@ class Verbs:
 def read_results(directory: Path) -> tuple[bytes, bytes]:
     """(parameters.json, history.json) of a results directory."""
     return (directory / "parameters.json").read_bytes(), (directory / "history.json").read_bytes()
-
-
-def as_json(value: object) -> str:
-    """Plain values as one JSON text."""
-    return json.dumps(value, default=str)

@@ -13,8 +13,6 @@ SETTLED_S: Final = 12.0
 """RabbitMQ's figures lag behind by 5 s and more: what is wrong for longer is wrong."""
 _PAUSE_S: Final = 0.5
 
-Shovel = Mapping[str, Any]
-
 
 def linked_peers(management: Management, vhost: str, peers: Sequence[str]) -> list[str]:
     """Those of `peers` that a shovel here collects from, or that something here waits for; none at a shared broker.

@@ -118,11 +118,6 @@ class ThreadedJournal:
         self._ending = threading.Event()
 
     @property
-    def transactions(self) -> int:
-        """How many were committed."""
-        return self.cost.commits
-
-    @property
     def cost(self) -> Cost:
         """See `Journal.cost`."""
         return self._transactions.cost

@@ -53,7 +53,6 @@ def overlaps(rows: Rows, weights: NDArray[np.float64] | None, former: Sequence[J
                 release.FormerRelease(
                     job=record.job,
                     entries=record.entries,
-                    shared_rows=shared,
                     differing_rows=_differing(rows, weights, record, shared),
                 )
             )

@@ -1,10 +1,10 @@
 """The steps from each schema of the journal to the next: one function each, in order, at the end of the module.
 
 A step says in its own frozen definitions what it leaves behind, never in those of `journal_schema`, which go on. A
-table that is new needs no statement (`nothing_to_change`): after the last step, whatever is missing is made. But every
-change of the schema, a new table too, gets a number and a step, so that older software refuses the journal in place of
-misunderstanding it. What it takes to add one: raise `SCHEMA_VERSION`, append to `STEPS`, and add files of the schema
-before to tests/migration/.
+table that is new needs no statement: after the last step, whatever is missing is made. But every change of the schema,
+a new table too, gets a number and a step, so that older software refuses the journal in place of misunderstanding it.
+What it takes to add one: raise `SCHEMA_VERSION`, append to `STEPS`, and add files of the schema before to
+tests/migration/.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,11 +41,6 @@ class Step:
 
     schema: int
     change: Callable[[Connection], None]
-
-
-def nothing_to_change(connection: Connection) -> None:
-    """The step to a schema that only has more tables: they are made after the last step."""
-    del connection
 
 
 def table_now(connection: Connection, name: str) -> Table:

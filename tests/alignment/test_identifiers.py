@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.identifiers import IdentifierError, check_schema, distinct_rows, normalise
+from alignment.identifiers import IdentifierError, normalise
 
 COMPOSITE = "composite.v1(exact.v1,email.v1)"
 
@@ -136,15 +136,5 @@ def test_text_that_has_no_utf8_or_is_too_long_is_refused():
 )
 def test_an_unknown_schema_is_refused(schema):
     with pytest.raises(IdentifierError) as refused:
-        check_schema(schema)
+        normalise(["1"], schema)
     assert refused.value.code == "identifier_schema"
-
-
-def test_duplicates_are_refused_naming_rows_or_the_first_row_stays():
-    items = [b"a", b"b", b"a", b"c", b"b"]
-    with pytest.raises(IdentifierError, match="data rows 3, 5") as refused:
-        distinct_rows(items)
-    assert (refused.value.code, refused.value.count) == ("identifier_duplicate", 2)
-    assert distinct_rows(items, "first").tolist() == [0, 1, 3]
-    assert distinct_rows(items[:2]).tolist() == [0, 1]
-    assert distinct_rows([]).shape == (0,)

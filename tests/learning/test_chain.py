@@ -23,6 +23,18 @@ FAMILIES = {
 }
 
 
+def rotated(expansion, coefficients, values):
+    """The next link's terms from those of one before, exactly: what the ciphertexts do."""
+    where, by = chain.places(expansion).tolist(), chain.factors(expansion, values).tolist()
+    return [
+        [
+            sum(row[place] * factor for place, factor in zip(of, turn, strict=True))
+            for of, turn in zip(where, turns, strict=True)
+        ]
+        for row, turns in zip(coefficients, by, strict=True)
+    ]
+
+
 def handed_on(family, own, scores, labels, weights=None, tolerance=0.005):
     """Residuals (n,) by a chain, with its budget: terms of the business, turned by every provider but the last."""
     providers = len(scores)
@@ -38,7 +50,7 @@ def handed_on(family, own, scores, labels, weights=None, tolerance=0.005):
         if chain.weighs(expansion):
             constant = [a + u[0] * int(v[0]) for a, u, v in zip(constant, coefficients, values, strict=True)]
         else:
-            coefficients = chain.rotated(expansion, coefficients, values)
+            coefficients = rotated(expansion, coefficients, values)
     last = chain.values(expansion, scores[-1], bounds[-1]).tolist()
     added = chain.addend(expansion, scores[-1], budget.f_u, providers)
     total = [

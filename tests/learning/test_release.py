@@ -27,9 +27,9 @@ def test_no_job_releases_more_than_a_sixteenth_of_the_rows(rows, own, partner, m
 
 
 def test_former_jobs_on_the_same_rows_use_up_the_cap():
-    former = [release.FormerRelease(job="a", entries=200, shared_rows=4000, differing_rows=0)]
+    former = [release.FormerRelease(job="a", entries=200, differing_rows=0)]
     assert allowed(4000, former=former) < 11
-    former.append(release.FormerRelease(job="b", entries=200, shared_rows=4000, differing_rows=0))
+    former.append(release.FormerRelease(job="b", entries=200, differing_rows=0))
     assert allowed(4000, former=former) == 0
 
 
@@ -44,7 +44,7 @@ def test_too_few_rows_are_refused_without_the_mark(rows, own, partner, needed):
 
 @pytest.mark.parametrize(("differing", "fits"), [(0, True), (1, False), (999, False), (1000, True)])
 def test_row_sets_are_equal_or_differ_by_the_minimum(differing, fits):
-    former = [release.FormerRelease(job="a", entries=1, shared_rows=3000, differing_rows=differing)]
+    former = [release.FormerRelease(job="a", entries=1, differing_rows=differing)]
     if fits:
         assert allowed(4000, former=former) > 0
     else:

@@ -74,7 +74,7 @@ def test_units_that_wait_share_one_transaction_but_never_more_than_thirty_two(op
         await asyncio.sleep(0.05)
         gate.set()
         await asyncio.gather(first, *waiting)
-        assert 4 <= journal.transactions <= 5
+        assert 4 <= journal.cost.commits <= 5
         assert len(await journal.read(_names)) == 100
         journal.close()
 
