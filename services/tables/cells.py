@@ -20,10 +20,11 @@ _EXACT_INTEGER_MAX: Final = 2**53 - 1
 
 
 class Remedies(NamedTuple):
-    """What to do about cells that are missing, and about text where numbers are needed."""
+    """What to do about cells that are missing, about text where numbers are needed, and about infinity."""
 
     missing: str
     text: str
+    endless: str
 
 
 FEATURE: Final = Remedies(
@@ -31,8 +32,14 @@ FEATURE: Final = Remedies(
     "remove these rows",
     'save it as numbers with decimal points, add an encoding: { step = "one_hot" } (docs/preparation.md), or leave the '
     "column out",
+    "imputation does not take it, and `clip` comes too late for it: where the table is made, write a number in "
+    "its place, or leave the cell empty and add imputation",
 )
-FILL: Final = Remedies("fill in the missing cells or remove these rows", "save it as numbers with decimal points")
+FILL: Final = Remedies(
+    "fill in the missing cells or remove these rows",
+    "save it as numbers with decimal points",
+    "where the table is made, write a number in its place, or remove these rows",
+)
 """For labels, weights and the like: they are not prepared."""
 
 
@@ -59,12 +66,11 @@ def numbers_of(file: TableFile, name: str, *, missing: bool = False, remedy: Rem
         # From 2^53 on, neighbouring integers share one float64.
         inexact = (numbers.abs() > _EXACT_INTEGER_MAX).fill_null(value=False)
         _refuse_rows(file, name, inexact, ("value_inexact", "an integer of 2^53 or more", "scale the column"))
-    _refuse_rows(
-        file,
-        name,
-        (~numbers.is_finite()).fill_null(value=False),
-        ("value_not_finite", "NaN or infinity", remedy.missing),
-    )
+    for bad, what, mend in (
+        (numbers.is_infinite(), "infinity", remedy.endless),
+        (numbers.is_nan(), "NaN", remedy.missing),
+    ):
+        _refuse_rows(file, name, bad.fill_null(value=False), ("value_not_finite", what, mend))
     # A copy: what the library holds of a file's column goes when the next one is read.
     return np.array((numbers.fill_null(np.nan) if missing else numbers).to_numpy())
 
@@ -75,8 +81,10 @@ def _finite(file: TableFile, name: str, numbers: Numbers, *, missing: bool, reme
     _refuse(file, name, numbers.strange, ("value_not_numeric", "text that is no number", remedy.text))
     if numbers.absent is not None and not missing:
         _refuse(file, name, np.flatnonzero(numbers.absent), ("value_missing", "no value", remedy.missing))
-    endless = np.isinf(numbers.values) if missing else ~np.isfinite(numbers.values)
-    _refuse(file, name, np.flatnonzero(endless), ("value_not_finite", "NaN or infinity", remedy.missing))
+    endless = np.flatnonzero(np.isinf(numbers.values))
+    _refuse(file, name, endless, ("value_not_finite", "infinity", remedy.endless))
+    if not missing:
+        _refuse(file, name, np.flatnonzero(np.isnan(numbers.values)), ("value_not_finite", "NaN", remedy.missing))
     return numbers.values
 
 
@@ -131,5 +139,7 @@ def _refuse_rows(file: TableFile, name: str, bad: pl.Series, refusal: tuple[str,
 def _refuse(file: TableFile, name: str, indices: NDArray[np.intp], refusal: tuple[str, str, str]) -> None:
     if len(indices):
         code, what, remedy = refusal
+        if code == "value_missing" and (short := file.short_row(int(indices[0]))):
+            raise file.refusal(code, short, "write every field of the line, an empty one too", column=name)
         verb = "have" if len(indices) > 1 else "has"
         raise file.refusal(code, f"{file.rows(indices)} {verb} {what}", remedy, column=name)

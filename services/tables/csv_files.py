@@ -118,16 +118,19 @@ class CsvSource:
             stream.seek(0)
             yield stream
 
-    def lines_of(self, rows: list[int]) -> dict[int, int]:
-        """The lines that the given data rows (increasing) start in; without those after a malformed record."""
-        wanted, lines = set(rows if self.whole else ()), {}
+    def places_of(self, rows: list[int]) -> dict[int, tuple[int, int]]:
+        """The lines that the given data rows (increasing) start in, and their numbers of fields.
+
+        Without those after a malformed record.
+        """
+        wanted, places = set(rows if self.whole else ()), {}
         with contextlib.suppress(csv.Error, UnicodeDecodeError), self.opened() as stream:
-            for row, line, _ in data_records(stream):
+            for row, line, record in data_records(stream):
                 if row in wanted:
-                    lines[row] = line
+                    places[row] = (line, len(record))
                 if row == rows[-1]:
                     break
-        return lines
+        return places
 
 
 def records(stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:

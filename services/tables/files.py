@@ -84,10 +84,19 @@ class TableFile:
     def rows(self, indices: NDArray[np.intp]) -> str:
         """Row indices in words: "data row 3 (line 4)", counted from 1, at most five of them."""
         named = [int(index) + 1 for index in indices[:_ROWS_NAMED_MAX]]
-        lines = {} if self.source is None else self.source.lines_of(named)
-        words = [f"{row} (line {lines[row]})" if row in lines else str(row) for row in named]
+        places = {} if self.source is None else self.source.places_of(named)
+        words = [f"{row} (line {places[row][0]})" if row in places else str(row) for row in named]
         more = f" and {len(indices) - len(named)} more" if len(indices) > len(named) else ""
         return f"data row{'s' if len(indices) > 1 else ''} {', '.join(words)}{more}"
+
+    def short_row(self, index: int) -> str:
+        """In words that a row of a CSV file has fewer fields than the header; empty where it has not."""
+        row = index + 1
+        place = None if self.source is None else self.source.places_of([row]).get(row)
+        # A blank line is a record of one column.
+        if place is None or max(1, place[1]) >= len(self.columns):
+            return ""
+        return f"data row {row} (line {place[0]}) has {place[1]} fields, the header {len(self.columns)}"
 
 
 def shown(name: str) -> str:

@@ -80,10 +80,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path.write_text("id,a,b\nu,1,2\nv,2,3\n")
     source = CsvSource(path)
     assert source.whole
-    assert source.lines_of([2]) == {2: 3}
+    assert source.places_of([2]) == {2: (3, 3)}
     with path.open("a") as more:
         more.write("w,3,4\n")
-    assert source.lines_of([2]) == {}
+    assert source.places_of([2]) == {}
     with pytest.raises(TableError, match="was changed while it was read") as caught:
         open_csv(path, source, None, None)
     assert caught.value.code == "file_unreadable"
