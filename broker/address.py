@@ -1,6 +1,9 @@
 """A broker's URL, what of it may be shown, and in one sentence why a connection to it does not come about."""
 
+import errno
 import os
+import re
+import socket
 import ssl
 from asyncio import IncompleteReadError
 from collections.abc import Iterator
@@ -19,6 +22,16 @@ from broker.hosts import is_this_machine
 from broker.topology import VHOST
 
 APPLY_HINT: Final = "run `warren broker apply`"
+
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
+_NO_CONNECTION: Final = {
+    errno.ECONNREFUSED: "nobody listens there: is the broker running, and is the port right?",
+    errno.ECONNRESET: "the connection was ended from there",
+    errno.EPIPE: "the connection was ended from there",
+    errno.ETIMEDOUT: "no answer in time",
+    errno.EHOSTUNREACH: "the host cannot be reached",
+    errno.ENETUNREACH: "there is no way to it on the network",
+}
 
 # Numbers of OpenSSL (x509_vfy.h) for what is wrong with a certificate.
 _NOT_YET_VALID: Final = 9
@@ -91,7 +104,7 @@ class Address:
         elif _hung_up(error):
             scheme = urlsplit(self.url).scheme
             return f"the broker at {self.place} ended the connection at once: if it takes TLS only, the URL begins {scheme}s://"
-        text = f"{type(error).__name__}: {error}"
+        text = in_words(error)
         if self.password:
             text = text.replace(self.password, "***")
         return f"waiting for the broker at {self.place} ({text[:300]})"
@@ -154,6 +167,22 @@ class Address:
                 return f"at {self.place} nobody speaks TLS: a broker's TLS listener is 5671 as a rule, for MQTT 8883"
             case _:
                 return ""
+
+
+def in_words(error: BaseException) -> str:
+    """Why there is no connection, without the numbers of the operating system; of what is not known kind and text."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return "no address is known for this host name"
+    # Of a name with several addresses, asyncio tells what became of each in one text.
+    said = {int(number) for cause in causes for number in _ERRNO.findall(str(cause))}
+    said |= {cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno}
+    for number, words in _NO_CONNECTION.items():
+        if number in said:
+            return words
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return "no answer in time"
+    return f"{type(error).__name__}: {error}"
 
 
 def own_fault(address: Address, now: datetime) -> str:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 
+from broker.address import in_words
 from broker.definitions import shared
 from broker.management import Management, ManagementError, make_definitions
 from broker.topology import (
@@ -110,7 +111,7 @@ async def _apply_by_amqp(
             await declare(await connection.channel(), queues)
     except (aio_pika.exceptions.AMQPError, OSError) as error:
         # Only kind and server's words: the URL holds a password.
-        raise TopologyError(f"the broker refused or is not there: {type(error).__name__}: {error}") from None
+        raise TopologyError(f"the broker refused or is not there: {in_words(error)}") from None
     return [
         f"exchanges {EXCHANGE} and {DEAD_EXCHANGE}",
         *(f"queue {queue.name}" for queue in queues),

@@ -12,7 +12,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, DeliveryError, PublishError
 
-from broker.address import APPLY_HINT
+from broker.address import APPLY_HINT, in_words
 from broker.inbox import Inbox
 from broker.topology import (
     EXCHANGE,
@@ -272,7 +272,7 @@ def _words(error: BaseException | None) -> str:
     # What aiormq gives after a line was silent for too long.
     if error is None or isinstance(error, asyncio.CancelledError):
         return "no sign of life"
-    return f"{type(error).__name__}: {error}"[:300]
+    return in_words(error)[:300]
 
 
 class _Publisher:

@@ -299,6 +299,24 @@ def test_an_unencrypted_line_to_another_machine_is_refused_unless_it_is_allowed(
 
 
 @pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "nobody listens there: is the broker running, and is the port right?"),
+        ("localhost", "nobody listens there: is the broker running, and is the port right?"),
+        ("nowhere.invalid", "no address is known for this host name"),
+    ],
+)
+def test_why_a_broker_cannot_be_reached_is_said_in_words(host: str, said: str) -> None:
+    async def story() -> None:
+        away = AmqpTransport(f"amqp://a:S3cret@{host}:1/warren", "a", ["b"], options=QUICK, allow_plain=True)
+        async with running(away, Collector()):
+            await comes_true(lambda: said in away.state.detail)
+            assert away.state.detail == f"waiting for the broker at {host}:1 ({said})"
+
+    in_time(story())
+
+
+@pytest.mark.parametrize(
     ("user", "vhost", "said"),
     [
         ("nobody", "warren", "refuses the login of nobody"),
