@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from services import __version__
-from services.cli.administrators import VARIABLE, warn_of_password
+from services.cli.administrators import VARIABLE, AdministratorFile, administrators_url
 from services.cli.failures import DONE, FAILED
 from services.doctor.checkup import examine
 from services.doctor.finding import Finding, Level, any_fault
@@ -41,16 +41,18 @@ def doctor(
             envvar=VARIABLE,
             show_envvar=True,
             help="The broker's management URL with an administrator: then queue arguments, permissions and the "
-            "broker's clock are looked at, too. Better in the environment, where others do not see it.",
+            "broker's clock are looked at, too.",
         ),
     ] = "",
+    administrator_file: AdministratorFile = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> int:
     """What is wrong here, and what to do about it: files, clock, broker, TLS, rights, disk, back end, journal.
 
     Nothing is changed. Exit code 1 when something has to be put right. docs/troubleshooting.md has all findings.
     """
-    warn_of_password(context, "management", management, f"use {VARIABLE}")
+    if management:
+        management = administrators_url(context, "management", management, administrator_file)
     path = party or (PARTY if PARTY.exists() else None)
     if as_json:
         found = check_back_ends() if path is None else list(examine(path, management=management))

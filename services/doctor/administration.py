@@ -27,8 +27,8 @@ from services.doctor.links import check_links, linked_peers
 from services.party.configuration import LOCAL_HOSTS, ConfigError
 
 HINT: Final = (
-    "give an administrator's URL with --management or WARREN_MANAGEMENT_URL, for instance "
-    "https://admin:...@broker.example:15671"
+    "give an administrator's URL with --management, for instance https://admin@broker.example:15671: the password is "
+    "asked for, or comes from --administrator-file admin=FILE"
 )
 _REMAKE: Final = (
     "arguments cannot be changed: let both daemons finish what is under way (`warren jobs`), delete the queue, and run "
@@ -42,7 +42,7 @@ def check_administration(patient: Patient, url: str, clock: Clock) -> tuple[list
         return [unknown("queues", "the arguments of queues were not looked at", HINT)], []
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("--management: give http[s]://user:password@host:port")
+        raise ConfigError("--management: give http[s]://user@host:port")
     if parts.scheme == "http" and parts.hostname not in LOCAL_HOSTS:
         raise ConfigError(f"--management: http:// without TLS to {parts.hostname}; use https://")
     trusted = _authorities(patient)

@@ -13,6 +13,7 @@ import pytest
 from services.cli import app
 from services.cli.administrators import FILE_OPTION, VARIABLE
 from services.cli.failures import BAD_INPUT, DONE, UNREACHABLE, guarded
+from services.doctor.administration import HINT
 from tests.rabbitmq import fresh_parties, running_broker
 
 NOBODY = "http://127.0.0.1:1"
@@ -66,6 +67,25 @@ def test_a_login_that_cannot_be_is_named_with_what_to_do(
     monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115, PTH123 - closed with the process
     assert apply(monkeypatch, *arguments) == BAD_INPUT
     assert said in capsys.readouterr().err
+
+
+def test_doctor_takes_the_administrators_password_from_a_file_and_shows_no_url_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115, PTH123 - closed with the process
+    (tmp_path / "password").write_text("hidden")
+    doctor = ["warren", "doctor", str(tmp_path / "no.toml"), "--management", NOBODY]
+    monkeypatch.setattr("sys.argv", doctor)
+    assert guarded(app) == BAD_INPUT
+    assert "Name the administrator" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*doctor, FILE_OPTION, f"admin={tmp_path / 'password'}"])
+    guarded(app)
+    said = capsys.readouterr()
+    assert "Name the administrator" not in said.err
+    assert "hidden" not in said.out + said.err
+    assert "//admin@" in HINT
+    assert FILE_OPTION in HINT
 
 
 def test_a_password_from_a_file_gets_in_whatever_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
