@@ -147,7 +147,7 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
         return
     # The identifier is what other commands are given: it is never cut.
     name = Column("job", no_wrap=True, min_width=max((len(view["job"]) for view in found), default=0))
-    table = Table(name, "role", "partner", "status", "stage", "iteration", "last event", "waits for", box=None)
+    table = Table(name, "role", "partner", "status", "stage", "changed", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for view in found:
         progress = view["progress"] or {}
         table.add_row(
@@ -155,12 +155,14 @@ def jobs(party: PartyOption = PARTY, as_json: Json = False) -> None:
             view["role"],
             ", ".join(view["partners"]),
             view["outcome"] or view["status"],
-            progress.get("stage", ""),
-            str(progress.get("iteration", "")),
+            f"{progress.get('stage', '')} {progress.get('iteration', '') or ''}".strip(),
             f"{ago(view['now'] - view['updated_at'])} ago",
-            plain(told(view).removeprefix("waiting for ")),
         )
     out.print(table)
+    # Sentences: in a column beside the others they would be one word a line.
+    for view in found:
+        if waits := told(view):
+            out.print(plain(f"{view['job']} is {waits}"), soft_wrap=True)
 
 
 def job(

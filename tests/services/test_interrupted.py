@@ -40,6 +40,9 @@ def test_who_stops_waiting_for_a_job_is_told_that_it_goes_on(tmp_path: Path) -> 
         jobs = [sys.executable, "-m", "services.cli", "jobs", "--party", str(paths[BUSINESS])]
         narrow = subprocess.run(jobs, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
         assert job in narrow.stdout, "an identifier is never cut: other commands are given it"
+        waits = f"{job} is waiting for {NAMES[PROVIDER]}"
+        assert "…" not in narrow.stdout
+        assert any(line.startswith(waits) for line in narrow.stdout.splitlines()), narrow.stdout
 
 
 def test_a_command_whose_daemon_does_not_answer_can_be_interrupted(tmp_path: Path) -> None:
