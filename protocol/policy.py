@@ -7,7 +7,8 @@ datasets = ["customers"]          # empty: all that party.toml names
 max_iterations = 100
 key_bits_min = 2048
 release_noise_min = 0.03125
-psi_quota = 10000000              # identifiers of a partner's lists that are answered within period_days, over all jobs
+psi_quota = 10000000              # identifiers of a partner's lists that are answered within period_days, over all
+                                  #   jobs, as often as they come: who retrains 1 M rows daily needs 30 M and more
 intersection_min = 1
 retention = ["digests"]           # add "full" to let a job be kept whole for an audit
 score_quota = 0                   # rows that may be scored for one partner in one period, over all models; 0: none

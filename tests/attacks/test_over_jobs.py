@@ -19,6 +19,7 @@ from learning import parts
 from messages import codec, schemas
 from protocol.contract import encode_contract, job_id
 from protocol.effects import CancelDecided, ControlReceived, Finish
+from protocol.policy import Policy
 from services.store.ledger import (
     DAY_S,
     DIVISIONS_UNUSED_MAX,
@@ -102,6 +103,18 @@ def test_identifiers_lapse_with_the_period_and_an_answered_list_is_not_counted_t
     with pytest.raises(PointsSpent, match="61 identifiers, 60 are left"):
         grant("job-1", 61, now=DAY_S)
     assert grant("job-2", 41, now=30.5 * DAY_S) == 41
+
+
+def test_ten_jobs_of_a_million_fit_the_default_quota_of_a_period_and_the_same_list_counts_each_time(
+    tmp_path: Path,
+) -> None:
+    ledger, policy = Ledger(tmp_path, "bank"), Policy()
+    grant = partial(ledger.grant_points, quota=policy.psi_quota, period_s=policy.period_days * DAY_S)
+    for day in range(10):
+        assert grant(f"job-{day}", 1_000_000, now=day * DAY_S) == (day + 1) * 1_000_000
+    with pytest.raises(PointsSpent, match="1000000 identifiers, 0 are left of psi_quota = 10000000 within 30 days"):
+        grant("job-10", 1_000_000, now=29.9 * DAY_S)
+    assert grant("job-10", 1_000_000, now=30.1 * DAY_S) == 10_000_000
 
 
 # -- grinding: ended and asked again until the division pleases -------------------------------------------------------
