@@ -9,60 +9,18 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import (
-    audits,
-    backups,
-    benches,
-    brokers,
-    certificates,
-    consent,
-    consoles,
-    daemons,
-    data,
-    doctor,
-    figures,
-    identities,
-    locals_,
-    models,
-    policies,
-    predict,
-    private_broker,
-    watching,
-)
-from services.cli.failures import DEBUG, exits, guarded
+from services.cli.commands import LazyGroup
+from services.cli.failures import DEBUG, guarded
 
 app = typer.Typer(
     name="warren",
+    cls=LazyGroup,
     help="Joint model training between organisations that must not show each other their data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed, 2 bad input or configuration, 3 not reachable, 4 cancelled, 5 declined, "
     "130 interrupted.",
 )
-app.add_typer(identities.identity, name="identity")
-app.add_typer(identities.peer, name="peer")
-brokers.app.command()(private_broker.private)
-app.add_typer(brokers.app, name="broker")
-app.add_typer(certificates.app, name="tls")
-app.add_typer(data.app, name="data")
-app.add_typer(benches.app, name="bench")
-app.add_typer(models.app, name="models")
-app.add_typer(audits.app, name="audit")
-app.add_typer(policies.app, name="policy")
-COMMANDS = (
-    *daemons.COMMANDS,
-    *consent.COMMANDS,
-    *backups.COMMANDS,
-    *consoles.COMMANDS,
-    *audits.COMMANDS,
-    *locals_.COMMANDS,
-    *doctor.COMMANDS,
-    *predict.COMMANDS,
-    *figures.COMMANDS,
-    *watching.COMMANDS,
-)
-for command in COMMANDS:
-    app.command(name=command.__name__.rstrip("_"))(exits(command))
 
 
 def _version(value: bool) -> None:

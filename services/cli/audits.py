@@ -229,4 +229,3 @@ def purge(
 
 for _name, _command in (("export", export_), ("verify", verify_), ("replay", replay_), ("report", report_)):
     app.command(name=_name)(exits(_command))
-COMMANDS = (purge,)

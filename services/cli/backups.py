@@ -37,6 +37,3 @@ def restore(
     made = restored(file, party)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(made.made_at))
     out.print(plain(f"{made.party} is as it was at {when} UTC; never run it beside its original"), soft_wrap=True)
-
-
-COMMANDS = (backup, restore)

@@ -18,6 +18,7 @@ from broker.definitions import watcher as watcher_document
 from broker.topology import NEWEST_VERSION, TopologyError, Version, parse_version
 from messages.keys import AddressError, check_name
 from services.cli.administrators import VARIABLE, AdministratorFile, administrators_url, check_url
+from services.cli.private_broker import private
 from services.cli.secret_files import read_password
 from services.party.configuration import ConfigError
 from services.party.plain_text import plain
@@ -195,3 +196,6 @@ def read_passwords(entries: list[str] | None, parties: tuple[str, ...]) -> dict[
         if entry.partition("=")[0] not in parties or "=" not in entry:
             raise ConfigError(f"--password-file {entry}: not PARTY=FILE with one of {', '.join(parties)}")
     return dict(read_password(entry, "--password-file") for entry in entries or ())
+
+
+app.command()(private)

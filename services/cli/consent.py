@@ -123,6 +123,3 @@ def _whom(job: str, partner: str) -> dict[str, str]:
     if not job and not partner:
         raise ConfigError("name a job, or all with a partner: --partner NAME")
     return {**({"id": job} if job else {}), **({"partner": partner} if partner else {})}
-
-
-COMMANDS = (pending, approve, decline, revoke, allow, pause, resume, orders)

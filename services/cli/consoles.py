@@ -49,6 +49,3 @@ def console(
     out.print(link)
     if open_:
         webbrowser.open(link)
-
-
-COMMANDS = (console,)

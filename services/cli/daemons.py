@@ -7,19 +7,15 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain, errors
 from services.cli.progress import ProgressView
-from services.console.server import serve_console
 from services.daemon.control import ControlClient
-from services.daemon.job_file import load_job
-from services.daemon.local import wait_for
-from services.daemon.party_process import run_party
 from services.daemon.standing import ago, told
+from services.daemon.waiting import wait_for
 from services.party.configuration import ConfigError, load_party, read_party_file
 from services.party.log_file import LogFile
 from services.party.logs import LogBook, configure
@@ -52,6 +48,9 @@ def serve(
     ] = False,
 ) -> None:
     """Run the daemon of one party until SIGTERM."""
+    from services.console.server import serve_console
+    from services.daemon.party_process import run_party
+
     loaded = load_party(party)
     try:
         loaded.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,6 +73,10 @@ def serve(
 
 
 def _job(path: Path) -> dict[str, Any]:
+    import msgspec
+
+    from services.daemon.job_file import load_job
+
     fields: dict[str, Any] = msgspec.to_builtins(load_job(path))
     return fields
 
@@ -247,6 +250,3 @@ def metrics(party: PartyOption = PARTY) -> None:
     """What a Prometheus reads of the running daemon (docs/monitoring.md)."""
     with client_of(party) as client:
         print(client.ask("metrics")["text"], end="")  # noqa: T201
-
-
-COMMANDS = (serve, check, submit, jobs, job, cancel, logs, parked, metrics)

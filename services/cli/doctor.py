@@ -87,6 +87,3 @@ def _show(found: Iterator[Finding]) -> int:
             out.print(Text.assemble(f"{'':<22}", plain(finding.advice)), soft_wrap=True)
     out.print(f"\n{faults} to be put right" if faults else "\nnothing to be put right")
     return FAILED if faults else DONE
-
-
-COMMANDS = (doctor,)

@@ -9,27 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from broker.certificates import CertificateError
-from broker.installation import PrivateBrokerError
-from broker.topology import TopologyError
-from kernel.library import KernelError
-from messages.identity import IdentityError
-from messages.keys import AddressError
-from services.audit.export_file import ExportError
 from services.daemon.control import JOURNAL_AWAY, ControlError, ControlUnreachable
-from services.daemon.local_job import LocalError
-from services.engine.records import AuditError
-from services.models.formats import FormatUnavailable
-from services.models.store import ModelRetired, ModelUnknown
-from services.models.version import ModelDamaged, ModelPartial, SeveralClasses
 from services.party.configuration import ConfigError
 from services.party.plain_text import plain
-from services.store.data_directory import DirectoryLocked
-from services.store.journal import JournalError
-from services.store.journal_lock import JournalTaken
-from services.store.journal_mark import JournalRestored
-from services.store.orders import OrdersDamaged
-from services.tables.table import TableError
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -49,17 +31,49 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 def exit_code_of(error: Exception) -> int | None:
     """The exit code of an error that people can act on; None for a fault of this program."""
     match error:
-        case ControlUnreachable() | TopologyError() | PrivateBrokerError():
+        case ControlUnreachable():
             return UNREACHABLE
         case ControlError() if error.code in ("unreachable", "journal_unavailable", JOURNAL_AWAY):
+            return UNREACHABLE
+        case ControlError() | ConfigError():
+            return BAD_INPUT
+        case _:
+            return _of_a_part(error)
+
+
+def _of_a_part(error: Exception) -> int | None:
+    """The exit code of an error that a part of the program raises which not every command loads.
+
+    The classes are imported here, because with them come the libraries that read tables, journals and brokers: a
+    command that asks a running daemon has no need of these.
+    """
+    from broker.certificates import CertificateError
+    from broker.installation import PrivateBrokerError
+    from broker.topology import TopologyError
+    from kernel.library import KernelError
+    from messages.identity import IdentityError
+    from messages.keys import AddressError
+    from services.audit.export_file import ExportError
+    from services.daemon.local_job import LocalError
+    from services.engine.records import AuditError
+    from services.models.formats import FormatUnavailable
+    from services.models.store import ModelRetired, ModelUnknown
+    from services.models.version import ModelDamaged, ModelPartial, SeveralClasses
+    from services.store.data_directory import DirectoryLocked
+    from services.store.journal import JournalError
+    from services.store.journal_lock import JournalTaken
+    from services.store.journal_mark import JournalRestored
+    from services.store.orders import OrdersDamaged
+    from services.tables.table import TableError
+
+    match error:
+        case TopologyError() | PrivateBrokerError():
             return UNREACHABLE
         case LocalError() if error.code == "bad_input":
             return BAD_INPUT
         case LocalError():
             return FAILED
-        case ConfigError() | TableError() | IdentityError() | AddressError() | ControlError():
-            return BAD_INPUT
-        case CertificateError():
+        case TableError() | IdentityError() | AddressError() | CertificateError():
             return BAD_INPUT
         case DirectoryLocked() | JournalTaken() | JournalRestored() | JournalError() | KernelError() | OrdersDamaged():
             return BAD_INPUT

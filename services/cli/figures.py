@@ -61,6 +61,3 @@ def evaluate(
     if out_directory is not None:
         evaluation_files.write(out_directory, found, scored.curves)
     return DONE
-
-
-COMMANDS = (coefficients, evaluate)

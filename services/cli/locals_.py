@@ -351,6 +351,3 @@ def demo(
             out.print(f"  warren audit export {result.job} --for auditor --party {party} --out {file}", soft_wrap=True)
             out.print(f"  warren audit replay --execute {file} --party {party}", soft_wrap=True)
     return DONE if report.json_object(finished)["converged"] else FAILED
-
-
-COMMANDS = (local, demo)

@@ -12,7 +12,7 @@ from rich.console import Console
 from services.cli.failures import DONE, FAILED, OUTCOMES, complain
 from services.cli.progress import ProgressView
 from services.daemon.control import ControlClient
-from services.daemon.local import wait_for
+from services.daemon.waiting import wait_for
 from services.party.configuration import ConfigError, load_party
 from services.party.plain_text import plain
 
@@ -123,6 +123,3 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
             frame.write_parquet(file)
         else:
             frame.write_csv(file)
-
-
-COMMANDS = (predict,)

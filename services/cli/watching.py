@@ -137,6 +137,3 @@ async def _watch(url: str, board: Board, seconds: float, *, as_json: bool) -> No
             group.create_task(watching)
             if sys.stdout.isatty() and not as_json:
                 group.create_task(show())
-
-
-COMMANDS = (watch,)

@@ -12,7 +12,7 @@ from services.cli.progress import ProgressView
 from services.client.frames import polars_frame, written
 from services.client.results import Scores, TrainedModel, read_model, read_scores
 from services.daemon.control import ControlClient
-from services.daemon.local import wait_for
+from services.daemon.waiting import wait_for
 from services.party.configuration import load_party
 
 Interrupt = Literal["cancel", "detach"]

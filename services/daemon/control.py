@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from services.store.journal import JournalClosed, JournalUnavailable
+from services.store.journal_errors import JournalClosed, JournalUnavailable
 
 log = structlog.get_logger("control")
 

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import structlog
 
@@ -24,23 +24,39 @@ from broker.embedded import EmbeddedBroker, EmbeddedTransport
 from learning.columns.preparation import Step
 from messages.identity import Identity
 from protocol.contract import EVALUATIONS_MAX
-from services.daemon.control import JOURNAL_AWAY, ControlClient, ControlError, ControlUnreachable
+from services.daemon.control import ControlClient, ControlUnreachable
 from services.daemon.job_file import with_class_weights
 from services.daemon.party_process import run_party
+from services.daemon.waiting import END_TIMEOUT_S, POLL_S, ends, raise_end, wait_for
 from services.party.configuration import Party, load_party, read_toml, steps_from, write_private
 from services.party.logs import LogBook, remembering, write_into
 from services.tables.row_columns import NOTHING_BESIDE, ClassWeight, RowColumns
 from services.tables.table import Table, read_table
 
+__all__ = [
+    "BUSINESS",
+    "NAMES",
+    "PROVIDER",
+    "SCORE_QUOTA",
+    "START_TIMEOUT_S",
+    "LocalTables",
+    "connect",
+    "embedded",
+    "introduce",
+    "make_party",
+    "names_of",
+    "processes",
+    "serve",
+    "wait_for",
+]
+
 BUSINESS = "business"
 PROVIDER = "provider"
 NAMES = {BUSINESS: "business-a", PROVIDER: "provider-a"}
 """Names of two parties by role; further providers are `provider-b` to `provider-h` (`names_of`)."""
-POLL_S = 0.1
 SCORE_QUOTA = 10_000_000
 """Rows that the provider on this machine lets be scored in a period."""
 START_TIMEOUT_S = 90.0
-END_TIMEOUT_S = 30.0
 
 log = structlog.get_logger("local")
 
@@ -96,9 +112,6 @@ def names_of(providers: int) -> dict[str, str]:
 
 def _steps(path: Path | None) -> dict[str, tuple[Step, ...]] | None:
     return None if path is None else steps_from(read_toml(path), str(path))
-
-
-Watch = Callable[[dict[str, Any]], None]
 
 
 def make_party(
@@ -158,10 +171,6 @@ def introduce(*parties: Path) -> None:
             (other.parent / "peers" / public.name).write_bytes(public.read_bytes())
 
 
-_ends: dict[Path, Future[None]] = {}
-"""How the daemons within this process end, by data directory: nobody shall wait for one that is gone."""
-
-
 @contextmanager
 def embedded(parties: Sequence[Path], broker: EmbeddedBroker | None = None) -> Iterator[None]:
     """All daemons in this process, on a thread with an event loop of its own.
@@ -176,7 +185,7 @@ def embedded(parties: Sequence[Path], broker: EmbeddedBroker | None = None) -> I
     broker = broker or EmbeddedBroker([party.file.name for party in loaded])
     runner, stop = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
     loop, end = runner.get_loop(), Future[None]()
-    _ends.update({party.data_directory: end for party in loaded})
+    ends.update({party.data_directory: end for party in loaded})
 
     def run() -> None:
         with runner:
@@ -197,7 +206,7 @@ def embedded(parties: Sequence[Path], broker: EmbeddedBroker | None = None) -> I
                 loop.call_soon_threadsafe(stop.set)
             thread.join(timeout=END_TIMEOUT_S)
             for party in loaded:
-                _ends.pop(party.data_directory, None)
+                ends.pop(party.data_directory, None)
             failure = end.exception() if end.done() else None
             if failure not in (None, sys.exc_info()[1]):  # else somebody was told
                 log.error("a daemon ended early", error=type(failure).__name__)
@@ -232,28 +241,6 @@ def _settle(end: "Future[None]", error: BaseException | None) -> None:
         end.set_result(None)
     else:
         end.set_exception(error)
-
-
-@contextmanager
-def or_why(*data_directories: Path) -> Iterator[None]:
-    """In place of `ControlUnreachable`, raise what ended the daemon, if it ran in this process."""
-    try:
-        yield
-    except ControlUnreachable:
-        for directory in data_directories:
-            _raise_end(directory, END_TIMEOUT_S)  # its console went first: the daemon is about to end
-        raise
-
-
-def _raise_end(data_directory: Path, timeout_s: float) -> None:
-    """Raise what ended this process's daemon of a data directory, or ends it within `timeout_s`."""
-    end = _ends.get(data_directory)
-    try:
-        failure = None if end is None else end.exception(timeout_s)
-    except TimeoutError:
-        return
-    if failure is not None:
-        raise failure
 
 
 def serve(path: Path, output: BinaryIO) -> "subprocess.Popen[bytes]":
@@ -293,34 +280,7 @@ def connect(party: Party, timeout_s: float = START_TIMEOUT_S) -> ControlClient:
         try:
             return ControlClient(party.data_directory)
         except ControlUnreachable:
-            _raise_end(party.data_directory, 0)
+            raise_end(party.data_directory, 0)
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
-
-
-def wait_for(client: ControlClient, job: str, watch: Watch | None = None, *, until_stage: str = "") -> dict[str, Any]:
-    """Poll a job until it has ended, or has come to a stage. Returns its last view.
-
-    A journal that is away is waited for. Raises ControlUnreachable when the daemon goes away, or what ended it if it
-    ran in this process.
-    """
-    view: dict[str, Any] = {}
-    while True:
-        try:
-            with or_why(client.data_directory):
-                view = client.ask("job", id=job)
-        except ControlError as error:
-            if error.code != JOURNAL_AWAY:
-                raise
-            if watch is not None:
-                watch({**view, "waiting": None, "disk": {"ok": False, "detail": str(error)}})
-            time.sleep(POLL_S)
-            continue
-        if watch is not None:
-            watch(view)
-        if until_stage and (view["progress"] or {}).get("stage") == until_stage:
-            return view
-        if view["status"] != "running" and (view["outcome"] != "done" or view["results"]):
-            return view
-        time.sleep(POLL_S)

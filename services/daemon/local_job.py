@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from services.daemon.control import ControlClient, ControlError
-from services.daemon.local import BUSINESS, Watch, connect, names_of, or_why, wait_for
+from services.daemon.local import BUSINESS, connect, names_of
 from services.daemon.verbs import read_results
+from services.daemon.waiting import Watch, or_why, wait_for
 from services.party.configuration import load_party
 
 

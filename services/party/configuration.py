@@ -45,7 +45,6 @@ from msgspec import Meta
 from learning.columns.preparation import PreparationError, Step, column_words, declare
 from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
-from protocol.policy import PolicyError, read_policy
 from services.party.broker_url import with_files_from
 from services.party.listening import address_of
 from services.party.quiet_hours import QuietHours, QuietHoursUnknown
@@ -237,6 +236,9 @@ def load_party(path: Path) -> Party:
 
 def read_policy_file(path: Path) -> dict[str, Any]:
     """policy.toml as a table that protocol.policy can read. Raises ConfigError naming file, line and key."""
+    # Contracts bring numpy with them, and commands that ask a running daemon read no policy.
+    from protocol.policy import PolicyError, read_policy
+
     policy = read_toml(path)
     try:
         book = read_policy(policy)

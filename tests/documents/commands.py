@@ -48,12 +48,13 @@ def resolved(text: str) -> tuple[tuple[str, ...], list[str]]:
     """The command's path below `warren`, and its options. Raises LookupError for what does not exist."""
     words = [word.strip("[]") for word in re.sub(r"\.\.\.|['\"\\]", "", text).split()[1:]]
     command = PROGRAM
+    context = typer.Context(PROGRAM)
     path: list[str] = []
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0).rstrip(",.")
         if name not in command.commands:
             raise LookupError(f"there is no command `warren {' '.join([*path, name])}`")
-        command = command.commands[name]
+        command = command.resolve_command(context, [name])[1]
         path.append(name)
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
     options = [word.split("=", 1)[0] for word in words if re.match(r"^--?[a-z]", word)]
