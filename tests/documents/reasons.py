@@ -18,6 +18,9 @@ SAYING = re.compile(
 )
 """Names of what is raised or called with a reason code among its first arguments."""
 
+CELLS = ("_refuse", "_refuse_rows")
+"""Functions that are given a code within a tuple."""
+
 NO_CODES = {"frozen", "sent", "received"}
 """Words of other meaning in such a place."""
 
@@ -44,6 +47,8 @@ def _of(tree: ast.Module, path: Path) -> Iterator[tuple[str, int]]:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             given = [word.value for word in node.keywords if word.arg in KEYWORDS]
             given += node.args[:3] if SAYING.match(name) else []
+            # Of cells: (code, what is there, what to do).
+            given += [each.elts[0] for each in node.args if name in CELLS and isinstance(each, ast.Tuple)]
             yield from _constants(given)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
