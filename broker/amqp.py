@@ -23,6 +23,7 @@ from aiormq.exceptions import (
 )
 
 from broker.address import APPLY_HINT, Address
+from broker.connection import OwnConnection
 from broker.consuming import Consuming
 from broker.frames import read_leniently
 from broker.link import Link, LinkLost, Reading
@@ -181,7 +182,10 @@ class AmqpTransport(Consuming):
         options = self._options
         read_leniently()
         connection = await aio_pika.connect(
-            self._address.url, ssl_context=self._ssl_context, timeout=options.connect_timeout_s
+            self._address.url,
+            ssl_context=self._ssl_context,
+            timeout=options.connect_timeout_s,
+            connection_class=OwnConnection,
         )
         reading = Reading(options.control_prefetch, options.bulk_prefetch, options.probe_s, options.publish_timeout_s)
         link = Link(connection, self._party, self._peers, reading)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import aio_pika
 
 from broker.address import in_words
+from broker.connection import OwnConnection
 from broker.definitions import shared
 from broker.management import Management, ManagementError, make_definitions
 from broker.topology import (
@@ -105,7 +106,7 @@ async def _apply_by_amqp(
     mqtt: Collection[str],
 ) -> list[str]:
     try:
-        connection = await aio_pika.connect(url, timeout=30, ssl_context=ssl_context)
+        connection = await aio_pika.connect(url, timeout=30, ssl_context=ssl_context, connection_class=OwnConnection)
         async with connection:
             queues = all_queues(parties, server_version(connection), limits, mqtt)
             await declare(await connection.channel(), queues)

@@ -11,6 +11,7 @@ import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
 from broker.address import Address
+from broker.connection import OwnConnection
 from broker.frames import read_leniently
 from broker.mqtt_line import LineLost, MqttAddress, MqttLine
 from broker.topology import EXCHANGE
@@ -106,7 +107,7 @@ def _by_amqp(url: str) -> Once:
             take(message.routing_key or "", message.body)
 
         try:
-            connection = await aio_pika.connect(address.url, timeout=ANSWER_S)
+            connection = await aio_pika.connect(address.url, timeout=ANSWER_S, connection_class=OwnConnection)
             connection.close_callbacks.add(lambda *_: lost.set())
             async with connection:
                 channel = await connection.channel(publisher_confirms=False)

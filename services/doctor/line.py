@@ -24,6 +24,7 @@ from aiormq.exceptions import (
     PublishError,
 )
 
+from broker.connection import OwnConnection
 from broker.sessions import session_queue_name
 from broker.topology import EXCHANGE, TRAFFIC, VHOST, out_queue_name, probe_key, queue_name
 from services.doctor.finding import Finding, Level, Patient, fault, fine, note
@@ -51,7 +52,7 @@ async def check_line(patient: Patient, now: float) -> list[Finding]:
     logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it would print is in the finding
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await aio_pika.connect(_whole(patient, url))
+            connection = await aio_pika.connect(_whole(patient, url), connection_class=OwnConnection)
     except Exception as error:
         return [*found, _no_connection(patient, url, where, error)]
     async with connection:

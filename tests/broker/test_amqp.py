@@ -1,6 +1,8 @@
 """The transport over a real RabbitMQ, where lines, brokers and permissions fail."""
 
 import asyncio
+import gc
+import warnings
 
 import aio_pika
 import pytest
@@ -314,6 +316,24 @@ def test_why_a_broker_cannot_be_reached_is_said_in_words(host: str, said: str) -
             assert away.state.detail == f"waiting for the broker at {host}:1 ({said})"
 
     in_time(story())
+
+
+def test_a_connection_that_did_not_come_about_leaves_no_warning_whichever_thread_collects_it() -> None:
+    async def story() -> None:
+        url = f"amqp://nobody:S3cret@127.0.0.1:{running_broker().amqp_port}/warren"
+        away = AmqpTransport(url, "a", ["b"], options=QUICK)
+        gc.disable()
+        try:
+            async with running(away, Collector()):
+                await comes_true(lambda: "refuses the login" in away.state.detail)
+                await asyncio.to_thread(gc.collect)
+        finally:
+            gc.enable()
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        in_time(story())
+    assert [str(one.message) for one in found if issubclass(one.category, RuntimeWarning)] == []
 
 
 @pytest.mark.parametrize(
