@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from alignment import lanes
 from kernel import library
 from paillier.choice import select
 from services.cli import app
-from services.cli import doctor as doctors
 from services.cli.failures import BAD_INPUT, guarded
 from services.daemon.local import BUSINESS, LocalTables, make_party
 from services.daemon.serve import make_daemon
@@ -17,24 +17,23 @@ from services.party.back_ends import back_ends
 from services.party.configuration import load_party
 
 
-def doctor(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def doctor() -> list[str]:
     """The lines of `warren doctor`."""
-    doctors.doctor()
-    return capsys.readouterr().out.splitlines()
+    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "400"}).stdout.splitlines()
 
 
-def test_the_doctor_says_what_works_without_the_kernel_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_says_what_works_without_the_kernel_and_what_to_do() -> None:
     with library.using(None):
-        lines = doctor(capsys)
+        lines = doctor()
         assert f"paillier      gmpy2: {library.reason()}" in lines
         assert f"alignment     cryptography: {library.reason()}" in lines
     assert "Results are the same, but take several times longer: do what the reason says." in "\n".join(lines)
 
 
-def test_the_doctor_names_the_path_that_works_and_the_faster_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_names_the_path_that_works_and_the_faster_one() -> None:
     for path in library.paths():
         with library.using(path):
-            lines = doctor(capsys)
+            lines = doctor()
             assert f"paillier      compiled ({path}): {library.reason()}" in lines
             curve = (
                 f"compiled ({path}): "
