@@ -54,19 +54,3 @@ def _validation(state: JobState, contract: JobContract) -> dict[str, Any] | None
         return None
     points = [list(pair) for pair in zip(stopping.evaluated, stopping.figures, strict=False)]
     return {"metric": contract.stop_metric, "best": stopping.best, "points": points}
-
-
-def newest(connection: Connection, job: str) -> dict[str, Any] | None:
-    """Of the newest iteration that is over: its number and the largest gradient entry. None when there is none.
-
-    Not the metric of early stopping: a job's view goes where figures do not (`metrics.json` and the console have it).
-    """
-    found = convergence(connection, job)
-    if found is None or not found["iterations"]:
-        return None
-    last = found["iterations"][-1]
-    return {
-        "iteration": last["iteration"],
-        "largest": max(last["business"], last["provider"]),
-        "tolerance": found["tolerance"],
-    }

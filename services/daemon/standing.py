@@ -99,8 +99,6 @@ def describe(view: dict[str, Any], rate: float, left: float | None = None) -> tu
     if left is not None:
         need = f" if all {iterations} iterations are needed" if progress.get("iteration") else ""
         details.append(f"about {ago(left)} left{need}")
-    if newest := view.get("newest"):
-        details.append(achieved(newest))
     if wait := wait_of(view):
         details.append(wait)
     return stage, "; ".join(details)
@@ -114,11 +112,6 @@ def wait_of(view: dict[str, Any]) -> str:
     if waiting:
         return told(view) if _worth_telling(waiting, view["now"]) else ""
     return "" if view.get("transport", {}).get("up", True) else f"no broker: {view['transport']['detail']}"
-
-
-def achieved(newest: Mapping[str, Any]) -> str:
-    """How far the newest iteration came, in words."""
-    return f"largest gradient entry {newest['largest']:.2g}, done at {newest['tolerance']:.2g}"
 
 
 def _worth_telling(waiting: Mapping[str, Any], now: float) -> bool:

@@ -20,7 +20,6 @@ from services.audit.purging import forget_pages, with_results
 from services.daemon.arguments import job_of, number_of, text_of
 from services.daemon.consent_verbs import ConsentVerbs, words_of
 from services.daemon.control import ControlError, Verb
-from services.daemon.convergence import newest
 from services.daemon.daemon import Daemon
 from services.daemon.desk import PartnerUnknown
 from services.daemon.estimate import estimate
@@ -167,7 +166,6 @@ class Verbs:
             **view_of(view),
             "waiting": waits.get(view.job),
             "contract": await self._daemon.journal.read(lambda connection: words_of(connection, view.job)),
-            "newest": await self._daemon.journal.read(lambda connection: newest(connection, view.job)),
             "statistics": await self._daemon.statistics(view.job),
             "seconds": await self._daemon.journal.read(lambda connection: self._times.read(connection, view.job)),
             "results": str(results) if results.exists() else "",

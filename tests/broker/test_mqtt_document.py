@@ -3,14 +3,12 @@
 import re
 from pathlib import Path
 
-import typer.main
-
 from broker.mqtt_line import MqttAddress
 from broker.rights import session_rights, watcher_rights
 from broker.sessions import session_name, session_queue_name, session_settings
 from broker.topology import EXCHANGE, VHOST
-from services.cli import app
 from services.daemon.status import ENDED_TOLD_S, INTERVAL_S, JOBS_TOLD_MAX
+from tests.documents.commands import resolved
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
 
@@ -27,13 +25,8 @@ def test_every_command_of_the_document_exists_with_its_options() -> None:
     commands = re.findall(r"(?:`|^ {4})warren ([^`\n]+)", DOCUMENT, re.MULTILINE)
     assert len(commands) >= 5
     for command in commands:
-        words = command.split()
-        found = typer.main.get_command(app)
-        while hasattr(found, "commands") and words and words[0] in found.commands:
-            found = found.commands[words.pop(0)]
-        assert not hasattr(found, "commands"), command
-        known = {option for parameter in found.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, command
+        path, _ = resolved(f"warren {command}")
+        assert path, command
 
 
 def test_the_settings_and_names_that_the_document_gives_are_the_program_s() -> None:
