@@ -73,5 +73,5 @@ def examine(
     yield from asyncio.run(check_line(patient, clock()))
     found, readings = check_administration(patient, management, clock)
     yield from found
-    silent = any(finding.code == "daemon_silent" for finding in journal)
+    silent = any(finding.code in ("daemon_silent", "journal_unreachable") for finding in journal)
     yield from check_clock([*([] if silent else ask_partners(patient)), *readings])

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, create_engine, inspect, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.daemon.control import ControlClient, ControlError
+from services.daemon.control import JOURNAL_AWAY, ControlClient, ControlError
 from services.doctor.finding import Finding, Patient, fault, fine, note
 from services.store.data_directory import JOURNAL
 from services.store.journal import sqlite_url
@@ -34,8 +34,7 @@ def ask_daemon(patient: Patient, verb: str, **arguments: Any) -> Any:
 
 def check_journal(patient: Patient) -> list[Finding]:
     """Who works on the journal, and whether it is this party's."""
-    status = ask_daemon(patient, "status")
-    found = [fine("daemon", f"a daemon runs here, process {status['pid']}")] if status else _no_daemon(patient)
+    status, found = _daemon(patient)
     url = patient.file.journal or sqlite_url(patient.data_directory / JOURNAL)
     where = shown(url)
     try:
@@ -53,6 +52,17 @@ def check_journal(patient: Patient) -> list[Finding]:
         )
         found.append(fault("journal", "journal_taken", what, advice))
     return [*found, *_contents(patient, where, facts, taken=bool(owner) and not mine)]
+
+
+def _daemon(patient: Patient) -> tuple[dict[str, Any] | None, list[Finding]]:
+    try:
+        status = ask_daemon(patient, "status")
+    except ControlError as error:
+        if error.code != JOURNAL_AWAY:
+            raise
+        # What is wrong is found at the journal itself.
+        return None, [fine("daemon", "a daemon runs here, and waits for its journal")]
+    return status, [fine("daemon", f"a daemon runs here, process {status['pid']}")] if status else _no_daemon(patient)
 
 
 def _no_daemon(patient: Patient) -> list[Finding]:

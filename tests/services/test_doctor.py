@@ -275,7 +275,7 @@ def test_a_journal_whose_server_is_away_is_named_and_nobody_waits_for_it(
         postgres.do("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :n", n=database)
         faults = house.faults()
         postgres.do(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true")
-        assert set(faults) == {"daemon_silent", "journal_unreachable"}
+        assert set(faults) == {"journal_unreachable"}
         assert "start the database" in faults["journal_unreachable"].advice
 
 
