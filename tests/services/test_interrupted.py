@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER, connect, embedded, 
 from services.party.configuration import load_party
 from tests.parties import example_tables, make_parties
 from tests.services.bureau import JOB, MARKS, ROWS
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Children of a run in the background would inherit that it ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_who_stops_waiting_for_a_job_is_told_that_it_goes_on(tmp_path: Path) -> None:

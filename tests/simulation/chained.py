@@ -97,6 +97,7 @@ SEVERAL_STOPPED: Final = replace(
         stop_every=1,
         stop_evaluations_max=2,
         max_iterations=4,
+        masks_bound=True,
     ),
     policy={"stop_evaluations_max": 2},
 )
