@@ -133,9 +133,14 @@ def _range(least: Any, most: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A bound: powers of two as such."""
+    """A bound: powers of two as such.
+
+    0 and 0.0 are one: `typing` keeps the first of equal annotations of a process, whoever made it.
+    """
     if value is None:
         return "any"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**60:
+        value = int(value)
     if isinstance(value, int) and value >= 4096 and value & (value - 1) == 0:
         return f"2^{value.bit_length() - 1}"
     return str(value)
