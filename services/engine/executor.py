@@ -113,6 +113,7 @@ class _ProcessSlot:
             )
             loop = asyncio.get_running_loop()
             self.process = await loop.run_in_executor(self._pool, worker.process_id)
+            _let_death_be_seen(self._pool)
         return self._pool
 
     def forget(self, job: str) -> None:
@@ -136,6 +137,18 @@ class _ProcessSlot:
             except ProcessLookupError:
                 log.debug("worker process is gone", process=self.process)
             self.process = 0
+
+
+def _let_death_be_seen(pool: ProcessPoolExecutor) -> None:
+    """Close this process's end for writing of the pipe that results come by, of a pool whose one worker has it.
+
+    A worker that is killed while it writes a result leaves half of it there. Who reads would wait for the rest for
+    ever, since the pipe does not end while somebody could write: CPython's pool keeps that end, and does not need it.
+    """
+    results: Any = getattr(pool, "_result_queue", None)
+    writer = getattr(results, "_writer", None)
+    if writer is not None:
+        writer.close()
 
 
 class _ThreadSlot:

@@ -68,7 +68,7 @@ def test_a_signed_request_lets_its_party_in_and_the_key_has_not_moved(
 
 
 def test_hosts_are_those_that_the_signer_names_and_not_those_of_the_request(tmp_path: Path) -> None:
-    make_development(tmp_path / "tls", ["rabbitmq"], ["shop"])
+    make_development(tmp_path / "tls", ["rabbitmq"], ["shop"], now=NOW)
     known = Authority.load(tmp_path / "tls")
     _, request = make_request(tmp_path / "keys", "rabbitmq", ["rabbitmq", "elsewhere.example"])
     (tmp_path / "one.pem").write_bytes(sign_request(request, known, "rabbitmq", now=NOW, days=3, hosts=["rabbitmq"]))
@@ -79,7 +79,7 @@ def test_hosts_are_those_that_the_signer_names_and_not_those_of_the_request(tmp_
 
 
 def test_a_request_in_another_name_or_none_is_refused_with_its_file(tmp_path: Path) -> None:
-    make_development(tmp_path / "tls", ["rabbitmq"], ["shop"])
+    make_development(tmp_path / "tls", ["rabbitmq"], ["shop"], now=NOW)
     known = Authority.load(tmp_path / "tls")
     _, request = make_request(tmp_path / "keys", "bank")
     with pytest.raises(CertificateError, match=r"bank\.csr\.pem: the request is for 'bank', not for 'shop'"):
