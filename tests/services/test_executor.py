@@ -39,6 +39,15 @@ def test_a_worker_that_is_killed_is_replaced_and_its_task_run_again(tmp_path):
     run(story)
 
 
+def test_a_worker_that_is_killed_while_it_hands_over_its_result_is_replaced_and_its_task_run_again(tmp_path):
+    async def story():
+        view, counters = await _outcome(house.Town(tmp_path), "die_writing")
+        assert view.outcome == "done"
+        assert counters["task_failures"] == counters["tasks_run_again"] == 1
+
+    run(story)
+
+
 def test_a_task_that_kills_its_worker_every_time_ends_its_job(tmp_path):
     async def story():
         view, _ = await _outcome(house.Town(tmp_path), "die", 100)

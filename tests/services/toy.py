@@ -146,7 +146,7 @@ class Toy:
     def _iterate(self, state: State) -> Outcome:
         plan = state.plan
         state = change(state, iteration=state.iteration + 1, received=0, summed=0, total=0, theirs=None)
-        if plan.trouble in ("refuse", "die", "stumble", "hoard", "spin"):
+        if plan.trouble in ("refuse", "die", "die_writing", "stumble", "hoard", "spin"):
             arguments = {"times": plan.times, "seconds": plan.times}
             return state, (task("trouble/0", plan.trouble, arguments),)
         if plan.trouble in ("note", "cached"):

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import struct
+import sys
 import time
 from typing import Any
 
@@ -48,6 +50,19 @@ def die(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> Task
     return TaskResult({"sum": seen})
 
 
+def die_writing(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
+    """Die once, with the length of a result and a few of its bytes in the pipe that results go by."""
+    mark = context.data_directory / "died"
+    if not mark.exists():
+        mark.touch()
+        frame = sys._getframe()
+        while "result_queue" not in frame.f_locals:
+            frame = frame.f_back
+        os.write(frame.f_locals["result_queue"]._writer.fileno(), struct.pack("!i", 1000) + b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return TaskResult({"sum": 1})
+
+
 def stumble(context: TaskContext, arguments: dict[str, Any], inputs: Inputs) -> TaskResult:
     raise ZeroDivisionError("secret value 42")
 
@@ -89,6 +104,7 @@ FUNCTIONS = {
     "result": result,
     "refuse": refuse,
     "die": die,
+    "die_writing": die_writing,
     "stumble": stumble,
     "note": note,
     "cached": cached,
