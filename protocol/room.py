@@ -68,7 +68,9 @@ def full(state: JobState) -> bool:
     """
     contract = state.terms_of
     squares = contract.solver == "lbfgs" and contract.sample_set != "fraction" and not contract.penalties
-    return squares and not contract.classes and state.iteration >= max(ITERATIONS_ALWAYS, _iterations(state))
+    if not squares or contract.classes or state.iteration < ITERATIONS_ALWAYS:
+        return False
+    return state.iteration >= _iterations(state)
 
 
 def _iterations(state: JobState) -> int:

@@ -1,7 +1,11 @@
 """Values that break readers, for the mutators."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
+
+import msgpack
 
 NUMBERS: Final = (
     0, 1, -1, 2, 7, 127, 128, 255, 256, 65_535, 65_536, 2**31 - 1, 2**31, 2**32, 2**48, 2**48 + 1,
@@ -73,3 +77,18 @@ def near(value: Any, chance: Random) -> Any:
     if isinstance(value, list):
         return chance.choice((value + value, value[:-1], [*value, any_value(chance, 1)]))
     return any_value(chance)
+
+
+def mutate_packed(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, int], bytes]) -> bytes:
+    """Another msgpack map in place of this one, or bytes that `plain` makes of these."""
+    if chance.randrange(3) == 0:
+        return plain(data, size_max)
+    try:
+        value: Any = msgpack.unpackb(data)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return plain(data, size_max)
+    value = changed_map(value, chance) if isinstance(value, dict) else any_value(chance)
+    with suppress(ValueError, TypeError, OverflowError):
+        changed: bytes = msgpack.packb(value)
+        return changed
+    return plain(data, size_max)

@@ -1,12 +1,10 @@
 """Contracts: `decode_contract`, and what a policy says of those that are read."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from random import Random
 from typing import Any, Final
 
-import msgpack
 import msgspec
 
 from messages.keys import check_name
@@ -16,7 +14,7 @@ from protocol.policy import Policy, decide
 from services.daemon.serve import expiry_of
 from tests.fuzz.oracle import bounded_memory, check_text
 from tests.fuzz.samples import contract
-from tests.fuzz.values import any_value, changed_map
+from tests.fuzz.values import mutate_packed
 
 MODULES: Final = ("protocol/contract.py", "protocol/contract_rules.py")
 HELD: Final = True
@@ -95,18 +93,7 @@ def seeds() -> Iterator[bytes]:
     yield contract() + bytes(70_000)
 
 
-def mutate(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, int], bytes]) -> bytes:
-    if chance.randrange(3) == 0:
-        return plain(data, size_max)
-    try:
-        value: Any = msgpack.unpackb(data)
-    except (ValueError, TypeError, msgpack.UnpackException):
-        return plain(data, size_max)
-    value = changed_map(value, chance) if isinstance(value, dict) else any_value(chance)
-    with suppress(ValueError, TypeError, OverflowError):
-        changed: bytes = msgpack.packb(value)
-        return changed
-    return plain(data, size_max)
+mutate = mutate_packed
 
 
 def fuzz_one(data: bytes) -> None:

@@ -1,9 +1,8 @@
 """Scoring contracts: `decode_scoring` and `decode_any`, and what policies, plain words and the machine say of them."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from random import Random
 from typing import Any, Final
 
 import msgpack
@@ -29,7 +28,7 @@ from services.daemon.serve import expiry_of
 from tests.fuzz.identities import ME, PARTNER, identity
 from tests.fuzz.oracle import bounded_memory, check_text
 from tests.fuzz.samples import contract
-from tests.fuzz.values import any_value, changed_map
+from tests.fuzz.values import mutate_packed
 
 MODULES: Final = ("protocol/scoring_contract.py",)
 HELD: Final = True
@@ -96,18 +95,7 @@ def seeds() -> Iterator[bytes]:
     yield b"\x91" * 4_000
 
 
-def mutate(data: bytes, size_max: int, chance: Random, plain: Callable[[bytes, int], bytes]) -> bytes:
-    if chance.randrange(3) == 0:
-        return plain(data, size_max)
-    try:
-        value: Any = msgpack.unpackb(data)
-    except (ValueError, TypeError, msgpack.UnpackException):
-        return plain(data, size_max)
-    value = changed_map(value, chance) if isinstance(value, dict) else any_value(chance)
-    with suppress(ValueError, TypeError, OverflowError):
-        changed: bytes = msgpack.packb(value)
-        return changed
-    return plain(data, size_max)
+mutate = mutate_packed
 
 
 def fuzz_one(data: bytes) -> None:
