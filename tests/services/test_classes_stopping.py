@@ -1,7 +1,6 @@
 """Several classes stop early by log loss or accuracy of validation rows, against jobs of every length that do not."""
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from protocol.samples import plan_of
 from services.store.ledger import Ledger, ProjectionsSpent
 from services.tables.snapshot import unpack_snapshot
 from tests.protocol.test_contract import contract
+from tests.services.lengths import Lengths
 from tests.services.pair import Pair
 from tests.services.test_generalised_models import parameter_files
 from tests.services.test_several_classes import MARKS, NAMES, stage
@@ -51,26 +51,9 @@ def figure_of(metric: str, rows: pl.DataFrame) -> float:
     return float(peer.log_loss(rows["label"], chances, labels=NAMES))
 
 
-class Lengths:
-    """Jobs of so many iterations that do not stop early, by what changes them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.of = cache(self._of)
-
-    def _of(self, iterations: int, changes: tuple[tuple[str, Any], ...]) -> tuple[list[Any], pl.DataFrame]:
-        """(models, scores.csv of the validation rows)."""
-        directory = self._directory / f"{iterations}-{len(list(self._directory.iterdir()))}"
-        directory.mkdir()
-        pair = ran(directory, **{**dict(changes), "max_iterations": iterations, "evaluate": ("validation",)})
-        finish = pair.sides[0].finish
-        assert finish is not None
-        return models(pair), pl.read_csv(pair.sides[0].blobs[finish.results[3].sha256])
-
-
 @pytest.fixture(scope="module")
 def lengths(tmp_path_factory: pytest.TempPathFactory) -> Lengths:
-    return Lengths(tmp_path_factory.mktemp("lengths"))
+    return Lengths(tmp_path_factory.mktemp("lengths"), ran, models)
 
 
 @pytest.mark.parametrize(

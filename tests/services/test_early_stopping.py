@@ -2,7 +2,6 @@
 
 import json
 import random
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from protocol.contract_rules import check_contract
 from protocol.effects import ControlReceived, Send
 from services.store.ledger import Ledger, ScoresSpent
 from tests.protocol.test_contract import contract
+from tests.services.lengths import Lengths
 from tests.services.pair import Pair, Side
 from tests.services.test_job_machines import MARKS, parameters, stage
 
@@ -65,25 +65,9 @@ def figure_of(metric: str, rows: pl.DataFrame) -> float:
     return float(by[metric]())
 
 
-class Lengths:
-    """Jobs of one to LONGEST iterations that do not stop early, by what changes them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.of = cache(self._of)
-
-    def _of(self, iterations: int, changes: tuple[tuple[str, Any], ...]) -> tuple[list[Any], pl.DataFrame]:
-        """(models, scores.csv of the validation rows) of a job of so many iterations."""
-        fields = {**dict(changes), "max_iterations": iterations, "evaluate": ("validation",)}
-        pair = ran(self._directory, **fields)
-        finish = pair.sides[0].finish
-        assert finish is not None
-        return coefficients(pair), pl.read_csv(pair.sides[0].blobs[finish.results[3].sha256])
-
-
 @pytest.fixture(scope="module")
 def lengths(tmp_path_factory: pytest.TempPathFactory) -> Lengths:
-    return Lengths(tmp_path_factory.mktemp("lengths"))
+    return Lengths(tmp_path_factory.mktemp("lengths"), ran, coefficients)
 
 
 @pytest.mark.parametrize(
