@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from sqlalchemy import func, select
 
 from services.audit.export_file import AUDITOR, PARTNER, Audience
 from services.audit.exporting import export, reading
@@ -24,7 +25,8 @@ from services.daemon.local import (
 )
 from services.daemon.local_job import run_job
 from services.party.configuration import Party, load_party
-from tests.parties import make_parties
+from services.store.journal_schema import outbox
+from tests.parties import make_parties, until
 
 MARKS = ("small_sample", "insecure")
 COLUMNS = {
@@ -152,7 +154,15 @@ def record(
             steward(provider, job)
         wait_for(business, job)
         wait_for(provider, job)
+        # The last receipt comes after both ends, and a purge leaves what has none.
+        until(lambda: all(map(receipted, paths.values())), "a receipt for every message")
     return Recorded(job, paths)
+
+
+def receipted(path: Path) -> bool:
+    """Whether the partner has confirmed everything that the party of `path` sent."""
+    with reading(load_party(path)) as connection:
+        return not connection.scalar(select(func.count()).select_from(outbox))
 
 
 OVER_FOLDS: Final[dict[str, Any]] = {
