@@ -6,8 +6,10 @@ header of the job names the contract it belongs to. The rules that it has to kee
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import Annotated, Final, Literal, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -235,8 +237,8 @@ class JobContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def family_arguments(self) -> dict[str, object]:
         """What tasks are told of the model beyond task and label bound: only what differs from the default."""
-        fields = {field.name: field.default for field in msgspec.structs.fields(self)}
-        return {name: getattr(self, name) for name in FAMILY_FIELDS if getattr(self, name) != fields[name]}
+        usual = defaults_of(JobContract)
+        return {name: getattr(self, name) for name in FAMILY_FIELDS if getattr(self, name) != usual[name]}
 
     @property
     def small_sample(self) -> bool:
@@ -268,12 +270,22 @@ class _Nonce(msgspec.Struct, frozen=True):
 
 def encode_contract(contract: JobContract) -> bytes:
     """The contract's one and only byte form: a msgpack map in field order, later fields where they say something."""
-    said = {
-        field.name: getattr(contract, field.name)
-        for field in msgspec.structs.fields(contract)
-        if field.name not in LATER_FIELDS or getattr(contract, field.name) != field.default
-    }
-    return msgspec.msgpack.encode(said)
+    return msgspec.msgpack.encode(what_is_said(contract, LATER_FIELDS))
+
+
+@cache
+def defaults_of(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """The fields of a kind of contract in their order, with what they are when nothing is said.
+
+    Kept, because msgspec evaluates every annotation anew, and machines look into the contract at every step.
+    """
+    return MappingProxyType({field.name: field.default for field in msgspec.structs.fields(kind)})
+
+
+def what_is_said(contract: msgspec.Struct, later: Collection[str]) -> dict[str, Any]:
+    """A contract's fields in their order; those of `later`, which former versions did not have, unless as usual."""
+    fields = ((name, getattr(contract, name), usual) for name, usual in defaults_of(type(contract)).items())
+    return {name: value for name, value, usual in fields if name not in later or value != usual}
 
 
 def read_contract(data: bytes) -> JobContract:

@@ -1,5 +1,8 @@
 """The rules that every job contract keeps, whatever the policies say: no party signs one that breaks them."""
 
+from functools import lru_cache
+from typing import Final
+
 from learning.links.family import LinkError, check_family
 from learning.parts import SEED_BYTES
 from protocol import stop_rules
@@ -16,7 +19,11 @@ from protocol.contract import (
     read_contract,
 )
 
+CONTRACTS_KEPT: Final = 64
+"""Contracts of each kind that are read and checked once: a job's machine asks for its own at every step."""
 
+
+@lru_cache(CONTRACTS_KEPT)
 def decode_contract(data: bytes) -> JobContract:
     """Read a contract; raises ContractError when it is malformed, not canonical or breaks a rule."""
     contract = read_contract(data)

@@ -5,6 +5,7 @@ neither can be taken for the other.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -21,8 +22,9 @@ from protocol.contract import (
     Retention,
     read_canonical,
     read_contract,
+    what_is_said,
 )
-from protocol.contract_rules import check_versions, decode_contract
+from protocol.contract_rules import CONTRACTS_KEPT, check_versions, decode_contract
 
 SCORE: Final = "score"
 SCORE_CHUNK_ROWS: Final = 65_536
@@ -113,12 +115,7 @@ def encode_scoring(contract: ScoringContract) -> bytes:
 
     Later fields are there where they say something, as in `protocol.contract`.
     """
-    said = {
-        field.name: getattr(contract, field.name)
-        for field in msgspec.structs.fields(contract)
-        if field.name not in LATER_FIELDS or getattr(contract, field.name) != field.default
-    }
-    return msgspec.msgpack.encode({"kind": SCORE, **said})
+    return msgspec.msgpack.encode({"kind": SCORE, **what_is_said(contract, LATER_FIELDS)})
 
 
 def read_scoring(data: bytes) -> ScoringContract:
@@ -126,6 +123,7 @@ def read_scoring(data: bytes) -> ScoringContract:
     return read_canonical(data, ScoringContract, encode_scoring)
 
 
+@lru_cache(CONTRACTS_KEPT)
 def decode_scoring(data: bytes) -> ScoringContract:
     """Read a scoring contract; raises ContractError when it is malformed, not canonical or breaks a rule."""
     contract = read_scoring(data)
