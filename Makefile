@@ -16,7 +16,8 @@ WHOLE  := tests/attacks tests/audit tests/broker tests/chaos tests/endurance tes
 CALCULATING := tests/kernel tests/paillier tests/alignment tests/learning tests/bench/test_paillier_bench.py tests/privacy \
     $(addprefix tests/services/test_,back_ends.py command_line.py examples.py generalised_models.py inference_stage.py \
     job_machines.py local.py preparation.py same_model.py several_classes.py several_providers.py warm_start.py)
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Modules are compiled when they are first imported: most of what lies in the wheels never is.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 
 # Not empty when the kernel is not there although it could be: `make setup` tries again.
 UNBUILT := $(shell [ -n "$$WARREN_NO_COMPILER" ] || ls kernel/_native* >/dev/null 2>&1 || ! command -v $${CC:-cc} >/dev/null 2>&1 || echo unbuilt)
@@ -30,13 +31,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.run: requirements.lock pyproject.toml hatch_build.py kernel/build_native.py $(wildcard kernel/src/*) $(UNBUILT) | $(VENV)/bin/python
-	$(PIP) install --only-binary :all: -r requirements.lock
-	$(PIP) install --only-binary :all: --no-deps $$(grep -E '^(cffi|editables|hatchling|packaging|pathspec|pluggy|pycparser|setuptools|tomlkit|trove-classifiers)==' requirements-dev.lock)
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(INSTALL) --only-binary :all: -r requirements.lock
+	$(INSTALL) --only-binary :all: --no-deps $$(grep -E '^(cffi|editables|hatchling|packaging|pathspec|pluggy|pycparser|setuptools|tomlkit|trove-classifiers)==' requirements-dev.lock)
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
-	$(PIP) install --only-binary :all: -r requirements-dev.lock
+	$(INSTALL) --only-binary :all: -r requirements-dev.lock
 	touch $@
 
 demo: setup                ## the main job on real data: make demo [ROWS=all] [BROKER=rabbitmq]
@@ -103,7 +104,7 @@ fuzz: setup-dev $(VENV)/.fuzz  ## hostile input, guided by coverage: make fuzz [
 
 # Not among what `setup-dev` installs: there are wheels for Linux on x86-64 alone, and no test needs it.
 $(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.dev
-	$(PIP) install --only-binary :all: -r requirements-fuzz.lock
+	$(INSTALL) --only-binary :all: -r requirements-fuzz.lock
 	touch $@
 
 lock:
