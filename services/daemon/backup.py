@@ -2,8 +2,13 @@
 
 The daemon has to rest meanwhile, so that journal, blobs, secrets and marks are of one moment. What a restored party
 lacks of running jobs its partners say at the first question, and those jobs are frozen (`services.store.journal_mark`).
+
+A backup ends with the SHA-256 of everything in it, so that one which was damaged or cut off is told before anything is
+written. That is no signature: who can change a backup can change its digests, and it is as secret as the party's keys.
 """
 
+import errno
+import hashlib
 import io
 import os
 import sqlite3
@@ -21,10 +26,11 @@ from services import __version__
 from services.party.configuration import ConfigError, Party, PartyFile, identity_path
 from services.store.data_directory import JOURNAL, DataDirectory
 
-FORMAT: Final = "warren backup 1"
+FORMAT: Final = "warren backup 2"
 _MANIFEST: Final = "manifest.json"
 _PARTY: Final = "party.toml"
 _POLICY: Final = "policy.toml"
+_DIGESTS: Final = "digests.json"
 _FOLDERS: Final = ("identity", "peers", "data")
 _LEFT_OUT: Final = frozenset({"lock", "control.sock", JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"})
 _MANIFEST_BYTES_MAX: Final = 65_536
@@ -65,13 +71,14 @@ def back_up(party: Party, party_file: Path, out: Path, *, without_journal: bool 
         fresh = Path(scratch) / "backup"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
-            _add_bytes(tar, _MANIFEST, msgspec.json.encode(manifest))
+            digests = {_MANIFEST: _add_bytes(tar, _MANIFEST, msgspec.json.encode(manifest))}
             for name, path in _members(party, party_file):
-                tar.add(path, arcname=name, recursive=False)
+                digests[name] = _add(tar, name, path)
             if directory.journal.exists():
                 copy = Path(scratch) / JOURNAL
                 _copy_journal(directory.journal, copy)
-                tar.add(copy, arcname=f"data/{JOURNAL}", recursive=False)
+                digests[f"data/{JOURNAL}"] = _add(tar, f"data/{JOURNAL}", copy)
+            _add_bytes(tar, _DIGESTS, msgspec.json.encode(digests))
         _sync(fresh)
         os.link(fresh, out)  # never over another backup
     return manifest
@@ -106,10 +113,19 @@ def _copy_journal(path: Path, copy: Path) -> None:
     copy.chmod(0o600)
 
 
-def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
+    """Add a file; its SHA-256. The daemon rests, so the file is the same when it is read again."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    tar.add(path, arcname=name, recursive=False)
+    return digest
+
+
+def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> str:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
     tar.addfile(entry, io.BytesIO(data))
+    return hashlib.sha256(data).hexdigest()
 
 
 def restore(backup: Path, party_file: Path) -> Manifest:
@@ -120,16 +136,39 @@ def restore(backup: Path, party_file: Path) -> Manifest:
     try:
         with tarfile.open(backup, mode="r:") as tar:
             manifest = _manifest(tar)
-            file = _party_file(tar)
-            places = _places(file, party_file)
-            members = [member for member in tar.getmembers() if member.name != _MANIFEST]
+            members = tar.getmembers()[1:-1]
+            _expect_whole(tar)
+            places = _places(_party_file(tar), party_file)
             targets = [_place_of(member, party_file, places) for member in members]
             _expect_room(places["data"], targets)
             for member, target in zip(members, targets, strict=True):
                 _write(tar, member, target)
-    except (tarfile.TarError, EOFError) as error:
+    except BackupError:
+        raise
+    except (tarfile.TarError, EOFError, OverflowError, ValueError, OSError) as error:
+        # The last three are what tarfile makes of numbers in a damaged header: it seeks to a negative place.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise BackupError(f"{backup}: this is no whole backup: {error}") from None
     return manifest
+
+
+def _expect_whole(tar: tarfile.TarFile) -> None:
+    """Everything is there once and as it was. Raises BackupError."""
+    *members, last = tar.getmembers()
+    names = [member.name for member in members]
+    if last.name != _DIGESTS:
+        raise BackupError(f"this is no whole backup: it does not end with {_DIGESTS}: take another copy of it")
+    try:
+        digests = msgspec.json.decode(_bytes(tar, last), type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise BackupError(f"{_DIGESTS} in the backup cannot be read: {error}: take another copy of it") from None
+    if sorted(names) != sorted(digests):
+        raise BackupError(f"the backup holds other files than its {_DIGESTS} names: take another copy of it")
+    for member in members:
+        source = tar.extractfile(member) if member.isfile() else None
+        if source is None or hashlib.file_digest(source, "sha256").hexdigest() != digests[member.name]:  # type: ignore[arg-type]
+            raise BackupError(f"{member.name[:100]!r} in the backup is damaged: take another copy of it")
 
 
 def _manifest(tar: tarfile.TarFile) -> Manifest:
@@ -148,7 +187,7 @@ def _manifest(tar: tarfile.TarFile) -> Manifest:
 def _party_file(tar: tarfile.TarFile) -> PartyFile:
     try:
         return msgspec.toml.decode(_bytes(tar, tar.getmember(_PARTY)), type=PartyFile)
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise BackupError(f"its {_PARTY} cannot be read: {error}") from None
 
 
@@ -175,7 +214,7 @@ def _expect_room(data: Path, targets: Sequence[Path]) -> None:
 def _place_of(member: tarfile.TarInfo, party_file: Path, places: dict[str, Path]) -> Path:
     """Where a file goes. Raises BackupError for one that would leave its folder, or is none."""
     path = PurePosixPath(member.name)
-    if not member.isfile() or path.is_absolute() or ".." in path.parts:
+    if not member.isfile() or path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise BackupError(f"{member.name[:100]!r} in the backup is no file of a party")
     if member.name == _PARTY:
         return party_file
@@ -199,7 +238,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
 
 
 def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    source = tar.extractfile(member)
+    source = tar.extractfile(member) if member.isfile() else None
     return source.read() if source is not None else b""
 
 

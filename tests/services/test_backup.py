@@ -1,8 +1,11 @@
 """A party in one file: as it was, on this host or another, and never twice."""
 
 import asyncio
+import hashlib
 import io
+import json
 import os
+import random
 import shutil
 import stat
 import tarfile
@@ -80,6 +83,27 @@ def test_a_party_restored_from_an_old_backup_freezes_what_went_on_without_it(tmp
     asyncio.run(story())
 
 
+def members_of(backup: Path) -> dict[str, bytes]:
+    with tarfile.open(backup, "r:") as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+
+
+def write_members(backup: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(backup, "w:") as tar:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def add_file(backup: Path, name: str, data: bytes) -> None:
+    """Add a file to a backup, and its digest, as somebody who means harm would."""
+    members = members_of(backup)
+    digests = json.loads(members.pop("digests.json"))
+    digests[name] = hashlib.sha256(data).hexdigest()
+    write_members(backup, {**members, name: data, "digests.json": json.dumps(digests).encode()})
+
+
 async def applied(daemon, job: str, least: int) -> bool:
     return (await daemon.job(job)).applied >= least
 
@@ -126,10 +150,7 @@ def test_a_file_that_would_leave_its_folder_is_not_written(tmp_path):
     for number, name in enumerate(("data/../../stolen", "/stolen", "elsewhere/file", "data")):
         hostile = tmp_path / f"hostile-{number}"
         shutil.copy(tmp_path / "backup", hostile)
-        with tarfile.open(hostile, "a:") as tar:
-            entry = tarfile.TarInfo(name)
-            entry.size = 3
-            tar.addfile(entry, io.BytesIO(b"bad"))
+        add_file(hostile, name, b"bad")
         with pytest.raises(BackupError, match="no file of a party"):
             restore(hostile, tmp_path / f"at-{number}" / "party.toml")
         assert not (tmp_path / f"at-{number}").exists()
@@ -143,10 +164,61 @@ def test_what_is_no_backup_is_refused_and_nothing_is_written(tmp_path, data):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_backup_that_was_cut_off_is_refused_before_it_is_put_to_use(tmp_path):
+def test_a_backup_that_was_damaged_or_cut_off_is_refused_and_nothing_is_written(tmp_path):
     place = Bureau(tmp_path)
     back_up(place.parties[BUSINESS], file_of(place, BUSINESS), tmp_path / "backup")
     whole = (tmp_path / "backup").read_bytes()
-    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BackupError):
-        restore(tmp_path / "cut", tmp_path / "new" / "party.toml")
+    ends = len(whole.rstrip(b"\0"))
+    chance = random.Random(7)
+    for number in range(300):
+        damaged = bytearray(whole)
+        at = chance.randrange(ends)
+        if number % 3 == 0:
+            del damaged[at:]
+        elif number % 3 == 1:
+            damaged[at : at + chance.randrange(1, 9)] = chance.randbytes(8)
+        else:
+            # A header that tells other sizes, names or kinds and whose checksum is right.
+            header = at // 512 * 512
+            field = header + chance.choice((0, 100, 124, 136, 156, 157, 345))
+            damaged[field : field + 4] = chance.choice(
+                (b"\x80\0\0\1", b"\xff\xff\xff\xff", b"-777", b"../.", b"x\0\0\0")
+            )
+            block = damaged[header : header + 512]
+            block[148:156] = b" " * 8
+            damaged[header + 148 : header + 156] = b"%06o\0 " % sum(block)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            restore(tmp_path / "damaged", tmp_path / "new" / "party.toml")
+        except BackupError:
+            assert not (tmp_path / "new").exists()
+        else:
+            # What was hit says nothing of a file: its time, its owner, what fills a block up.
+            found = members_of(tmp_path / "damaged")
+            assert found == members_of(tmp_path / "backup")
+            shutil.rmtree(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "party.toml", "data/marks/orders.json", "digests.json"])
+def test_one_bit_that_changed_is_told_with_the_name_of_its_file(tmp_path, name):
+    place = Bureau(tmp_path)
+    marks = place.parties[BUSINESS].data_directory / "marks"
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / "orders.json").write_text("{ }")
+    back_up(place.parties[BUSINESS], file_of(place, BUSINESS), tmp_path / "backup")
+    members = members_of(tmp_path / "backup")
+    members[name] = bytes([members[name][0] ^ 1]) + members[name][1:]
+    write_members(tmp_path / "changed", members)
+    with pytest.raises(BackupError, match=name):
+        restore(tmp_path / "changed", tmp_path / "new" / "party.toml")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_without_one_of_its_files_is_refused(tmp_path):
+    place = Bureau(tmp_path)
+    back_up(place.parties[BUSINESS], file_of(place, BUSINESS), tmp_path / "backup")
+    members = members_of(tmp_path / "backup")
+    lost = next(name for name in members if name.startswith("peers/"))
+    write_members(tmp_path / "less", {key: data for key, data in members.items() if key != lost})
+    with pytest.raises(BackupError, match=r"other files than its digests\.json names"):
+        restore(tmp_path / "less", tmp_path / "new" / "party.toml")
