@@ -27,6 +27,7 @@ from services.engine.disk import DISK_FULL, NO_ROOM
 from services.party.log_file import LogFile
 from services.party.logs import LogBook, configure, note
 from services.store.job_secrets import read_secret
+from services.store.ledger import LedgerDamaged
 from services.store.limits import JOB_CACHES_MAX
 from services.store.segments import BlobDamaged, Location, read
 from services.tasks.compute import ComputeFunction, Sealing, TaskContext, TaskRefused, TaskResult
@@ -126,6 +127,11 @@ class Worker:
             return TaskReply("refused", code=refused.code, reason=refused.reason[:_REASON_MAX])
         except BlobDamaged:
             return TaskReply("refused", code="blob_damaged", reason=f"an input of {call.task} is damaged on disk")
+        except LedgerDamaged as damaged:
+            # The partner gets the sentence, the operator the file.
+            structlog.get_logger("worker").error("ledger damaged", job=call.job, task=call.task, reason=str(damaged))
+            reason = f"the release ledger of {self.party} is damaged on disk: its log names the file"
+            return TaskReply("refused", code="ledger_damaged", reason=reason)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 return TaskReply("failed", code=DISK_FULL, reason=error.strerror or DISK_FULL)

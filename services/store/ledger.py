@@ -11,7 +11,7 @@ import io
 import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,16 @@ from learning import release
 from services.store.row_sets import JobRows, Rows, Sets, overlaps, row_sets, sets_of, weights_of
 
 ROW_BYTES = 16
+SALT_BYTES: Final = 32
 
 DAY_S: Final = 86_400.0
 
 DIVISIONS_UNUSED_MAX: Final = 16
 """Divisions of rows that a partner may have seen and not used within a period: 4 bits of choice."""
+
+
+class LedgerDamaged(Exception):
+    """A file of the ledger that is not as it was written: names it. Nothing is granted without it: all jobs count."""
 
 
 class ScoresSpent(ValueError):
@@ -86,16 +91,22 @@ class Ledger:
     @staticmethod
     def _salt_of(path: Path) -> bytes:
         if not path.exists():
+            if any(path.parent.glob("*/*.npz")) or any(path.parent.glob("*/*.projections")):
+                # Under a new salt no former row would be known again, and every cap would begin anew.
+                raise LedgerDamaged(f"{path} is missing")
             fresh = path.with_name(f"salt.{os.getpid()}")
             fresh.touch(mode=0o600)
-            fresh.write_bytes(secrets.token_bytes(32))
+            fresh.write_bytes(secrets.token_bytes(SALT_BYTES))
             try:
                 os.link(fresh, path)
             except FileExistsError:
                 pass
             finally:
                 fresh.unlink()
-        return path.read_bytes()
+        salt = path.read_bytes()
+        if len(salt) != SALT_BYTES:
+            raise LedgerDamaged(f"{path} has {len(salt)} bytes and not {SALT_BYTES}")
+        return salt
 
     def row_hashes(self, identifiers: Sequence[str]) -> Rows:
         """Salted hashes of identifiers, 16 bytes each."""
@@ -157,7 +168,7 @@ class Ledger:
         """Replace a job's grant by what it really released; `reserved` and `tariff` as for `admit`."""
         path = self._directory / f"{job}.npz"
         if path.exists():
-            with np.load(path) as record:
+            with _opened(path) as record:
                 rows, sets, weights = record["rows"], sets_of(record), weights_of(record)
             entries = release.entries_released(iterations, partner_columns, tariff) + reserved
             self._write(job, rows, sets, entries, weights)
@@ -269,7 +280,7 @@ class Ledger:
             return
         seen = np.zeros(len(rows), dtype=np.int64)
         for other in sorted(self._directory.glob("*.projections")):
-            with np.load(other) as record:
+            with _opened(other) as record:
                 seen += np.isin(rows, record["rows"]) * int(record["count"])
         most = int(seen.max(initial=0))
         if most + count * each >= columns and not small_sample:
@@ -285,7 +296,8 @@ class Ledger:
 
     @staticmethod
     def _scores(path: Path) -> "_Scores":
-        return msgspec.json.decode(path.read_bytes(), type=_Scores)
+        with _told(path):
+            return msgspec.json.decode(path.read_bytes(), type=_Scores)
 
     def _judged_by(self, job: str) -> list[JobRows]:
         """The former jobs that this one is judged by, written down before its grant.
@@ -297,14 +309,15 @@ class Ledger:
         found = self._former(job)
         if not (self._directory / f"{job}.npz").exists():
             _write_durably(path, msgspec.json.encode({record.job: record.entries for record in found}))
-        entries = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+        with _told(path):
+            entries = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
         return [replace(record, entries=entries[record.job]) for record in found if record.job in entries]
 
     def _former(self, job: str) -> list[JobRows]:
         found = []
         for path in sorted(self._directory.glob("*.npz")):
             if path.stem != job:
-                with np.load(path) as record:
+                with _opened(path) as record:
                     sets, weights = sets_of(record), weights_of(record)
                     found.append(JobRows(path.stem, record["rows"], int(record["entries"]), sets, weights))
         return found
@@ -324,6 +337,24 @@ class Ledger:
 
 def _points_spent(points: int, left: int, quota: int, period_s: float) -> str:
     return f"{points} identifiers, {left} are left of psi_quota = {quota} within {period_s / DAY_S:g} days"
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes of its reader becomes LedgerDamaged."""
+    try:
+        yield
+    except Exception as error:
+        raise LedgerDamaged(f"{path} cannot be read: {type(error).__name__}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The arrays of a job's file, which has rows at least. Raises LedgerDamaged."""
+    with _told(path), np.load(path) as record:
+        if record["rows"].dtype != np.dtype(f"V{ROW_BYTES}"):
+            raise ValueError
+        yield record
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from broker.embedded import EmbeddedTransport
 from messages import codec, schemas
 from protocol.effects import ControlReceived
 from services.daemon.daemon import Daemon
-from services.daemon.local import BUSINESS, PROVIDER
+from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from services.engine import jobs
 from services.engine.jobs import JobView
 from services.store.journal_schema import events
@@ -142,5 +142,27 @@ def test_a_task_that_is_refused_names_its_file_here_and_not_at_the_partner(tmp_p
             assert source.name in theirs.reason
             assert source.name not in mine.reason
             assert "data set features cannot be used" in mine.reason
+
+    asyncio.run(story())
+
+
+def test_a_damaged_ledger_ends_a_job_at_both_parties_and_only_its_owner_learns_which_file_it_is(tmp_path, capfd):
+    async def story():
+        place = Bureau(tmp_path)
+        damaged = place.parties[PROVIDER].data_directory / "ledger" / NAMES[BUSINESS] / "job-of-before.npz"
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(b"PK no more")
+        (damaged.parents[1] / "salt").write_bytes(bytes(32))
+        async with (
+            house.running(place.daemon(PROVIDER)) as provider,
+            house.running(place.daemon(BUSINESS)) as business,
+        ):
+            job = await place.submit(business)
+            mine, theirs = await views(business, provider, job)
+        assert (mine.reason_code, theirs.reason_code) == ("ledger_damaged", "ledger_damaged")
+        assert NAMES[PROVIDER] in mine.reason
+        assert damaged.name not in mine.reason
+        assert damaged.read_bytes() == b"PK no more"
+        assert damaged.name in "".join(capfd.readouterr())
 
     asyncio.run(story())

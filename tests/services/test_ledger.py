@@ -1,13 +1,14 @@
 """The release ledger: caps and row-set rules are judged over all jobs with a partner."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from learning.release import ReleaseRefused, entries_released
-from services.store.ledger import DAY_S, Ledger, ProjectionsSpent, RowsSpent, ScoresSpent
+from services.store.ledger import DAY_S, Ledger, LedgerDamaged, ProjectionsSpent, RowsSpent, ScoresSpent
 
 PEOPLE = [f"person-{number:05d}" for number in range(4200)]
 
@@ -211,3 +212,33 @@ def test_weights_that_differ_in_a_few_rows_are_refused_and_rows_count_as_far_as_
     with pytest.raises(ReleaseRefused) as caught:
         ask("job-6", half)
     assert caught.value.code == "rows_too_few"
+
+
+def _used(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "bank")
+    ledger.admit("job-1", PEOPLE, own_columns=3, partner_columns=3, max_iterations=4, small_sample=False)
+    ledger.grant_projections("job-1", PEOPLE, 1, columns=4)
+    ledger.grant_rows("job-1", 60, quota=100, period_s=DAY_S, now=0.0)
+
+
+@pytest.mark.parametrize("name", ["job-1.npz", "job-1.projections", "job-1.used", "salt"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda _: b"", lambda data: data[:5] + b"?" + data[6:-1]])
+def test_a_damaged_ledger_grants_nothing_and_its_file_is_named(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    _used(tmp_path)
+    path = tmp_path / "ledger" / name if name == "salt" else tmp_path / "ledger" / "bank" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(LedgerDamaged, match=name):
+        Ledger(tmp_path, "bank").admit(
+            "job-2", PEOPLE, own_columns=3, partner_columns=3, max_iterations=4, small_sample=False
+        )
+        Ledger(tmp_path, "bank").grant_projections("job-2", PEOPLE, 1, columns=4)
+        Ledger(tmp_path, "bank").grant_rows("job-2", 1, quota=100, period_s=DAY_S, now=0.0)
+
+
+def test_a_ledger_whose_salt_is_gone_forgets_no_former_job(tmp_path: Path) -> None:
+    _used(tmp_path)
+    (tmp_path / "ledger" / "salt").unlink()
+    with pytest.raises(LedgerDamaged, match="salt is missing"):
+        Ledger(tmp_path, "bank")
