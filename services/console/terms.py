@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from protocol.contract import defaults_of
 from protocol.plain import sentences
 from protocol.scoring_contract import AnyContract, ScoringContract
 
@@ -11,8 +12,8 @@ from protocol.scoring_contract import AnyContract, ScoringContract
 def terms_of(contract: AnyContract) -> dict[str, Any]:
     """A contract in sentences, and all its fields as they stand."""
     fields = {
-        field.name: value.hex() if isinstance(value := getattr(contract, field.name), bytes) else _plain(value)
-        for field in msgspec.structs.fields(contract)
+        name: value.hex() if isinstance(value := getattr(contract, name), bytes) else _plain(value)
+        for name in defaults_of(type(contract))
     }
     return {
         "sentences": list(sentences(contract)),

@@ -136,8 +136,7 @@ def restore(backup: Path, party_file: Path) -> Manifest:
     try:
         with tarfile.open(backup, mode="r:") as tar:
             manifest = _manifest(tar)
-            members = tar.getmembers()[1:-1]
-            _expect_whole(tar)
+            members = _whole(tar)
             places = _places(_party_file(tar), party_file)
             targets = [_place_of(member, party_file, places) for member in members]
             _expect_room(places["data"], targets)
@@ -153,8 +152,8 @@ def restore(backup: Path, party_file: Path) -> Manifest:
     return manifest
 
 
-def _expect_whole(tar: tarfile.TarFile) -> None:
-    """Everything is there once and as it was. Raises BackupError."""
+def _whole(tar: tarfile.TarFile) -> Sequence[tarfile.TarInfo]:
+    """The files of the party, when all is there once and as it was. Raises BackupError."""
     *members, last = tar.getmembers()
     names = [member.name for member in members]
     if last.name != _DIGESTS:
@@ -169,6 +168,7 @@ def _expect_whole(tar: tarfile.TarFile) -> None:
         source = tar.extractfile(member) if member.isfile() else None
         if source is None or hashlib.file_digest(source, "sha256").hexdigest() != digests[member.name]:  # type: ignore[arg-type]
             raise BackupError(f"{member.name[:100]!r} in the backup is damaged: take another copy of it")
+    return members[1:]  # the first is the manifest
 
 
 def _manifest(tar: tarfile.TarFile) -> Manifest:
