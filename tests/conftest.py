@@ -3,13 +3,17 @@
 Hypothesis gives an example 200 ms by default: on a busy machine tests fail by that, and say nothing of the code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Final
 
 import pytest
 import structlog
 from hypothesis import settings
 
 from kernel import library
+
+LOG_CHARACTERS: Final = 8_000
+"""So much of the end of a daemon's log is shown with a test that failed."""
 
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
@@ -25,6 +29,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in set(absent)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a test that failed, show what the daemons that it ran as processes have logged."""
+    report = yield
+    place = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and place is not None:
+        for path in sorted(place.rglob("log")):
+            if path.is_file():
+                report.sections.append((str(path), path.read_text(errors="replace")[-LOG_CHARACTERS:]))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ that job, so an audit needs nothing but its chain.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from services.engine.gate import Gate
 from services.engine.jobs import JobRecord, Status
 from services.party.quiet_hours import QuietHours
 from services.store import retention
-from services.store.journal import Journal
+from services.store.journal import Journal, JournalUnavailable
 from services.store.journal_schema import jobs as jobs_table
 from services.store.ledger import DAY_S
 from services.store.orders import Orders, Revocation, read_orders, write_orders
@@ -185,6 +186,19 @@ class Consent:
         # New jobs meet the order when they are proposed.
         self._enforced = True
         return ended
+
+    async def enforce_before(self, stop: asyncio.Event, retry_s: float) -> None:
+        """`enforce` before anything runs, however long the journal cannot commit; not after `stop`."""
+        while not stop.is_set():
+            try:
+                await self.enforce()
+            except JournalUnavailable:
+                log.error("no job goes on yet: the journal cannot commit what orders end")
+            else:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry_s):
+                    await stop.wait()
 
     def _revoked_and_running(self, connection: Connection) -> list[tuple[str, Revocation]]:
         found = []

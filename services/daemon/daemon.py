@@ -249,7 +249,7 @@ class Daemon(Desk):
         for record in found.records:
             for line in record.lines.values():
                 self._resume(record, line, sending=(record.job, line.partner) in found.sending)
-        await self.consent.enforce()
+        await self.consent.enforce_before(self._stop, self._config.timing.disk)
         log.info(
             "recovered",
             jobs=len(kept),

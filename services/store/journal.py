@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from services.store.journal_errors import JournalClosed, JournalError, JournalForeign, JournalUnavailable
 from services.store.limits import TRANSACTION_ITEMS_MAX, TRANSACTION_SECONDS_MAX
 from services.store.transactions import (
+    CommitInDoubt,
     Cost,
     Transactions,
     Unit,
@@ -47,8 +48,9 @@ T = TypeVar("T")
 
 log = structlog.get_logger("journal")
 
-AWAY_S: Final = 0.5
-"""Pause between two questions to a server that is away, seconds."""
+AWAY_FIRST_S: Final = 0.02
+AWAY_LAST_S: Final = 0.5
+"""First and longest pause between two questions to a server that is away, seconds: most have only hung up."""
 SLOW_S: Final = 10.0
 """A server that not answered a question that only reads for so long counts as away, seconds."""
 
@@ -77,7 +79,10 @@ class Journal(Protocol):
         """What was committed since it was opened, and how long that took."""
 
     def open(self) -> None:
-        """Create the tables where they are missing and start. Raises JournalForeign."""
+        """Create the tables where they are missing and start.
+
+        Raises what `Transactions.prepare` does.
+        """
 
     async def write(self, work: Work[T]) -> T:
         """Run a unit in a transaction; its result comes after COMMIT.
@@ -113,6 +118,7 @@ class ThreadedJournal:
         self._threads: list[threading.Thread] = []
         self._closed = True
         self._away: Away | None = None
+        self._in_doubt: Away | None = None
         self._asked_at = math.inf
         self._gate = threading.Lock()
         self._ending = threading.Event()
@@ -130,20 +136,24 @@ class ThreadedJournal:
     @property
     def away(self) -> Away | None:
         """See `Journal.away`."""
-        found, asked_at = self._away, self._asked_at
+        found, asked_at = self._away or self._in_doubt, self._asked_at
         if found is None and self._transactions.at_server and time.monotonic() - asked_at > SLOW_S:
             return Away(since=asked_at, cause="it does not answer")
         return found
 
     def open(self) -> None:
         """See `Journal.open`: starts writer and reader."""
-        self._transactions.prepare()
+        # Connected here and not on their threads: a server that goes away just now is the caller's matter.
+        writing, reading = self._transactions.prepare()
         self._closed = False
         self._ending.clear()
-        for target, name in ((self._write_all, "journal writer"), (self._read_all, "journal reader")):
+        for target, connection, name in (
+            (self._write_all, writing, "journal writer"),
+            (self._read_all, reading, "journal reader"),
+        ):
             # The threads log for the daemon that opened the journal: see `services.party.logs.write_into`.
             run = contextvars.copy_context().run
-            thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
+            thread = threading.Thread(target=run, args=(target, connection), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -176,12 +186,15 @@ class ThreadedJournal:
         self._threads.clear()
         self._transactions.dispose()
 
-    def _write_all(self) -> None:
-        with self._transactions.connect() as connection:
+    def _write_all(self, writing: Connection) -> None:
+        with writing as connection:
             while (unit := self._units.get()) is not None:
                 taken: list[Unit] = []
                 try:
                     self._transactions.commit(connection, self._waiting(unit), taken)
+                except CommitInDoubt as doubt:
+                    roll_back(connection)
+                    self._clear_up(doubt, taken)
                 except Exception as error:
                     roll_back(connection)
                     log.error("journal cannot commit", error=type(error).__name__, cause=cause_of(error))
@@ -196,6 +209,27 @@ class ThreadedJournal:
                     settle(taken)
             self._transactions.let_go(connection)
         self._refuse(self._units)
+
+    def _clear_up(self, doubt: CommitInDoubt, taken: list[Unit]) -> None:
+        """Tell the callers what the server says of their transaction, once it can be asked.
+
+        Until then they wait: told that nothing was committed, they would do again what has happened, and never learn
+        what it has led to.
+        """
+        cause = cause_of(doubt)
+        log.error("journal lost its server at a commit: it is asked whether it has happened", cause=cause)
+        self._in_doubt = Away(since=time.monotonic(), cause=cause.strip().splitlines()[0])
+        happened: bool | None = None
+        for pause in _pauses():
+            try:
+                happened = self._transactions.committed(doubt.number)
+            except DBAPIError:
+                log.debug("the server cannot be asked yet")
+            if happened is not None or self._ending.wait(pause):
+                break
+        self._in_doubt = None
+        log.info("journal knows what became of the commit", happened=happened)
+        settle(taken, None if happened else JournalUnavailable(cause))
 
     def _waiting(self, first: Unit) -> Iterator[Unit]:
         """`first` and what waits behind it, as far as one transaction goes."""
@@ -213,8 +247,8 @@ class ThreadedJournal:
                 return
             yield unit
 
-    def _read_all(self) -> None:
-        with self._transactions.connect(reader=True) as connection:
+    def _read_all(self, reading: Connection) -> None:
+        with reading as connection:
             while (unit := self._reads.get()) is not None:
                 if not unit.done.set_running_or_notify_cancel():
                     continue
@@ -231,7 +265,7 @@ class ThreadedJournal:
 
     def _read_patiently(self, connection: Connection, unit: Unit) -> Any:
         """Read, again and again while a server is away: nothing of a daemon can go on without what it asks for."""
-        while True:
+        for pause in _pauses():
             try:
                 return self._transactions.read(connection, unit.work)
             except DBAPIError as error:
@@ -241,8 +275,9 @@ class ThreadedJournal:
                     log.error("journal cannot be read", error=type(error).__name__, cause=cause_of(error))
                     self._away = Away(since=self._asked_at, cause=cause_of(error).strip().splitlines()[0])
                 roll_back(connection)
-            if self._ending.wait(AWAY_S):
-                raise JournalClosed("the journal is closed")
+            if self._ending.wait(pause):
+                break
+        raise JournalClosed("the journal is closed")
 
     @staticmethod
     def _refuse(units: "queue.SimpleQueue[Unit | None]") -> None:
@@ -250,3 +285,11 @@ class ThreadedJournal:
             unit = units.get()
             if unit is not None and unit.done.set_running_or_notify_cancel():
                 unit.done.set_exception(JournalClosed("the journal is closed"))
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds until a server that is away is asked again, without end."""
+    pause = AWAY_FIRST_S
+    while True:
+        yield pause
+        pause = min(2 * pause, AWAY_LAST_S)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, insert, inspect, select, text
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from services.store.journal_errors import JournalForeign, JournalUnavailable
@@ -31,6 +31,16 @@ log = structlog.get_logger("journal")
 
 _PRAGMAS: Final = ("busy_timeout=10000", "journal_size_limit=16777216")
 _INCREMENTAL: Final = 2
+_NUMBER: Final = text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
+_STATUS: Final = text("SELECT pg_xact_status(CAST(:number AS xid8))")
+
+
+class CommitInDoubt(Exception):
+    """The server went away while it was told to commit: transaction `number` has happened or not. See `committed`."""
+
+    def __init__(self, number: str) -> None:
+        super().__init__(f"transaction {number} has happened or not")
+        self.number = number
 
 
 @dataclass(slots=True)
@@ -88,8 +98,10 @@ class Transactions:
         self._after_commit = after_commit
         self.cost = Cost()
 
-    def prepare(self) -> None:
+    def prepare(self) -> tuple[Connection, Connection]:
         """Take the journal for this process and create the tables where they are missing.
+
+        Returns a connection for `commit` and one for `read`; the caller closes them.
 
         Raises:
             JournalTaken: another daemon works on it.
@@ -101,6 +113,7 @@ class Transactions:
         try:
             self._make_tables()
             self._settle_free_pages()
+            return self._engine.connect(), self._reading.connect()
         except DBAPIError as error:
             self.dispose()
             where = shown(self._engine.url)
@@ -142,14 +155,13 @@ class Transactions:
         except sqlite3.Error as error:
             log.warning("the journal's file keeps its size", cause=str(error))
 
-    def connect(self, *, reader: bool = False) -> Connection:
-        """A connection for `commit` or, as a reader, for `read`; the caller closes it."""
-        return (self._reading if reader else self._engine).connect()
-
     def commit(self, connection: Connection, units: Iterator[Unit], taken: list[Unit]) -> None:
         """Run units in one transaction and COMMIT. `taken` gets those whose callers still wait.
 
-        Raises what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
+        Raises:
+            CommitInDoubt: for `taken`, `committed` says what has become of it.
+
+        Otherwise what the database or the disk did wrong: then nothing happened, and `taken` says to whom.
         """
         began = time.perf_counter()
         try:
@@ -165,6 +177,7 @@ class Transactions:
                     _run(connection, unit)
             ran = time.perf_counter()
             self._before_commit()
+            self._commit(connection, transaction)
         self.cost.commits += 1
         self.cost.unit_seconds += ran - began
         self.cost.commit_seconds += time.perf_counter() - ran
@@ -173,6 +186,28 @@ class Transactions:
         except Exception as error:
             roll_back(connection)
             log.warning("tidying after a commit failed, later", error=type(error).__name__)
+
+    def _commit(self, connection: Connection, transaction: RootTransaction) -> None:
+        number = connection.scalar(_NUMBER) if connection.dialect.name == "postgresql" else None
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            if number is None or not connection.invalidated:
+                raise
+            raise CommitInDoubt(number) from error
+
+    def committed(self, number: str) -> bool | None:
+        """Whether a transaction whose COMMIT got no answer has happened; None: it has not ended yet.
+
+        Raises DBAPIError: the server cannot be asked.
+        """
+        # On a connection of its own, without the lock: to ask is free to everybody.
+        with self._reading.connect() as connection:
+            try:
+                status = connection.scalar(_STATUS, {"number": number})
+            except DataError:
+                return False  # a server that never heard of it: another one has taken over
+        return None if status == "in progress" else status == "committed"
 
     @staticmethod
     def let_go(connection: Connection) -> None:
@@ -246,6 +281,9 @@ def _run(connection: Connection, unit: Unit) -> None:
     except (OperationalError, InternalError, InterfaceError, OSError):
         raise
     except Exception as error:
+        if connection.invalidated:
+            # Whatever the unit made of it: the connection is gone, and with it the transaction.
+            raise
         unit.done.set_exception(error)
 
 
@@ -253,7 +291,7 @@ def roll_back(connection: Connection) -> None:
     """Leave the connection usable even where SQLite has already ended the transaction by itself."""
     try:
         connection.rollback()
-    except DBAPIError:
+    except SQLAlchemyError:
         connection.invalidate()
         connection.rollback()
 
@@ -268,8 +306,9 @@ def savepoint(connection: Connection, name: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Where the database has ended the transaction by itself, there is no savepoint to go back to.
-        with suppress(DBAPIError):
+        # Where the database has ended the transaction by itself, or a server went away, there is no savepoint to go
+        # back to. Whatever comes of trying, what was raised first is what happened.
+        with suppress(SQLAlchemyError):
             connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
             connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
         raise

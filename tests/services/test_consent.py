@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from protocol.state import Phase
 from services.daemon.control import ControlError, Verb
@@ -13,12 +14,14 @@ from services.daemon.local import BUSINESS, NAMES, PROVIDER
 from services.daemon.verbs import Verbs
 from services.engine.waiting import Why
 from services.party.logs import LogBook
-from services.store.orders import OrdersDamaged
+from services.store.orders import Orders, OrdersDamaged, Revocation, write_orders
 from tests.parties import PARTNER
 from tests.services import gates, house
 from tests.services.bureau import STAGES, Bureau
 
 ASK = {"approval": "ask"}
+COMMITS_OF_A_START = 3
+"""What a daemon commits before it looks at its orders: its mark, what it recovers, and jobs of former keys."""
 
 
 def verbs(place: Bureau, daemons: dict[str, Daemon], role: str = PROVIDER) -> dict[str, Verb]:
@@ -199,6 +202,36 @@ def test_a_partner_whose_consent_is_revoked_gets_no_job_until_it_is_allowed_agai
                     await steward["allow"]({"partner": NAMES[BUSINESS]})
                 await steward["allow"]({"partner": NAMES[BUSINESS], "dataset": "features"})
                 await asked(place, daemons)
+
+    asyncio.run(story())
+
+
+def test_what_an_order_ends_has_ended_before_anything_runs_however_long_the_disk_has_no_room(tmp_path):
+    async def story():
+        place = Bureau(tmp_path, policy=ASK)
+        async with house.running(place.daemon(BUSINESS)) as business:
+            async with house.running(place.daemon(PROVIDER)) as provider:
+                job = await asked(place, {BUSINESS: business, PROVIDER: provider})
+            order = Revocation(partner=NAMES[BUSINESS], reason="under review", at=place.now)
+            write_orders(place.parties[PROVIDER].data_directory, Orders(revoked=(order,)))
+            daemon = place.daemon(PROVIDER)
+            started, room = daemon.journal.cost, [OSError(28, "no space")] * 3
+            transactions = daemon.journal._transactions
+            sync = transactions._before_commit
+
+            def full() -> None:
+                if started.commits == COMMITS_OF_A_START and room:
+                    raise room.pop()
+                sync()
+
+            transactions._before_commit = full
+            with capture_logs() as lines:
+                async with house.running(daemon):
+                    assert (await daemon.job(job)).reason_code == "revoked"
+                    assert (await house.ended(business, job)).reason_code == "revoked"
+            said = [line["event"].partition(":")[0] for line in lines]
+            assert said.count("no job goes on yet") == 3
+            assert not room
 
     asyncio.run(story())
 

@@ -72,9 +72,9 @@ class InlineJournal:
         return self._transactions.cost
 
     def open(self) -> None:
-        self._transactions.prepare()
-        self._writer = self._transactions.connect().execution_options(compiled_cache=_COMPILED)
-        self._reader = self._transactions.connect(reader=True).execution_options(compiled_cache=_COMPILED)
+        writing, reading = self._transactions.prepare()
+        self._writer = writing.execution_options(compiled_cache=_COMPILED)
+        self._reader = reading.execution_options(compiled_cache=_COMPILED)
 
     def _committed(self, connection: Connection) -> None:
         with connection.begin():

@@ -394,8 +394,8 @@ def _fresh_journal(name: str) -> bytes:
     with scratch() as directory:
         path = directory / "journal.sqlite"
         made = Transactions(sqlite_url(path), name, before_commit=lambda: None, after_commit=lambda _: None)
-        made.prepare()
-        with made.connect() as connection:
+        writing, reading = made.prepare()
+        with reading, writing as connection:
             connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         made.dispose()
         return path.read_bytes()
