@@ -14,6 +14,14 @@ CIPHERTEXTS_PER_TURN = {"logistic": 10, "poisson": 2, "linear": 1, "gamma": 1, "
 """Link terms of a row in a turn of the inference stage (docs/performance.md)."""
 
 
+TURNS: Final = 8
+"""Iterations of a training job on the same data."""
+
+TURNS_PER_PENALTY: Final = 3
+"""Gradients over all rows that a cross-validation takes for each penalty, as measured there; each of its folds takes as
+much as one more, four fifths of it for a fit and one for its check where there are five."""
+
+
 class Speed(NamedTuple):
     """Seconds of one core at 2048 bits: a link term encrypted, a row evaluated, an item aligned on both sides."""
 
@@ -47,11 +55,13 @@ def estimate(
     per_row_own = -(-(columns + 1) // budget.columns_per_ciphertext)
     per_row_partner = -(-max(1, partner_columns) // budget.columns_per_ciphertext)
     turns = 2 + columns + partner_columns if job.inference else 0
-    terms = CIPHERTEXTS_PER_ROW[task] * max(1, classes) + turns * CIPHERTEXTS_PER_TURN[task]
+    gradients = len(set(job.penalties)) * (TURNS_PER_PENALTY + job.folds) if job.penalties else TURNS
+    terms = CIPHERTEXTS_PER_ROW[task] * max(1, classes) * gradients / TURNS + turns * CIPHERTEXTS_PER_TURN[task]
     slower = (job.key_bits / 2048) ** 3
     sent = aligned * cipher * (per_row_own + terms) + 48 * (rows + partner_rows)
     received = aligned * cipher * per_row_partner + 48 * (rows + partner_rows)
-    received += (job.max_iterations + turns) * aligned // budget.rows_per_ciphertext * cipher
+    replies = max(job.max_iterations, gradients) + turns
+    received += replies * aligned // budget.rows_per_ciphertext * cipher
     seconds = aligned * terms * (speed.encrypt + speed.evaluate / 4) * slower + speed.align * (rows + partner_rows)
     return {
         "bytes_to_partner": float(sent),

@@ -15,6 +15,7 @@ from services.store.data_directory import JOURNAL
 from services.store.journal import sqlite_url
 from services.store.journal_lock import file_owner, session_owner, shown
 from services.store.journal_schema import SCHEMA_VERSION, meta
+from services.store.transactions import too_old
 
 ANSWER_TIMEOUT_S: Final = 15.0
 
@@ -38,11 +39,14 @@ def check_journal(patient: Patient) -> list[Finding]:
     url = patient.file.journal or sqlite_url(patient.data_directory / JOURNAL)
     where = shown(url)
     try:
-        owner, facts = _look(url)
+        owner, facts, old = _look(url)
     except (SQLAlchemyError, OSError) as error:
         why = getattr(error, "orig", None) or error
         advice = "start the database, or correct the key journal in party.toml; nothing runs without a journal"
         return [*found, fault("journal", "journal_unreachable", f"the journal {where} cannot be read: {why}", advice)]
+    if old:
+        advice = "bring the server up to date, or name another one with the key journal in party.toml"
+        return [*found, fault("journal", "journal_server_old", f"the journal {where} is at {old}", advice)]
     mine = status is not None and f"process {status['pid']}" in owner
     if owner and not mine:
         what = f"another daemon works on the journal {where}: {owner}"
@@ -84,20 +88,20 @@ def _locked(lock: Path) -> bool:
     return False
 
 
-def _look(url: str) -> tuple[str, dict[str, str]]:
-    """(who works on it, what its table `meta` says). Raises SQLAlchemyError, OSError."""
+def _look(url: str) -> tuple[str, dict[str, str], str]:
+    """(who works on it, what its table `meta` says, why its server is too old). Raises SQLAlchemyError, OSError."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
         if not path.exists():
-            return "", {}
+            return "", {}, ""
         # Immutable or not, a reader must not make the files of a write-ahead log where there is no daemon.
         engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     else:
         engine = create_engine(url, connect_args={"connect_timeout": 10})
     with contextlib.closing(_Disposing(engine)), engine.connect() as connection:
         owner = session_owner(connection) if parsed.get_backend_name() == "postgresql" else file_owner(path)
-        return owner, _facts(connection)
+        return owner, _facts(connection), too_old(connection)
 
 
 class _Disposing:

@@ -46,6 +46,7 @@ from learning.columns.preparation import PreparationError, Step, column_words, d
 from messages.identity import Identity, IdentityError, PublicIdentity
 from messages.schemas import Name
 from services.party.broker_url import with_files_from
+from services.party.journal_address import JournalUnfit, check_journal
 from services.party.listening import address_of
 from services.party.quiet_hours import QuietHours, QuietHoursUnknown
 from services.party.sources import ENVIRONMENT, SourceUnfit, check_source, is_database
@@ -204,6 +205,11 @@ def load_party(path: Path) -> Party:
     check_broker_url(file.broker, path)
     check_console(file, path)
     check_metrics(file, path)
+    if file.journal:
+        try:
+            check_journal(file.journal)
+        except JournalUnfit as error:
+            raise ConfigError(f"{path}: key journal: {error}") from None
     names = [item.name for item in file.dataset]
     if len(names) != len(set(names)):
         raise ConfigError(f"{path}: two [[dataset]] entries have the same name; rename one")

@@ -44,11 +44,19 @@ def check_source(source: str, query: str, credentials: str) -> None:
             '`credentials = "FILE"`, or in the environment with `credentials = "env:NAME"`'
         )
     mode = (options.get("sslmode") or [""])[-1]
-    if host not in _LOCAL and not host.startswith("/") and mode not in _ENCRYPTED:
-        raise SourceUnfit(
-            f"key source: {host} is another machine and its certificate would not be checked; add "
-            "?sslmode=verify-full&sslrootcert=FILE"
-        )
+    if open_to_others(host, mode):
+        raise SourceUnfit(f"key source: {host} {UNCHECKED}")
+
+
+UNCHECKED: Final = (
+    "is another machine and its certificate would not be checked; add ?sslmode=verify-full&sslrootcert=FILE"
+)
+"""What is said of such a host."""
+
+
+def open_to_others(host: str, sslmode: str) -> bool:
+    """Whether a PostgreSQL's client would send what it has over a network to whoever answers there."""
+    return host not in _LOCAL and not host.startswith("/") and sslmode not in _ENCRYPTED
 
 
 def read_credentials(credentials: str) -> tuple[str, str]:

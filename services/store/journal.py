@@ -218,7 +218,7 @@ class ThreadedJournal:
         """
         cause = cause_of(doubt)
         log.error("journal lost its server at a commit: it is asked whether it has happened", cause=cause)
-        self._in_doubt = Away(since=time.monotonic(), cause=cause.strip().splitlines()[0])
+        self._in_doubt = Away(since=time.monotonic(), cause=cause)
         happened: bool | None = None
         for pause in _pauses():
             try:
@@ -273,7 +273,7 @@ class ThreadedJournal:
                     raise
                 if self._away is None:
                     log.error("journal cannot be read", error=type(error).__name__, cause=cause_of(error))
-                    self._away = Away(since=self._asked_at, cause=cause_of(error).strip().splitlines()[0])
+                    self._away = Away(since=self._asked_at, cause=cause_of(error))
                 roll_back(connection)
             if self._ending.wait(pause):
                 break

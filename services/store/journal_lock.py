@@ -36,6 +36,7 @@ class FileLock:
 
     Raises:
         JournalTaken: another process (or daemon of this one) has it.
+        OSError: there can be no such file.
 
     """
 
@@ -43,6 +44,7 @@ class FileLock:
         # The file itself, whatever links lead to it: two names of one journal have one lock.
         path = journal.resolve()
         path = path.with_name(f"{path.name}.lock")
+        self._file = -1
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,6 +35,10 @@ _NUMBER: Final = text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
 _STATUS: Final = text("SELECT pg_xact_status(CAST(:number AS xid8))")
 
 
+_POSTGRESQL_MIN: Final = (13,)
+"""The first with `pg_xact_status` of 64-bit numbers."""
+
+
 class CommitInDoubt(Exception):
     """The server went away while it was told to commit: transaction `number` has happened or not. See `committed`."""
 
@@ -106,24 +110,27 @@ class Transactions:
         Raises:
             JournalTaken: another daemon works on it.
             JournalForeign: it is another party's, or of a schema that nothing leads here from.
-            JournalUnavailable: it cannot be opened, or not be copied before its schema is changed.
+            JournalUnavailable: it cannot be opened, not be copied before its schema is changed, or is at a server of
+                a version that is too old.
 
         """
-        self._lock = lock_file(self._engine, self._party)
         try:
+            self._lock = lock_file(self._engine, self._party)
             self._make_tables()
             self._settle_free_pages()
             return self._engine.connect(), self._reading.connect()
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             self.dispose()
             where = shown(self._engine.url)
-            raise JournalUnavailable(f"the journal {where} cannot be opened: {error.orig}") from None
+            raise JournalUnavailable(f"the journal {where} cannot be opened: {cause_of(error)}") from None
         except BaseException:
             self.dispose()
             raise
 
     def _make_tables(self) -> None:
         with self._engine.connect() as connection:
+            if old := too_old(connection):
+                raise JournalUnavailable(f"the journal {shown(self._engine.url)} is at {old}")
             with connection.begin():
                 self._bring_tables(connection)
             let_session_go(connection)
@@ -240,6 +247,14 @@ class Transactions:
             self._lock.close()
 
 
+def too_old(connection: Connection) -> str:
+    """Why the server of a connection is none for a journal, in words that fit after "is at"; empty if it is one."""
+    version = connection.dialect.server_version_info if connection.dialect.name == "postgresql" else None
+    if version is None or version >= _POSTGRESQL_MIN:
+        return ""
+    return f"PostgreSQL {'.'.join(map(str, version))}: {_POSTGRESQL_MIN[0]} or later is needed"
+
+
 def settle(taken: list[Unit], error: BaseException | None = None) -> None:
     """Hand results, or one error for all, to the callers that have no answer yet."""
     for unit in taken:
@@ -262,7 +277,7 @@ def cause_of(error: Exception) -> str:
             error = seen
         seen = seen.__context__
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return str(error.orig)
+        return " ".join(str(error.orig).split())  # what libpq says has lines of its own
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
