@@ -25,8 +25,9 @@ STAGES: Final = {
 }
 
 
-ITERATIONS_AVERAGED: Final = 5
-"""Iterations whose mean says how long those to come will take."""
+ITERATIONS_AVERAGED: Final = 6
+"""Iterations whose mean says how long those to come will take: an even number, since in a cross-validation long turns
+(fits) and short ones (checks) alternate."""
 RATE_AFTER_S: Final = 0.2
 """A place where a job has been for less has no rate yet."""
 
