@@ -29,7 +29,7 @@ from broker.frames import read_leniently
 from broker.link import Link, LinkLost, Reading
 from broker.topology import EXCHANGE, Limits
 from broker.transport import MESSAGE_BYTES_MAX, PublishCode, PublishFailed, Receiver, TransportState
-from broker.waiting import any_set, cancellation_asked_for
+from broker.waiting import any_set, cancellation_asked_for, heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -130,23 +130,27 @@ class AmqpTransport(Consuming):
             detail = "the connection was lost before the broker confirmed"
             raise PublishFailed(PublishCode.DISCONNECTED, detail) from None
         except Exception as error:
+            heed_cancellation()
             raise _publish_failed(error, routing_key, self._options.publish_timeout_s) from None
+        heed_cancellation()
 
     async def depths(self) -> dict[str, int]:
         """See `QueueDepths`."""
         link = self._link
         if link is None:
             return {}
+        found: dict[str, int] = {}
         try:
             async with asyncio.timeout(self._options.publish_timeout_s):
-                return await link.depths()
+                found = await link.depths()
         except asyncio.CancelledError:
             if cancellation_asked_for():
                 raise
-            return {}
-        except Exception:
+        except Exception as error:
             # A queue or a line that goes away meanwhile is told by `state`.
-            return {}
+            log.debug("no depths", error=type(error).__name__)
+        heed_cancellation()
+        return found
 
     async def run(self, receiver: Receiver) -> None:
         """See `Transport.run`."""
@@ -170,6 +174,7 @@ class AmqpTransport(Consuming):
                 reason = "the connection was lost"
             except Exception as error:
                 reason = self._address.explain(error)
+            heed_cancellation()
             self._set_state(False, reason)
             if self._state.changes > changes:
                 pause_s = options.backoff_min_s

@@ -26,7 +26,7 @@ from broker.topology import (
     server_version,
 )
 from broker.transport import Delivery
-from broker.waiting import any_set, cancellation_asked_for
+from broker.waiting import any_set, cancellation_asked_for, heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -218,6 +218,7 @@ class Link:
                 except asyncio.CancelledError:
                     if cancellation_asked_for():
                         raise
+            heed_cancellation()
 
         return ack
 
@@ -239,6 +240,7 @@ class Link:
                     self._lose(f"queue {consumer.queue} does not deliver; another consumer may hold it")
                 elif loop.time() - consumer.heard_at >= self._reading.probe_s:
                     await self._probe(consumer)
+                    heed_cancellation()
 
     async def _probe(self, consumer: _Consumer) -> None:
         consumer.probed_at = asyncio.get_running_loop().time()

@@ -27,7 +27,7 @@ from broker.mqtt_line import LineLost, MqttAddress, MqttLine, Take
 from broker.sessions import APPLY_HINT, session_filter, session_name
 from broker.topology import TRAFFIC, is_probe, probe_key
 from broker.transport import MESSAGE_BYTES_MAX, Delivery, PublishCode, PublishFailed, Receiver, TransportState
-from broker.waiting import any_set
+from broker.waiting import any_set, heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -200,6 +200,7 @@ class MqttTransport:
                 reason = str(error)
             except Exception as error:
                 reason = self._address.explain(error)
+            heed_cancellation()
             if not reason:
                 continue
             if not self._up.is_set():

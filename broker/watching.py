@@ -15,6 +15,7 @@ from broker.connection import OwnConnection
 from broker.frames import read_leniently
 from broker.mqtt_line import LineLost, MqttAddress, MqttLine
 from broker.topology import EXCHANGE
+from broker.waiting import cancellation_asked_for, heed_cancellation
 
 PATTERN: Final = "status.#"
 WATCHER: Final = "watch"
@@ -52,6 +53,7 @@ async def _stay_connected(once: Once, take: Take, tell: Tell) -> NoReturn:
     while True:
         began = asyncio.get_running_loop().time()
         tell(await once(take, tell))
+        heed_cancellation()
         if asyncio.get_running_loop().time() - began > BACKOFF_MAX_S:
             pause_s = BACKOFF_MIN_S
         await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - guards nothing
@@ -120,7 +122,11 @@ def _by_amqp(url: str) -> Once:
                 await queue.bind(EXCHANGE, PATTERN)
                 await queue.consume(take_over, no_ack=True)
                 tell(f"connected to {address.place}")
+                heed_cancellation()
                 await lost.wait()
+        except asyncio.CancelledError:
+            if cancellation_asked_for():
+                raise
         except aio_pika.exceptions.ChannelClosed as error:
             return (
                 f"the broker at {address.place} does not let {address.user} read status: `warren broker watcher` "

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from broker.installation import free_ports
@@ -12,8 +12,8 @@ from broker.installation import free_ports
 class Proxy:
     """Passes bytes between `port` on this machine and a target port."""
 
-    def __init__(self, target_port: int) -> None:
-        self.port = free_ports(1)[0]
+    def __init__(self, target_port: int, port: int = 0) -> None:
+        self.port = port or free_ports(1)[0]
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
@@ -92,3 +92,29 @@ async def proxy(target_port: int) -> AsyncIterator[Proxy]:
         line.flow()
         await line.down()
         await line.ended()
+
+
+class Cutting(Proxy):
+    """A line that is cut, while it is `bad`, after so many bytes as `lasts` says: mostly within a frame."""
+
+    def __init__(self, target_port: int, port: int, lasts: Callable[[], int]) -> None:
+        super().__init__(target_port, port)
+        self._lasts = lasts
+        self.bad = False
+        self.cuts = 0
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left = self._lasts()
+        with suppress(OSError):
+            while piece := await reader.read(65_536):
+                if self.bad and len(piece) >= left:
+                    # What came before the cut arrives.
+                    writer.write(piece[:left])
+                    await writer.drain()
+                    self.cuts += 1
+                    self.cut()
+                    return
+                left -= len(piece)
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
