@@ -6,7 +6,6 @@ that job, so an audit needs nothing but its chain.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from protocol.state import PROVIDER, SIDES
 from services.engine.decisions import Decisions, JobOver, JobUnknown
 from services.engine.gate import Gate
 from services.engine.jobs import JobRecord, Status
+from services.engine.starting import rest
 from services.party.quiet_hours import QuietHours
 from services.store import retention
 from services.store.journal import Journal, JournalUnavailable
@@ -196,9 +196,7 @@ class Consent:
                 log.error("no job goes on yet: the journal cannot commit what orders end")
             else:
                 return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(retry_s):
-                    await stop.wait()
+            await rest(stop, retry_s)
 
     def _revoked_and_running(self, connection: Connection) -> list[tuple[str, Revocation]]:
         found = []

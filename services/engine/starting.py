@@ -32,6 +32,13 @@ def no_misfit(contract: bytes) -> str:
     return ""
 
 
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Wait between two attempts, no longer than until `stop`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
 class Starting:
     """See the module docstring.
 
@@ -76,9 +83,7 @@ class Starting:
                 if isinstance(error, OSError) and error.errno not in _NO_ROOM:
                     raise
                 log.error("cannot start yet: the journal cannot commit", reason=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._retry):
-                    await stop.wait()
+            await rest(stop, self._retry)
         return None
 
     async def leave(self) -> None:

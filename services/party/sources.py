@@ -11,6 +11,10 @@ SCHEMES: Final = ("postgresql", "postgres")
 ENVIRONMENT: Final = "env:"
 _LOCAL: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _ENCRYPTED: Final = frozenset({"verify-full", "verify-ca"})
+UNCHECKED: Final = (
+    "is another machine and its certificate would not be checked; add ?sslmode=verify-full&sslrootcert=FILE"
+)
+"""What is said of a host that is `open_to_others`."""
 
 
 class SourceUnfit(ValueError):
@@ -46,12 +50,6 @@ def check_source(source: str, query: str, credentials: str) -> None:
     mode = (options.get("sslmode") or [""])[-1]
     if open_to_others(host, mode):
         raise SourceUnfit(f"key source: {host} {UNCHECKED}")
-
-
-UNCHECKED: Final = (
-    "is another machine and its certificate would not be checked; add ?sslmode=verify-full&sslrootcert=FILE"
-)
-"""What is said of such a host."""
 
 
 def open_to_others(host: str, sslmode: str) -> bool:

@@ -293,11 +293,9 @@ def _run(connection: Connection, unit: Unit) -> None:
     try:
         with savepoint(connection, "unit"):
             unit.result = unit.work(connection)
-    except (OperationalError, InternalError, InterfaceError, OSError):
-        raise
     except Exception as error:
-        if connection.invalidated:
-            # Whatever the unit made of it: the connection is gone, and with it the transaction.
+        # Whatever the unit made of it: where the connection is gone, so is the transaction.
+        if connection.invalidated or isinstance(error, OperationalError | InternalError | InterfaceError | OSError):
             raise
         unit.done.set_exception(error)
 

@@ -145,7 +145,7 @@ def test_while_the_server_is_away_commands_say_so_at_once_and_who_waits_for_a_jo
             assert caught.value.code == JOURNAL_AWAY
             assert time.monotonic() - began < 10
         # Where the server went away at a commit, the journal waits to hear what became of that first.
-        with pytest.raises(ControlError, match="journal cannot commit|the daemon waits for its journal") as caught:
+        with pytest.raises(ControlError, match=r"journal cannot commit|the daemon waits for its journal") as caught:
             client.ask("cancel", id="nothing")
         assert exit_code_of(caught.value) == UNREACHABLE
         assert client.ask("logs", id=job)

@@ -30,10 +30,14 @@ def _names(connection: Connection) -> list[str]:
 
 
 class _Trap:
-    """Breaks the line once, at the first request that `words` stand in after it was set."""
+    """Breaks the line once, at the first request that `words` stand in after it was set.
 
-    def __init__(self) -> None:
+    `stays_away`: it does so at every request from then on, until `stays_away` is taken back.
+    """
+
+    def __init__(self, *, stays_away: bool = False) -> None:
         self.words, self.where, self.sprung = b"", Break.REQUEST, 0
+        self.stays_away = stays_away
 
     def set(self, words: bytes, where: Break) -> None:
         self.words, self.where = words, where
@@ -42,7 +46,7 @@ class _Trap:
         if self.words and self.words in request:
             self.words, self.sprung = b"", self.sprung + 1
             return self.where
-        return None
+        return Break.REQUEST if self.stays_away and self.sprung else None
 
 
 class _Own(Exception):
@@ -99,39 +103,26 @@ def test_a_unit_whose_commit_got_no_answer_is_told_what_has_become_of_it():
 
 
 def test_while_a_commit_is_in_doubt_its_callers_wait_and_whoever_asks_is_told_that_the_server_is_away():
-    database, trap, gone = postgres.fresh_database(), _Trap(), False
-
-    def decide(request: bytes) -> Break | None:
-        nonlocal gone
-        broken = trap(request)
-        gone = gone or broken is not None
-        return Break.REQUEST if gone and broken is None else broken
+    trap = _Trap(stays_away=True)
 
     async def story(url: str) -> None:
-        nonlocal gone
         journal = ThreadedJournal(url, "shop")
         journal.open()
         trap.set(b"COMMIT", Break.ANSWER)
         unit = asyncio.ensure_future(journal.write(_add("happened")))
         await house.until(lambda: journal.away)
         assert not unit.done()
-        gone = False
+        trap.stays_away = False
         assert await unit == "happened"
         await house.until(lambda: journal.away is None)
         journal.close()
 
-    with broken_line(database, decide) as url:
+    with broken_line(postgres.fresh_database(), trap) as url:
         asyncio.run(story(url))
 
 
 def test_a_journal_that_is_closed_while_a_commit_is_in_doubt_says_that_it_does_not_know_of_it():
-    trap, gone = _Trap(), False
-
-    def decide(request: bytes) -> Break | None:
-        nonlocal gone
-        broken = trap(request)
-        gone = gone or broken is not None
-        return Break.REQUEST if gone and broken is None else broken
+    trap = _Trap(stays_away=True)
 
     async def story(url: str) -> None:
         journal = ThreadedJournal(url, "shop")
@@ -143,7 +134,7 @@ def test_a_journal_that_is_closed_while_a_commit_is_in_doubt_says_that_it_does_n
         with pytest.raises(JournalUnavailable):
             await unit
 
-    with broken_line(postgres.fresh_database(), decide) as url:
+    with broken_line(postgres.fresh_database(), trap) as url:
         asyncio.run(story(url))
 
 
